@@ -1,0 +1,18 @@
+/* Small text and JSON helpers that every room needs. Any thread. */
+#pragma once
+#include <glib.h>
+#include <jansson.h>
+
+char *choir_id(const char *prefix);                     /* "item_" + 16 random hex digits; caller frees */
+char *choir_utf8(const char *data, gssize length);      /* valid UTF-8 copy, bad bytes become U+FFFD; caller frees */
+gboolean choir_json_depth_ok(const char *text, gsize length, guint max_depth); /* brackets outside strings */
+/* Parses with a depth limit of 32 and no duplicate keys. NULL with error "line L column C: ...". Caller decrefs. */
+json_t *choir_json_parse(const char *text, gsize length, GError **error);
+char *choir_json_dump(const json_t *json);              /* compact; caller frees with g_free */
+/* Member lookups that never fail: fallback when absent or of another type. Strings belong to json. */
+const char *choir_json_string(const json_t *object, const char *key, const char *fallback);
+gint64 choir_json_int(const json_t *object, const char *key, gint64 fallback);
+double choir_json_double(const json_t *object, const char *key, double fallback);
+gboolean choir_json_bool(const json_t *object, const char *key, gboolean fallback);
+/* Nearest word to `word` in the NULL-ended list by edit distance, or NULL when none is near. */
+const char *choir_nearest(const char *word, const char *const *list);

@@ -1,0 +1,40 @@
+/* Chat completions of a llama-server (or any OpenAI-compatible server), streamed. Main thread only. */
+#pragma once
+#include <gio/gio.h>
+#include <jansson.h>
+#include "net/http_client.h"
+
+typedef struct {
+  gint prompt_tokens;    /* all tokens of the prompt */
+  gint cached_tokens;    /* of these, taken from the slot's cache; -1 when the server does not say */
+  gint evaluated_tokens; /* timings.prompt_n */
+  gint reply_tokens;
+  double prompt_ms, reply_ms;
+} ChoirChatTimings;
+
+typedef struct {
+  json_t *messages;      /* [{role, content}], borrowed */
+  int slot;              /* id_slot, -1 = any */
+  int max_tokens;        /* 0 with warm = evaluate the prompt only (n_predict 0) */
+  double temperature;
+  double top_p;          /* 0 = server default */
+  guint64 seed;          /* 0 = random */
+  const char *const *stop; /* may be NULL */
+  const char *grammar;   /* GBNF or NULL */
+} ChoirChatRequest;
+
+typedef struct ChoirChat ChoirChat;         /* one server */
+typedef struct ChoirChatCall ChoirChatCall; /* one request in flight */
+
+typedef struct {
+  void (*delta)(const char *text, gpointer user);
+  /* finish: "stop" "length" or NULL; error NULL on success. Runs exactly once, the call is freed after it returns. */
+  void (*done)(const char *finish, const ChoirChatTimings *timings, const GError *error, gpointer user);
+} ChoirChatHandlers;
+
+ChoirChat *choir_chat_new(ChoirHttpClient *http, const char *base_url /* without /v1 */, const char *api_key /* NULL */);
+void choir_chat_free(ChoirChat *chat);
+ChoirChatCall *choir_chat_begin(ChoirChat *chat, const ChoirChatRequest *request, const ChoirChatHandlers *handlers, gpointer user);
+/* Closes the connection at once (the server then drops the slot's work); done still runs, with G_IO_ERROR_CANCELLED. */
+void choir_chat_cancel(ChoirChatCall *call);
+const char *choir_chat_base_url(const ChoirChat *chat);
