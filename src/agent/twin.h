@@ -68,5 +68,7 @@ const char *choir_twin_state(const ChoirTwin *twin);
 const char *choir_twin_persona(ChoirTwin *twin);
 /* Switches to another conversation (0 = a new one); its history is loaded and the prefix evaluated again. */
 void choir_twin_open_conversation(ChoirTwin *twin, gint64 conversation);
+/* Another model serves from now on: the running turn is cancelled, the server restarts with it, the prefix is made anew. */
+void choir_twin_use_model(ChoirTwin *twin, const char *model_path, const char *model_name);
 ChoirHistory *choir_twin_history(ChoirTwin *twin);
 ChoirLlmServer *choir_twin_llm(ChoirTwin *twin);

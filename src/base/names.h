@@ -4,6 +4,8 @@
 
 #define CHOIR_VERSION_STRING "0.1.0"
 
+#define CHOIR_ENGINE_VERSION "11434" /* llama.cpp build; tools/build-engine names its folder so */
+
 /* Agent */
 #define CHOIR_SERVICE_CLASS "TwinService"
 #define CHOIR_PORT_WEB 8000

@@ -27,6 +27,8 @@ ChoirLlmServer *choir_llm_server_new(const ChoirLlmServerOptions *options, Choir
 void choir_llm_server_start(ChoirLlmServer *server);
 void choir_llm_server_stop(ChoirLlmServer *server, void (*done)(gpointer user), gpointer user);
 void choir_llm_server_free(ChoirLlmServer *server);
+/* Restarts with another model file (copied strings). No effect on an external server. */
+void choir_llm_server_use_model(ChoirLlmServer *server, const char *model_path, const char *model_name);
 gboolean choir_llm_server_ready(const ChoirLlmServer *server);
 /* Called whenever readiness or the progress text changes. */
 void choir_llm_server_on_change(ChoirLlmServer *server, void (*changed)(gpointer user), gpointer user);

@@ -1,0 +1,294 @@
+#include "daemon/app.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/file.h>
+#include <unistd.h>
+#include "base/log.h"
+#include "base/metrics.h"
+#include "base/names.h"
+
+#define TOPIC CHOIR_TOPIC_DAEMON
+
+/* One daemon per state folder: two would write the same history and slots. */
+static gboolean lock_state(ChoirApp *app, GError **error) {
+  if (g_mkdir_with_parents(app->paths.state, 0700) != 0) {
+    g_set_error(error, G_FILE_ERROR, (int)g_file_error_from_errno(errno), "cannot make the state folder %s: %s; choose another with --state",
+                app->paths.state, g_strerror(errno));
+    return FALSE;
+  }
+  g_autofree char *path = g_build_filename(app->paths.state, "lock", NULL);
+  app->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+  if (app->lock_fd < 0) {
+    g_set_error(error, G_FILE_ERROR, (int)g_file_error_from_errno(errno), "cannot write in the state folder %s: %s; choose another with --state",
+                app->paths.state, g_strerror(errno));
+    return FALSE;
+  }
+  if (flock(app->lock_fd, LOCK_EX | LOCK_NB) != 0) {
+    g_set_error(error, G_FILE_ERROR, G_FILE_ERROR_AGAIN, "another choir already uses %s; stop it, or give this one --state and --port of its own",
+                app->paths.state);
+    return FALSE;
+  }
+  return TRUE;
+}
+
+static gboolean open_server(ChoirApp *app, GError **error) {
+  const char *address = choir_config_string(app->config, "web", "address");
+  if (!g_str_equal(address, "127.0.0.1") && !g_str_equal(address, "::1") && !g_str_equal(address, "localhost")) {
+    g_set_error(error, CHOIR_CONFIG_ERROR, CHOIR_CONFIG_ERROR_BAD_VALUE,
+                "[web] address = %s is not loopback; Choir listens on 127.0.0.1 only until an owner can log in", address);
+    return FALSE;
+  }
+  ChoirHttpServerOptions options = {.address = g_str_equal(address, "localhost") ? "127.0.0.1" : address,
+                                    .port = (guint16)choir_config_int(app->config, "web", "port")};
+  app->server = choir_http_server_new(app->hub, &options, error);
+  if (!app->server) {
+    g_prefix_error(error, "cannot listen on %s port %u: ", options.address, options.port);
+    return FALSE;
+  }
+  return TRUE;
+}
+
+static const ChoirModel *choose_model(ChoirApp *app, GError **error) {
+  const char *wanted = choir_config_string(app->config, "llm", "model");
+  if (!app->models) {
+    g_set_error(error, CHOIR_MODELS_ERROR, CHOIR_MODELS_ERROR_LIST, "%s", app->models_error);
+    return NULL;
+  }
+  const ChoirModel *model = *wanted ? choir_models_find(app->models, wanted) : choir_models_current(app->models);
+  if (!model && *wanted)
+    g_set_error(error, CHOIR_MODELS_ERROR, CHOIR_MODELS_ERROR_UNKNOWN, "no model '%s' in %s; see 'choir models list'", wanted, app->paths.list);
+  else if (!model || !model->present) {
+    g_set_error(error, CHOIR_MODELS_ERROR, CHOIR_MODELS_ERROR_UNKNOWN, "the language model %s is not on disk; run ./run --setup-only, or 'choir models fetch'",
+                model ? model->name : "");
+    return NULL;
+  }
+  return model;
+}
+
+static gboolean open_llm(ChoirApp *app, GError **error) {
+  const char *url = choir_config_string(app->config, "llm", "base_url");
+  const char *variant = choir_config_string(app->config, "llm", "variant");
+  g_autoptr(GError) why = NULL;
+  ChoirLlmServerOptions options = {
+      .engine_dir = app->paths.engine,
+      .state_dir = app->paths.state,
+      .context = (guint)choir_config_int(app->config, "llm", "context"),
+      .threads = (guint)choir_config_int(app->config, "llm", "threads"),
+      .cache_ram_mb = (guint)choir_config_int(app->config, "llm", "cache_ram_mb"),
+      .cpu_variant = *variant ? variant : NULL,
+      .external_url = *url ? url : NULL,
+  };
+  if (!*url) {
+    const ChoirModel *model = choose_model(app, &why);
+    if (model) {
+      options.model_path = model->path;
+      options.model_name = model->name;
+    }
+  } else {
+    options.model_name = choir_config_string(app->config, "llm", "model");
+  }
+  if (why) /* the page must still come up and say what is missing */
+    app->llm_error = g_strdup(why->message);
+  app->llm = choir_llm_server_new(&options, app->http, error);
+  return app->llm != NULL;
+}
+
+static ChoirWorker *new_worker(ChoirApp *app, const char *name, const char *topic, GPtrArray *args, int nice) {
+  g_autofree char *program = g_build_filename(app->paths.programs, name, NULL);
+  g_ptr_array_insert(args, 0, program);
+  g_ptr_array_add(args, NULL);
+  ChoirWorker *worker =
+      choir_worker_new(app->hub, name, topic, (const char *const *)args->pdata, nice, choir_voice_worker_frame, choir_voice_worker_state, app->voice);
+  g_ptr_array_unref(args);
+  return worker;
+}
+
+static void add(GPtrArray *args, const char *flag, const char *value) {
+  g_ptr_array_add(args, (gpointer)flag);
+  g_ptr_array_add(args, (gpointer)value);
+}
+
+static char *stt_model(ChoirApp *app, const char *service) {
+  return g_str_equal(service, "whisper") ? g_build_filename(app->paths.models, "ggml-base-q8_0.bin", NULL) : NULL;
+}
+
+static void open_workers(ChoirApp *app) {
+  const char *stt = choir_config_string(app->config, "stt", "service");
+  const char *tts = choir_config_string(app->config, "tts", "service");
+  const char *grammar = choir_config_string(app->config, "stt", "grammar");
+  const char *variant = choir_config_string(app->config, "llm", "variant");
+  g_autofree char *ort = g_build_filename(app->paths.runtime, "libonnxruntime.so", NULL);
+  g_autofree char *silero = g_build_filename(app->paths.models, "silero_vad_16k_op15.onnx", NULL);
+  g_autofree char *whisper = stt_model(app, stt);
+  g_autofree char *voice = g_build_filename(app->paths.models, "en_US-joe-medium.onnx", NULL);
+  g_autofree char *backends = g_build_filename(app->paths.engine, "bin", NULL);
+  gint64 set_threads = choir_config_int(app->config, "stt", "threads");
+  g_autofree char *threads = g_strdup_printf("%d", set_threads ? (int)set_threads : MIN(4, (int)g_get_num_processors()));
+
+  GPtrArray *args = g_ptr_array_new();
+  add(args, "--engine", "silero");
+  add(args, "--runtime", ort);
+  add(args, "--model", silero);
+  /* The ear must never wait: it decides within 32 ms whether somebody speaks. */
+  app->ear = new_worker(app, "choir-ear", CHOIR_TOPIC_EAR, args, 0);
+
+  args = g_ptr_array_new();
+  add(args, "--engine", stt);
+  add(args, "--threads", threads);
+  add(args, "--language", choir_config_string(app->config, "stt", "language"));
+  add(args, "--backends", backends);
+  if (whisper)
+    add(args, "--model", whisper);
+  if (*grammar)
+    add(args, "--grammar", grammar);
+  if (*variant)
+    add(args, "--variant", variant);
+  app->stt = new_worker(app, "choir-stt", CHOIR_TOPIC_STT, args, 1);
+
+  args = g_ptr_array_new();
+  add(args, "--engine", tts);
+  add(args, "--runtime", ort);
+  add(args, "--model", voice);
+  app->tts = new_worker(app, "choir-tts", CHOIR_TOPIC_TTS, args, 0);
+  if (g_str_equal(tts, "piper")) {
+    g_autofree char *phonemes = g_build_filename(app->paths.programs, "choir-phonemes", NULL);
+    const char *argv[] = {phonemes, NULL};
+    choir_worker_attach_phonemes(app->tts, argv);
+  }
+  choir_voice_set_workers(app->voice, app->ear, app->stt, app->tts);
+}
+
+static void collect(gpointer user) {
+  ChoirApp *app = user;
+  g_autofree char *text = NULL;
+  long pages = 0;
+  if (g_file_get_contents("/proc/self/statm", &text, NULL, NULL) && sscanf(text, "%*d %ld", &pages) == 1)
+    choir_gauge_set(choir_gauge("choir_process_resident_bytes", NULL, "Resident memory of the daemon itself."), (double)pages * (double)sysconf(_SC_PAGESIZE));
+  choir_gauge_set(choir_gauge("choir_turn_queue_length", NULL, "Turns that wait for the model."), choir_twin_queued(app->twin));
+  choir_gauge_set(choir_gauge("choir_voice_sessions", NULL, "Live voice and text clients."), choir_voice_sessions(app->voice));
+  choir_gauge_set(choir_gauge("choir_http_connections", NULL, "Open HTTP and WebSocket connections."), choir_http_server_connections(app->server));
+  ChoirChild *children[] = {choir_llm_server_child(app->llm), choir_worker_child(app->ear), choir_worker_child(app->stt), choir_worker_child(app->tts)};
+  for (gsize i = 0; i < G_N_ELEMENTS(children); i++) {
+    if (!children[i])
+      continue;
+    g_autofree char *labels = g_strdup_printf("child=\"%s\"", choir_child_name(children[i]));
+    choir_gauge_set(choir_gauge("choir_child_resident_bytes", labels, "Resident memory of a child process."),
+                    (double)MAX(0, choir_child_rss_kb(children[i])) * 1024);
+  }
+}
+
+static json_t *on_status(gpointer user) {
+  return choir_app_status(user);
+}
+
+static void on_use_model(const char *name, gpointer user) {
+  ChoirApp *app = user;
+  const ChoirModel *model = app->models ? choir_models_find(app->models, name) : NULL;
+  if (!model)
+    return;
+  choir_info(TOPIC, "switching to the language model %s", model->name);
+  g_clear_pointer(&app->llm_error, g_free);
+  choir_twin_use_model(app->twin, model->path, model->name);
+}
+
+gboolean choir_app_start(ChoirApp *app, GError **error) {
+  app->started_us = g_get_monotonic_time();
+  if (!lock_state(app, error))
+    return FALSE;
+  app->hub = choir_hub_new(NULL);
+  if (!open_server(app, error))
+    return FALSE;
+  app->http = choir_http_client_new();
+  g_autoptr(GError) why = NULL;
+  if (!*choir_config_string(app->config, "llm", "base_url")) {
+    app->models = choir_models_load(app->paths.list, app->paths.models, app->paths.state, &why);
+    if (!app->models) {
+      app->models_error = g_strdup(why->message);
+      choir_error(TOPIC, "%s", why->message);
+    }
+  }
+  if (!open_llm(app, error))
+    return FALSE;
+  g_autofree char *database = g_build_filename(app->paths.state, "history.db", NULL);
+  app->history = choir_history_open(database, error);
+  if (!app->history)
+    return FALSE;
+  ChoirTwinOptions twin = {
+      .prompts_dir = app->paths.prompts,
+      .max_reply_tokens = (guint)choir_config_int(app->config, "llm", "max_tokens"),
+      .temperature = choir_config_double(app->config, "llm", "temperature"),
+      .benchmark = choir_config_bool(app->config, "agent", "benchmark"),
+  };
+  app->twin = choir_twin_new(&twin, app->llm, app->history, error);
+  if (!app->twin)
+    return FALSE;
+  ChoirLiveOptions live = {
+      .server_vad = TRUE,
+      .threshold = choir_config_double(app->config, "vad", "threshold"),
+      .silence_ms = (guint)choir_config_int(app->config, "vad", "silence_ms"),
+      .prefix_ms = (guint)choir_config_int(app->config, "vad", "prefix_ms"),
+      .interrupt = choir_config_bool(app->config, "vad", "interrupt"),
+      .create_response = TRUE,
+      .audio_out = TRUE,
+  };
+  app->voice = choir_voice_new(app->hub, app->twin, &live);
+  open_workers(app);
+  ChoirWebOptions web = {.server = app->server,
+                         .http = app->http,
+                         .twin = app->twin,
+                         .voice = app->voice,
+                         .models = app->models,
+                         .config = app->config,
+                         .status = on_status,
+                         .use_model = on_use_model,
+                         .user = app};
+  app->web = choir_web_new(&web);
+  choir_metrics_on_collect(collect, app);
+  if (app->llm_error)
+    choir_error(TOPIC, "%s", app->llm_error);
+  else
+    choir_llm_server_start(app->llm);
+  choir_worker_start(app->ear);
+  choir_worker_start(app->stt);
+  choir_worker_start(app->tts);
+  return TRUE;
+}
+
+static void on_part_stopped(gpointer user) {
+  ChoirApp *app = user;
+  if (--app->stopping == 0)
+    g_main_loop_quit(app->loop);
+}
+
+void choir_app_stop(ChoirApp *app) {
+  if (app->stopping)
+    return;
+  app->stopping = 5; /* four parts and this function itself */
+  choir_llm_server_stop(app->llm, on_part_stopped, app);
+  choir_worker_stop(app->ear, on_part_stopped, app);
+  choir_worker_stop(app->stt, on_part_stopped, app);
+  choir_worker_stop(app->tts, on_part_stopped, app);
+  on_part_stopped(app);
+}
+
+void choir_app_clear(ChoirApp *app) {
+  g_clear_pointer(&app->web, choir_web_free);
+  g_clear_pointer(&app->server, choir_http_server_free);
+  g_clear_pointer(&app->voice, choir_voice_free);
+  g_clear_pointer(&app->ear, choir_worker_free);
+  g_clear_pointer(&app->stt, choir_worker_free);
+  g_clear_pointer(&app->tts, choir_worker_free);
+  g_clear_pointer(&app->twin, choir_twin_free);
+  g_clear_pointer(&app->llm, choir_llm_server_free);
+  g_clear_pointer(&app->history, choir_history_close);
+  g_clear_pointer(&app->models, choir_models_free);
+  g_clear_pointer(&app->http, choir_http_client_free);
+  g_clear_pointer(&app->hub, choir_hub_free);
+  g_clear_pointer(&app->models_error, g_free);
+  g_clear_pointer(&app->llm_error, g_free);
+  choir_paths_clear(&app->paths);
+  g_clear_pointer(&app->config, choir_config_free);
+  if (app->lock_fd > 0)
+    close(app->lock_fd);
+}

@@ -1,0 +1,39 @@
+/* The daemon's parts and how they hang together. Main thread only. */
+#pragma once
+#include "agent/twin.h"
+#include "daemon/settings.h"
+#include "llm/models.h"
+#include "net/http_server.h"
+#include "speech/worker.h"
+#include "voice/live.h"
+#include "web/web.h"
+
+typedef struct {
+  ChoirConfig *config;
+  ChoirPaths paths;
+  GMainLoop *loop;
+  ChoirHub *hub;
+  ChoirHttpServer *server;
+  ChoirHttpClient *http;
+  ChoirModels *models;   /* NULL: external model server, or the list is broken (models_error says why) */
+  char *models_error;
+  ChoirLlmServer *llm;
+  char *llm_error;       /* why there is none */
+  ChoirHistory *history;
+  ChoirTwin *twin;
+  ChoirVoice *voice;
+  ChoirWorker *ear, *stt, *tts;
+  ChoirWeb *web;
+  gint64 started_us;
+  guint stopping;        /* parts that still have to stop */
+  gboolean signalled;
+  int lock_fd;
+} ChoirApp;
+
+/* Opens everything and starts listening; children start behind it. FALSE with one sentence in error. */
+gboolean choir_app_start(ChoirApp *app, GError **error);
+/* Asks every part to stop; the loop quits when all have. */
+void choir_app_stop(ChoirApp *app);
+void choir_app_clear(ChoirApp *app);
+/* The daemon's part of GET /api/status. Caller decrefs. */
+json_t *choir_app_status(ChoirApp *app);

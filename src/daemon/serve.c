@@ -1,0 +1,123 @@
+#include "daemon/serve.h"
+#include <glib-unix.h>
+#include <stdio.h>
+#include <signal.h>
+#include "base/log.h"
+#include "base/loop_lag.h"
+#include "base/names.h"
+#include "daemon/app.h"
+
+#define TOPIC CHOIR_TOPIC_DAEMON
+
+static char *option_config, *option_state;
+static int option_port = -1;
+static gboolean option_json;
+static char **option_set;
+
+static const GOptionEntry entries[] = {
+    {"config", 'c', 0, G_OPTION_ARG_FILENAME, &option_config, "configuration file (default: the user's choir.conf, else /etc/choir/choir.conf)", "FILE"},
+    {"port", 'p', 0, G_OPTION_ARG_INT, &option_port, "port of the page, 0 for any free one", "N"},
+    {"state", 's', 0, G_OPTION_ARG_FILENAME, &option_state, "folder for history and choices", "DIR"},
+    {"set", 0, 0, G_OPTION_ARG_STRING_ARRAY, &option_set, "a setting, as in --set vad.silence_ms=800; may be repeated", "SECTION.KEY=VALUE"},
+    {"log-json", 0, 0, G_OPTION_ARG_NONE, &option_json, "log JSON lines", NULL},
+    G_OPTION_ENTRY_NULL,
+};
+
+static gboolean apply_options(ChoirConfig *config, GError **error) {
+  g_autofree char *port = option_port >= 0 ? g_strdup_printf("%d", option_port) : NULL;
+  if (port && !choir_config_set(config, "web", "port", port, error))
+    return FALSE;
+  if (option_state) {
+    g_autofree char *absolute = g_canonicalize_filename(option_state, NULL);
+    if (!choir_config_set(config, "paths", "state", absolute, error))
+      return FALSE;
+  }
+  for (char **set = option_set; set && *set; set++) {
+    g_auto(GStrv) pair = g_strsplit(*set, "=", 2);
+    g_auto(GStrv) name = pair[0] ? g_strsplit(pair[0], ".", 2) : NULL;
+    if (!pair[0] || !pair[1] || !name[0] || !name[1]) {
+      g_set_error(error, CHOIR_CONFIG_ERROR, CHOIR_CONFIG_ERROR_BAD_VALUE, "--set %s: write it as SECTION.KEY=VALUE", *set);
+      return FALSE;
+    }
+    if (!choir_config_set(config, name[0], name[1], pair[1], error))
+      return FALSE;
+  }
+  return TRUE;
+}
+
+/* Variables of the original that belong to parts which are not there yet: said once, so that nobody waits for an effect. */
+static void warn_unused_variables(void) {
+  static const char *const later[] = {"APPROVAL_MODE", "USE_SUMMARIZER", "EXTERNAL_EXPERTS_CONFIG", "CONSUL_HTTP_ADDR", "CONSUL_HOST",
+                                      "NOMAD_ADDR",    "HA_URL",         "WORLD_MODEL_URL",         "PIPECAT_API_KEYS", "PIECAT_API_KEYS",
+                                      "TOOL_SERVER_API_KEY", "LLAMA_API_SERVICE_NAME", "PRIMA_API_SERVICE_NAME", "MAIN_API_SERVICE_NAME", NULL};
+  for (int i = 0; later[i]; i++)
+    if (g_getenv(later[i]))
+      choir_warning(TOPIC, "%s is set, but no part of this version uses it", later[i]);
+}
+
+static gboolean on_signal(gpointer user) {
+  ChoirApp *app = user;
+  if (app->signalled) {
+    choir_warning(TOPIC, "second signal: leaving at once");
+    _exit(1); /* children die with us: PDEATHSIG and EOF */
+  }
+  app->signalled = TRUE;
+  choir_info(TOPIC, "stopping");
+  choir_app_stop(app);
+  return G_SOURCE_CONTINUE;
+}
+
+static int fail(const char *message) {
+  fprintf(stderr, "choir serve: %s\n", message);
+  return 1;
+}
+
+int choir_serve_main(int argc, char **argv) {
+  g_autoptr(GOptionContext) context = g_option_context_new("- the assistant: page, API, voice");
+  g_autoptr(GError) error = NULL;
+  g_option_context_add_main_entries(context, entries, NULL);
+  g_option_context_set_description(context, "Examples:\n  choir serve\n  choir serve --port 9000 --state /srv/choir\n"
+                                            "  STT_SERVICE=pocketsphinx TTS_SERVICE=flite choir serve\n"
+                                            "  choir serve --set llm.variant=x64 --set log.levels=info,voice=debug\n\n"
+                                            "Exit codes: 0 stopped by a signal, 1 could not start, 2 wrong usage.\n");
+  if (!g_option_context_parse(context, &argc, &argv, &error)) {
+    fprintf(stderr, "choir serve: %s; see choir serve --help\n", error->message);
+    return 2;
+  }
+  signal(SIGPIPE, SIG_IGN);
+  ChoirApp app = {.lock_fd = -1};
+  g_autofree char *file = option_config ? g_strdup(option_config) : choir_settings_default_file();
+  if (option_config && !g_file_test(option_config, G_FILE_TEST_EXISTS)) {
+    fprintf(stderr, "choir serve: there is no file %s\n", option_config);
+    return 1;
+  }
+  app.config = choir_config_load(choir_settings, file, &error);
+  if (!app.config)
+    return fail(error->message);
+  if (!apply_options(app.config, &error)) {
+    int code = fail(error->message);
+    choir_app_clear(&app);
+    return code;
+  }
+  gboolean json = option_json || g_str_equal(choir_config_string(app.config, "log", "format"), "json");
+  const char *levels = choir_config_bool(app.config, "log", "debug") ? "debug" : choir_config_string(app.config, "log", "levels");
+  choir_paths_resolve(&app.paths, app.config);
+  if (!choir_log_init(json, levels, &error) || !choir_app_start(&app, &error)) {
+    int code = fail(error->message);
+    choir_app_clear(&app);
+    return code;
+  }
+  warn_unused_variables();
+  choir_loop_lag_start();
+  app.loop = g_main_loop_new(NULL, FALSE);
+  g_unix_signal_add(SIGTERM, on_signal, &app);
+  g_unix_signal_add(SIGINT, on_signal, &app);
+  const char *address = choir_config_string(app.config, "web", "address");
+  printf("Choir listens on http://%s:%u\n", g_str_equal(address, "::1") ? "[::1]" : "127.0.0.1", choir_http_server_port(app.server));
+  fflush(stdout);
+  g_main_loop_run(app.loop);
+  choir_info(TOPIC, "stopped");
+  g_main_loop_unref(app.loop);
+  choir_app_clear(&app);
+  return 0;
+}

@@ -1,0 +1,21 @@
+/* The table of every setting, and the paths that follow from it. Main thread only. */
+#pragma once
+#include "base/config.h"
+
+extern const ChoirConfigItem choir_settings[];
+
+typedef struct {
+  char *state;    /* history, slots, chosen model, lock */
+  char *engine;   /* holds bin/ */
+  char *models;   /* converted models */
+  char *runtime;  /* libonnxruntime.so */
+  char *prompts;  /* personas */
+  char *list;     /* models.yaml */
+  char *programs; /* folder of choir-ear and the other workers */
+} ChoirPaths;
+
+/* The file `choir serve` reads when --config is not given: the user's, else /etc/choir/choir.conf. Caller frees. */
+char *choir_settings_default_file(void);
+/* Fills every path: the setting, else an installed place that exists, else the checkout's and the user's cache. */
+void choir_paths_resolve(ChoirPaths *paths, const ChoirConfig *config);
+void choir_paths_clear(ChoirPaths *paths);
