@@ -1,0 +1,151 @@
+"""The daemon from outside: start, stop, children, bad settings, the page before the models."""
+import os
+import signal
+import subprocess
+import time
+import urllib.error
+import urllib.request
+
+import pytest
+from conftest import BUILD, alive
+
+
+def run(*args, **env):
+    return subprocess.run(
+        [str(BUILD / "choir"), *args], capture_output=True, text=True, timeout=20, env={**os.environ, **env}
+    )
+
+
+def test_page_is_up_before_the_models(new_daemon):
+    daemon = new_daemon(start=False)
+    began = time.monotonic()
+    daemon.start()
+    with urllib.request.urlopen(daemon.url + "/", timeout=5) as page:
+        body = page.read().decode()
+    # 3 s is the promise for a second start; the watchdog leaves five times that.
+    assert time.monotonic() - began < 15
+    assert "<title>Mission Control</title>" in body
+    with pytest.raises(urllib.error.HTTPError) as early:
+        urllib.request.urlopen(daemon.url + "/health", timeout=5)
+    assert early.value.code == 503
+
+
+def test_stops_cleanly_on_sigterm(new_daemon):
+    daemon = new_daemon()
+    pids = [c["pid"] for c in daemon.children().values() if c["pid"]]
+    assert pids
+    assert daemon.stop() == 0
+    assert [p for p in pids if alive(p)] == []
+
+
+def test_no_child_survives_a_kill(new_daemon):
+    daemon = new_daemon()
+    daemon.wait_engines("vad", "stt", "tts")
+    children = daemon.children()
+    pids = {n: c["pid"] for n, c in children.items() if c["pid"]}
+    assert {"llama-server", "choir-ear", "choir-stt", "choir-tts", "choir-phonemes"} <= set(pids)
+    daemon.stop(signal.SIGKILL)
+    end = time.monotonic() + 10
+    while time.monotonic() < end and any(alive(p) for p in pids.values()):
+        time.sleep(0.05)
+    assert {n for n, p in pids.items() if alive(p)} == set()
+
+
+def test_a_killed_worker_comes_back(new_daemon):
+    daemon = new_daemon()
+    daemon.wait_engines("vad", "stt", "tts")
+    for name in ("choir-ear", "choir-tts", "choir-phonemes"):
+        before = daemon.children()[name]
+        os.kill(before["pid"], signal.SIGKILL)
+        end = time.monotonic() + 60
+        while time.monotonic() < end:
+            now = daemon.children()[name]
+            if now["pid"] not in (0, before["pid"]) and now["state"] == "ready":
+                break
+            time.sleep(0.1)
+        else:
+            pytest.fail(f"{name} did not come back: {daemon.children()[name]}")
+        assert now["restarts"] > before["restarts"]
+
+
+def test_second_daemon_on_one_state_is_refused(new_daemon):
+    daemon = new_daemon()
+    second = run("serve", "--port", "0", "--state", str(daemon.state))
+    assert second.returncode == 1
+    assert "another choir already uses" in second.stderr
+
+
+def test_taken_port_is_one_sentence(new_daemon, tmp_path):
+    daemon = new_daemon()
+    port = daemon.url.rsplit(":", 1)[1]
+    second = run("serve", "--port", port, "--state", str(tmp_path / "other"))
+    assert second.returncode == 1
+    assert port in second.stderr and len(second.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "text, expected",
+    [
+        ("[vad]\nsilence_mss = 500\n", "silence_ms"),
+        ("[vda]\nsilence_ms = 500\n", "vad"),
+        ("[vad]\nsilence_ms = 50\n", "200"),
+        ("[stt]\nservice = sphinx\n", "pocketsphinx"),
+        ("[vad\n", "choir.conf"),
+    ],
+)
+def test_bad_settings_say_what_is_accepted(tmp_path, text, expected):
+    conf = tmp_path / "choir.conf"
+    conf.write_text(text)
+    result = run("serve", "--config", str(conf), "--port", "0", "--state", str(tmp_path / "s"))
+    assert result.returncode == 1
+    assert expected in result.stderr
+    assert not (tmp_path / "s" / "history.db").exists()
+
+
+def test_environment_of_the_original(new_daemon):
+    daemon = new_daemon(env={"STT_SERVICE": "pocketsphinx", "TTS_SERVICE": "flite"})
+    status = daemon.wait_engines("vad", "stt", "tts")
+    assert status["engines"]["stt"]["engine"] == "pocketsphinx"
+    assert status["engines"]["tts"]["engine"] == "flite"
+
+
+def test_faster_whisper_is_read_as_whisper(new_daemon):
+    daemon = new_daemon(env={"STT_SERVICE": "faster-whisper"})
+    _, status = daemon.get("/api/status")
+    assert status["engines"]["stt"]["engine"] == "whisper"
+
+
+def test_other_addresses_are_refused_until_there_is_an_owner(tmp_path):
+    result = run("serve", "--port", "0", "--state", str(tmp_path / "s"), "--set", "web.address=0.0.0.0")
+    assert result.returncode == 1
+    assert "loopback" in result.stderr
+
+
+def test_missing_models_leave_the_page_and_say_so(new_daemon, tmp_path):
+    daemon = new_daemon("--set", f"paths.models={tmp_path / 'nothing'}", "--set", f"paths.runtime={tmp_path / 'nothing'}")
+    end = time.monotonic() + 30
+    while time.monotonic() < end:
+        _, status = daemon.get("/api/status")
+        what = {m["what"] for m in status["missing"]}
+        if {"language model", "speech recognition", "voice output"} <= what:
+            break
+        time.sleep(0.2)
+    else:
+        pytest.fail(f"status does not say what is missing: {status['missing']}")
+    for entry in status["missing"]:
+        assert entry["why"] and entry["remedy"]
+    # Without ONNX Runtime the ear falls back to its energy gate.
+    assert status["engines"]["vad"]["engine"] == "energy"
+
+
+def test_host_and_origin_are_checked(new_daemon):
+    daemon = new_daemon()
+    for headers, code in (
+        ({"Host": "evil.example"}, 403),
+        ({"Origin": "http://evil.example"}, 403),
+        ({"Origin": "null"}, 403),
+    ):
+        request = urllib.request.Request(daemon.url + "/internal/chat", b"{}", {"Content-Type": "application/json", **headers})
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            urllib.request.urlopen(request, timeout=5)
+        assert refused.value.code == code, headers
