@@ -1,0 +1,1 @@
+"""What tools/fetch-parts is made of: the lock file, the resolvers, the downloader."""
