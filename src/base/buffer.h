@@ -3,8 +3,9 @@
 #include <glib.h>
 
 typedef struct {
-  guint8 *data;
+  guint8 *data; /* first byte of the content; NULL while nothing was ever added */
   gsize length, capacity, limit;
+  gsize head; /* private: consumed bytes in front of data, so that consuming need not move the rest */
 } ChoirBuffer;
 
 void choir_buffer_init(ChoirBuffer *buffer, gsize limit);

@@ -3,16 +3,22 @@
 #pragma once
 #include <glib.h>
 
-typedef enum { CHOIR_CONFIG_STRING, CHOIR_CONFIG_INT, CHOIR_CONFIG_DOUBLE, CHOIR_CONFIG_BOOL, CHOIR_CONFIG_ENUM } ChoirConfigType;
+typedef enum {
+  CHOIR_CONFIG_STRING,
+  CHOIR_CONFIG_INT,
+  CHOIR_CONFIG_DOUBLE,
+  CHOIR_CONFIG_BOOL,
+  CHOIR_CONFIG_ENUM
+} ChoirConfigType;
 
 typedef struct {
   const char *section, *key;
   ChoirConfigType type;
-  const char *fallback;   /* default, in the file's spelling */
-  double min, max;        /* INT and DOUBLE; unchecked when both are 0 */
-  const char *choices;    /* ENUM: "whisper|pocketsphinx"; an alias is written "faster-whisper=whisper" */
-  const char *env;        /* environment variables that set it, "STT_SERVICE" or "A,B"; NULL for none */
-  const char *help;       /* one sentence, with unit */
+  const char *fallback; /* default, in the file's spelling */
+  double min, max;      /* INT and DOUBLE; unchecked when both are 0 */
+  const char *choices;  /* ENUM: "whisper|pocketsphinx"; an alias is written "faster-whisper=whisper" */
+  const char *env;      /* environment variables that set it, "STT_SERVICE" or "A,B"; NULL for none */
+  const char *help;     /* one sentence, with unit */
 } ChoirConfigItem;
 
 typedef struct ChoirConfig ChoirConfig;

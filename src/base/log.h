@@ -22,7 +22,8 @@ void choir_log(const char *topic, ChoirLogLevel level, const char *format, ...) 
 gboolean choir_log_enabled(const char *topic, ChoirLogLevel level);
 /* A string that must never appear in any line (token, key); copied; at least 6 bytes or it is ignored. */
 void choir_log_add_secret(const char *secret);
-/* Returns an id for choir_log_unlisten(). Replays up to `backlog` kept lines first. */
+/* Returns an id for choir_log_unlisten(). Replays up to `backlog` kept lines first. Lines always arrive from the loop,
+ * never inside a call; a line logged by a listener is kept and written but not shown to listeners. */
 guint choir_log_listen(guint backlog, ChoirLogListener listener, gpointer user);
 void choir_log_unlisten(guint id);
 guint64 choir_log_dropped(void);

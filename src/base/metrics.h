@@ -5,7 +5,8 @@
 
 typedef struct ChoirMetric ChoirMetric;
 
-/* name: choir_<area>_<what>_<unit|total>. labels: "stage=\"stt\"" or NULL. The same name and labels give the same metric. */
+/* name: choir_<area>_<what>_<unit|total>. labels: "stage=\"stt\"" or NULL. The same name and labels give the same
+ * metric. */
 ChoirMetric *choir_counter(const char *name, const char *labels, const char *help);
 ChoirMetric *choir_gauge(const char *name, const char *labels, const char *help);
 /* bounds: ascending, n of them; +Inf is added. NULL gives latency bounds in seconds, 5 ms to 60 s. */

@@ -3,12 +3,16 @@
 #include <glib.h>
 #include <jansson.h>
 
-char *choir_id(const char *prefix);                     /* "item_" + 16 random hex digits; caller frees */
-char *choir_utf8(const char *data, gssize length);      /* valid UTF-8 copy, bad bytes become U+FFFD; caller frees */
+#define CHOIR_JSON_ERROR (choir_json_error_quark())
+GQuark choir_json_error_quark(void);
+enum { CHOIR_JSON_ERROR_SYNTAX, CHOIR_JSON_ERROR_DEPTH };
+
+char *choir_id(const char *prefix);                /* "item_" + 16 random hex digits; caller frees */
+char *choir_utf8(const char *data, gssize length); /* valid UTF-8 copy, bad bytes become U+FFFD; caller frees */
 gboolean choir_json_depth_ok(const char *text, gsize length, guint max_depth); /* brackets outside strings */
 /* Parses with a depth limit of 32 and no duplicate keys. NULL with error "line L column C: ...". Caller decrefs. */
 json_t *choir_json_parse(const char *text, gsize length, GError **error);
-char *choir_json_dump(const json_t *json);              /* compact; caller frees with g_free */
+char *choir_json_dump(const json_t *json); /* compact; caller frees with g_free */
 /* Member lookups that never fail: fallback when absent or of another type. Strings belong to json. */
 const char *choir_json_string(const json_t *object, const char *key, const char *fallback);
 gint64 choir_json_int(const json_t *object, const char *key, gint64 fallback);
