@@ -21,6 +21,8 @@ typedef struct {
   guint64 seed;          /* 0 = random */
   const char *const *stop; /* may be NULL */
   const char *grammar;   /* GBNF or NULL */
+  double repeat_penalty; /* 0 = server default (none) */
+  gboolean warm;         /* evaluate the messages as a prefix, generate nothing; no assistant turn is opened */
 } ChoirChatRequest;
 
 typedef struct ChoirChat ChoirChat;         /* one server */
@@ -38,3 +40,16 @@ ChoirChatCall *choir_chat_begin(ChoirChat *chat, const ChoirChatRequest *request
 /* Closes the connection at once (the server then drops the slot's work); done still runs, with G_IO_ERROR_CANCELLED. */
 void choir_chat_cancel(ChoirChatCall *call);
 const char *choir_chat_base_url(const ChoirChat *chat);
+
+/* For servers that choose a new port when they start again; calls in flight keep the old address. */
+void choir_chat_set_server(ChoirChat *chat, const char *base_url, const char *api_key);
+/* "Authorization: Bearer ..." or NULL: for the server's other routes. */
+const char *choir_chat_headers(const ChoirChat *chat);
+
+#define CHOIR_CHAT_ERROR (choir_chat_error_quark())
+GQuark choir_chat_error_quark(void);
+enum {
+  CHOIR_CHAT_ERROR_PROTOCOL, /* the answer is not what the protocol says, or the stream ended in the middle */
+  CHOIR_CHAT_ERROR_SERVER,   /* the server reported an error inside the stream */
+  CHOIR_CHAT_ERROR_CONTEXT,  /* the prompt is longer than the slot's context */
+};

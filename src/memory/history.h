@@ -26,6 +26,11 @@ void choir_history_close(ChoirHistory *history); /* drains the queue */
 /* Current conversation (created on demand). Bounded queue of 256 writes: full gives CHOIR_HISTORY_ERROR_BUSY. */
 gint64 choir_history_current(ChoirHistory *history);
 void choir_history_append(ChoirHistory *history, gint64 conversation, const ChoirHistoryEntry *entry, ChoirHistoryDone done, gpointer user);
+/* Both entries of a turn in one transaction: after a kill there are both or none. The id is the assistant's; an assistant
+ * entry with an empty text (interrupted before a word was heard) is left out, the id is then the user's. */
+void choir_history_append_turn(ChoirHistory *history, gint64 conversation, const ChoirHistoryEntry *user_entry,
+                               const ChoirHistoryEntry *assistant_entry, ChoirHistoryDone done, gpointer user);
+/* Creates, does not select. title may be NULL: the first thing said becomes the title. */
 void choir_history_new_conversation(ChoirHistory *history, const char *title, ChoirHistoryDone done, gpointer user);
 void choir_history_select(ChoirHistory *history, gint64 conversation, ChoirHistoryDone done, gpointer user);
 void choir_history_rename(ChoirHistory *history, gint64 conversation, const char *title, ChoirHistoryDone done, gpointer user);
@@ -36,3 +41,6 @@ json_t *choir_history_list(ChoirHistory *history, guint limit, GError **error);
 json_t *choir_history_entries(ChoirHistory *history, gint64 conversation, guint limit, GError **error);
 /* {"format":"choir-conversation","version":1,"title",...,"entries":[...]} */
 json_t *choir_history_export(ChoirHistory *history, gint64 conversation, GError **error);
+/* Writes waiting for the writer thread. */
+guint choir_history_queued(ChoirHistory *history);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(ChoirHistory, choir_history_close)
