@@ -1,0 +1,88 @@
+/* What the files of the driver share. live.c: the client's calls and the order of events. live_effects.c: carrying out
+ * effects. live_voice.c: the workers' frames and the tick. */
+#pragma once
+#include "audio/resample.h"
+#include "base/metrics.h"
+#include "voice/live.h"
+#include "voice/mic_ring.h"
+#include "voice/session.h"
+
+#define LIVE_MAX 8
+#define LIVE_QUEUE 256 /* events that callbacks caused while another was handled */
+#define LIVE_REPLY_MAX (256u << 10)
+
+/* One turn of the twin. It outlives the reply (and even the client) until the twin's done came. */
+typedef struct {
+  ChoirLive *live; /* NULL once the client is gone */
+  ChoirTurn *turn; /* NULL once it may be used no more */
+  guint32 gen, item;
+  gboolean twin_done, closed; /* closed: this side needs it no more */
+  GString *reply;
+  gsize delivered;
+  GPtrArray *clauses; /* by index; char* */
+} LiveTurn;
+
+/* An event with what it points to. Owned copies only while it waits in the queue. */
+typedef struct {
+  SessionEvent event;
+  const gint16 *pcm;
+  const char *text;
+} LiveEvent;
+
+struct ChoirVoice {
+  ChoirHub *hub;
+  ChoirTwin *twin;
+  ChoirLiveOptions defaults;
+  ChoirWorker *worker[SESSION_WORKERS];
+  GPtrArray *lives; /* ChoirLive, not owned */
+  guint32 sessions;
+  guint tick;
+  ChoirMetric *sessions_gauge, *barge_ins, *stale, *refused, *underruns, *failures;
+};
+
+struct ChoirLive {
+  ChoirVoice *voice;
+  guint refs;
+  gboolean freed;
+  guint32 session;
+  char *source, *salt;
+  ChoirLiveCallback callback;
+  gpointer user;
+  ChoirLiveOptions options;
+  SessionOptions session_options;
+  SessionState state;
+  gint64 start_us;
+
+  ChoirResampler *resampler;
+  guint rate;
+  GArray *scratch; /* resampled microphone audio */
+  MicRing mic;
+  gint64 mic_us; /* when its last sample came */
+  gboolean ear_open;
+  gint64 meter_us;
+
+  GPtrArray *captures; /* LiveCapture */
+  char *kept;          /* the transcript of kept_gen */
+  guint32 kept_gen;
+  gint64 transcript_us;
+  GPtrArray *unanswered; /* char* */
+  char *problem;         /* why the last engine failed */
+
+  LiveTurn *turn;   /* of the current reply */
+  GPtrArray *turns; /* LiveTurn: all whose done has not come */
+  GArray *store;    /* unsent samples of the reply from store_head on */
+  gsize store_head;
+  char *ended_text; /* what was heard of the reply before */
+
+  gboolean stepping;
+  GQueue queue; /* LiveEvent */
+};
+
+void live_post(ChoirLive *live, const LiveEvent *event);
+void live_ref(ChoirLive *live);
+void live_unref(ChoirLive *live);
+void live_emit(ChoirLive *live, const ChoirLiveEvent *event);
+void live_effect(ChoirLive *live, const SessionEffect *effect, const LiveEvent *cause);
+void live_need_tick(ChoirVoice *voice);
+char *live_item_id(const ChoirLive *live, guint32 item);
+void live_turn_release(LiveTurn *turn);
