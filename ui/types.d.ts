@@ -1,0 +1,100 @@
+// Shapes on the wire (docs/http.md). Types only: this file is not served.
+
+export interface Entry {
+  id: number | string;
+  role: string;
+  text: string;
+  source: string;
+  cut: boolean;
+  time: unknown;
+}
+
+export interface ConversationSummary {
+  id: number | string;
+  title: string;
+  turns: number;
+  updated: unknown;
+}
+
+export interface EngineStatus {
+  engine: string;
+  ready: boolean;
+  detail?: string;
+  progress?: number;
+}
+
+export interface Child {
+  name: string;
+  pid: number;
+  state: string;
+  restarts: number;
+  rss_kb: number;
+  error?: string | null;
+}
+
+export interface Status {
+  status: string;
+  version: string;
+  state: string;
+  uptime_s: number;
+  model?: {
+    name: string;
+    state: string;
+    progress?: number;
+    variant?: string;
+    why?: string;
+    batch?: number;
+    ubatch?: number;
+    threads?: number;
+    weak?: boolean;
+    note?: string;
+  };
+  engines?: { vad?: EngineStatus; stt?: EngineStatus; tts?: EngineStatus };
+  children?: Child[];
+  missing?: { what: string; why: string; remedy: string }[];
+  queue?: number;
+  sessions?: number;
+  memory_kb?: number;
+  log_drops?: number;
+  loop_lag_ms?: number;
+  fetch?: { name: string; done: number; total: number; error?: string | null } | null;
+}
+
+export interface Model {
+  name: string;
+  present: boolean;
+  memory_mb: number;
+  bytes: number;
+  verified: boolean;
+  dense: boolean;
+  note?: string;
+  fits: boolean;
+}
+
+/** What the player worklet says every 30 ms while it plays. */
+export interface PlayerReport {
+  type: 'report';
+  items: { item: string; played: number }[];
+  underruns: number;
+  level: number;
+  buffered: number;
+  playing: boolean;
+  /** Samples above silence since the start, at the context's rate: proof that something was heard. */
+  loud: number;
+  dropped: number;
+  flush?: number;
+}
+
+declare global {
+  // The scope of an AudioWorklet, which the DOM's types leave out.
+  const sampleRate: number;
+  class AudioWorkletProcessor {
+    readonly port: MessagePort;
+  }
+  function registerProcessor(name: string, processor: new () => AudioWorkletProcessor): void;
+
+  interface Window {
+    /** For tests and the curious: figures of the audio path. */
+    choir: { stats: () => Record<string, number | string | boolean> };
+  }
+}
