@@ -1,0 +1,85 @@
+"""Runs the stages of ./test. Use ./test; this is what it starts once everything is set up."""
+
+import argparse
+import os
+import shutil
+import signal
+import sys
+import time
+
+sys.dont_write_bytecode = True
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import core  # noqa: E402
+import stages  # noqa: E402
+
+DEADLINE = 75 * 60
+
+
+def arguments():
+    parser = argparse.ArgumentParser(prog="./test")
+    parser.add_argument("--full", action="store_true")
+    parser.add_argument("--only", action="append", default=[], metavar="STAGE")
+    parser.add_argument("--list", action="store_true")
+    parser.add_argument("--check", action="store_true", help="look at the options only")
+    options = parser.parse_args()
+    names = [s.name for s in stages.ALL]
+    for name in options.only:
+        if name not in names:
+            print(f"test: no stage '{name}'; choose from {' '.join(names)}", file=sys.stderr)
+            sys.exit(2)
+    return options
+
+
+def report(stage, results, seconds):
+    count = {kind: sum(r.kind == kind for r in results) for kind in ("passed", "failed", "skipped")}
+    words = [f"{count['passed']} passed, {count['failed']} failed"]
+    if count["skipped"]:
+        words.append(f"{count['skipped']} skipped")
+    print(f"{stage.name:12} {', '.join(words)} ({seconds:.0f} s)", flush=True)
+    for result in results:
+        if result.kind == "failed":
+            print(f"  FAILED {result.name}", flush=True)
+            for line in result.detail.splitlines()[-40:]:
+                print(f"    {line}", flush=True)
+    return count
+
+
+def main():
+    options = arguments()
+    if options.check:
+        return 0
+    if options.list:
+        for stage in stages.ALL:
+            print(f"{stage.name:12} {stage.what}")
+        return 0
+    context = core.Context(options.full, time.monotonic() + (DEADLINE if not options.full else 4 * DEADLINE))
+    shutil.rmtree(context.logs, ignore_errors=True)
+    os.makedirs(context.logs)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    total = {"passed": 0, "failed": 0, "skipped": 0}
+    skipped = []
+    try:
+        for stage in stages.ALL:
+            if options.only and stage.name not in options.only and stage.name != "build":
+                continue
+            begun = time.monotonic()
+            if sys.stdout.isatty():
+                print(f"{stage.name:12} ...", end="\r", flush=True)
+            results = context.run_stage(stage)
+            for kind, number in report(stage, results, time.monotonic() - begun).items():
+                total[kind] += number
+            skipped += [f"{stage.name}: {r.name}: {r.detail}" for r in results if r.kind == "skipped"]
+    except KeyboardInterrupt:
+        print("\ntest: stopped", file=sys.stderr)
+        return 130
+    finally:
+        context.close()
+    for line in skipped:
+        print(f"skipped {line}")
+    closing = f"{total['passed']} passed, {total['failed']} failed"
+    print(closing + (f", {total['skipped']} skipped" if total["skipped"] else ""), flush=True)
+    return 1 if total["failed"] or not total["passed"] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,261 @@
+"""The stages of ./test, cheapest first."""
+
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import time
+import urllib.request
+from pathlib import Path
+
+from core import CACHE, ENGINE, ROOT, VENV, Result, Stage, free_port, read_junit, read_tap
+
+QEMU = "qemu-x86_64 -cpu core2duo"
+BROWSER_TEST = re.compile(r"(^test[_-].*|.*[._-]test)\.(mjs|js|py|sh)$")
+
+
+def includes(context):
+    return context.tap("includes", [ROOT / "tools/check-includes"])
+
+
+def names(context):
+    return context.tap("names", [ROOT / "tools/check-names"])
+
+
+def lint(context):
+    env = {"PATH": f"{VENV / 'bin'}:{os.environ['PATH']}"}
+    return context.tap("lint", [ROOT / "scripts/lint"], env=env)
+
+
+def build(context):
+    script = f'here={shlex.quote(str(ROOT))}; . "$here/scripts/setup.sh"; ninja_build "$here/build"'
+    result = context.plain("the whole build", ["bash", "-euo", "pipefail", "-c", script])
+    log = context.build / "ninja.log"
+    if result.kind == "passed" and log.exists():
+        warnings = [l for l in log.read_text(errors="replace").splitlines() if "warning:" in l]
+        yield Result("no compiler warnings", "failed" if warnings else "passed", "\n".join(warnings[:20]))
+    yield result
+
+
+def unit(context):
+    yield from context.meson_tests(context.build, [], ["--no-suite", "fuzz"])
+
+
+def fuzz(context):
+    yield from context.meson_tests(context.build, ["fuzz"])
+
+
+def sanitize(context):
+    """Every C test again, with address and undefined-behaviour checks. The folder stays for the next run."""
+    folder = CACHE / "test" / "asan"
+    script = (f'here={shlex.quote(str(ROOT))}; . "$here/scripts/setup.sh"; meson_setup {folder} -Db_sanitize=address,undefined '
+              f'-Db_lundef=false -Doptimization=1; ninja_build {folder}')
+    built = context.plain("build with sanitizers", ["bash", "-euo", "pipefail", "-c", script])
+    yield built
+    if built.kind == "failed":
+        return
+    env = {"ASAN_OPTIONS": "abort_on_error=1:detect_leaks=0:detect_stack_use_after_return=1",
+           "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1", "G_SLICE": "always-malloc"}
+    yield from context.meson_tests(folder, [], ["-t", "4"], env)
+
+
+def qemu(context):
+    """The unit tests as a Core 2 Duo runs them: one instruction above SSSE3 ends them with a signal."""
+    yield from context.meson_tests(context.build, [], ["--no-suite", "fuzz", "--no-suite", "slow-emulated", "-t", "10", "--wrapper", QEMU])
+    for script in sorted((ROOT / "tests/unit/speech").glob("qemu_workers*")):
+        if os.access(script, os.X_OK):
+            yield from either(context, script.stem, [script, *(["--full"] if context.full else [])])
+    yield llama_under_qemu(context)
+
+
+def llama_under_qemu(context):
+    """Four tokens of the real server; the loader must pick the CPU variant that this processor can run."""
+    name = "llama-server writes four tokens"
+    model = next(iter(sorted((CACHE / "models").glob("SmolLM2*.gguf"))), None)
+    if not model:
+        return Result(name, "failed", "no SmolLM2 model in the cache; run ./run --setup-only")
+    port, log = free_port(), context.log("llama-qemu")
+    process = context.start([*QEMU.split(), ENGINE / "bin/llama-server", "-m", model, "--host", "127.0.0.1", "--port", port, "-c", "256",
+                             "-t", "2", "-np", "1", "-b", "32", "-ub", "32", "--no-warmup", "--no-webui"], log)
+    body = json.dumps({"prompt": "One, two,", "n_predict": 4, "temperature": 0, "cache_prompt": False}).encode()
+    request = urllib.request.Request(f"http://127.0.0.1:{port}/completion", body, {"Content-Type": "application/json"})
+    answer, problem = {}, ""
+    while process.poll() is None and context.left(600) > 1:
+        try:
+            with urllib.request.urlopen(request, timeout=context.left(600)) as reply:
+                answer = json.loads(reply.read())
+            break
+        except (OSError, ValueError) as error:
+            problem = str(error)
+            time.sleep(1)
+    code = process.poll()
+    context.end(process)
+    if answer.get("tokens_predicted", 0) >= 4:
+        return Result(name, "passed")
+    return Result(name, "failed", f"exit code {code}, {problem}\n{log.read_text(errors='replace')[-3000:]}")
+
+
+def integration(context):
+    yield from pytest(context, "tests/integration", "integration")
+
+
+def pytest(context, folder, name, env=None):
+    junit = context.log(f"{name}-junit").with_suffix(".xml")
+    done = context.command(name, [VENV / "bin/python", "-m", "pytest", folder, "-q", "-p", "no:cacheprovider", "--timeout=900",
+                                  f"--junitxml={junit}"], env={"CHOIR_BUILD": context.build, "PYTHONDONTWRITEBYTECODE": "1", **(env or {})})
+    if not junit.exists():
+        return [Result(f"pytest {folder}", "failed", done.output[-4000:])]
+    results = read_junit(junit, "")
+    if done.code not in (0, 1):
+        results.append(Result(f"pytest {folder} ended well", "failed", f"exit code {done.code}\n{done.output[-2000:]}"))
+    return results
+
+
+def either(context, name, command, env=None, limit=None):
+    """A program that may speak TAP, or only by its exit code."""
+    done = context.command(name, command, env=env, limit=limit)
+    if re.search(r"^1\.\.\d", done.output, re.M):
+        results = read_tap(done.output, name)
+        if done.code and not any(r.kind == "failed" for r in results):
+            results.append(Result(f"{name}: ended well", "failed", f"exit code {done.code}\n{done.output[-3000:]}"))
+        return results
+    if done.code == 77:
+        return [Result(name, "skipped", (done.output.strip().splitlines() or ["no reason given"])[-1])]
+    return [Result(name, "failed" if done.code else "passed", f"exit code {done.code}\n{done.output[-4000:]}" if done.code else "")]
+
+
+def runner_of(path):
+    return {".mjs": ["node"], ".js": ["node"], ".py": [VENV / "bin/python"], ".sh": ["bash"]}.get(path.suffix, [])
+
+
+def end_to_end(context, folder, daemon):
+    env = {"CHOIR_URL": daemon.url, "CHOIR_BUILD": context.build, "CHOIR_DATA": CACHE / "data", "CHOIR_STATE": daemon.state,
+           "CHOIR_FULL": "1" if context.full else "0", "PYTHONDONTWRITEBYTECODE": "1"}
+    for path in sorted((ROOT / folder).iterdir()):
+        if path.is_file() and BROWSER_TEST.match(path.name):
+            yield from either(context, f"{Path(folder).name}/{path.name}", [*runner_of(path), path], env, 900)
+
+
+def clients(context):
+    daemon = context.daemon("clients-daemon")
+    daemon.wait_warm()
+    yield from end_to_end(context, "tests/e2e/clients", daemon)
+    daemon.stop()
+
+
+def page(context):
+    daemon = context.daemon("page-daemon")
+    daemon.wait_warm()
+    yield from end_to_end(context, "tests/e2e/page", daemon)
+    daemon.stop()
+
+
+def wer(context):
+    script = next(iter(sorted((ROOT / "tests/bench/wer").glob("run*"))), None) if (ROOT / "tests/bench/wer").is_dir() else None
+    if script is None:
+        return [Result("word error rate", "failed", "tests/bench/wer/run is missing")]
+    return either(context, "wer", [*runner_of(script), script], {"CHOIR_BUILD": context.build, "CHOIR_DATA": CACHE / "data"})
+
+
+def talk(context):
+    """Real recordings into a real daemon in real time; everything is read from the stereo recording."""
+    daemon = context.daemon("talk-daemon")
+    daemon.wait_warm()
+    out = ROOT / "build" / "talk"
+    out.mkdir(parents=True, exist_ok=True)
+    env = {"CHOIR_URL": daemon.url}
+    for script in sorted((ROOT / "tests/e2e/talk").glob("*.talk")):
+        wav = out / (script.stem + ".wav")
+        options = ["--no-acks"] if "no-acks" in script.stem else []
+        done = context.command(script.stem, [context.build / "choir", "talk", "--json", "--data", CACHE / "data", *options, script, wav],
+                               env=env, limit=240)
+        found = re.search(r"^\{.*^\}|^\{.*\}$", done.output, re.M | re.S)
+        try:
+            figures = json.loads(found.group()) if found and done.code == 0 else None
+        except ValueError:
+            figures = None
+        if figures is None:
+            yield Result(script.stem, "failed", f"exit code {done.code}\n{done.output[-3000:]}\n{daemon.tail()}")
+            continue
+        yield Result(f"{script.stem}: the agent answers aloud", "passed" if figures["agent_segments"] else "failed", done.output)
+        if "interrupt" in script.stem:
+            stops = figures["interruption_to_silence_ms"]
+            yield Result(f"{script.stem}: it falls silent when interrupted",
+                         "passed" if stops and max(stops) < 1500 else "failed", done.output)
+        print(f"  {script.stem}: voice to voice {figures['voice_to_voice_ms']} ms, interruption to silence "
+              f"{figures['interruption_to_silence_ms']} ms ({wav.relative_to(ROOT)})", flush=True)
+    daemon.stop()
+
+
+def cells(row):
+    return [c.strip().replace("\\|", "|") for c in re.split(r"(?<!\\)\|", row.strip().strip("|"))]
+
+
+def names_rows(context):
+    """Rows of docs/names.md whose last cell is a command; it must succeed here and now."""
+    daemon = context.daemon("names-daemon")
+    daemon.wait_warm()
+    env = {"CHOIR_URL": daemon.url, "PATH": f"{context.build}:{os.environ['PATH']}", "CHOIR_STATE": daemon.state}
+    for line in (ROOT / "docs/names.md").read_text(encoding="utf-8").splitlines():
+        if not line.startswith("|") or set(line) <= set("|-: "):
+            continue
+        row = cells(line)
+        command = re.fullmatch(r"`(.+)`", row[-1]) if len(row) == 4 else None
+        if command:
+            yield context.plain(f"names: {row[0].strip('`')}", ["bash", "-euo", "pipefail", "-c", command.group(1)], env=env, limit=180)
+    daemon.stop()
+
+
+def readme(context):
+    """Every command that README shows exists, and every option it shows is in that command's --help."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    for block in re.findall(r"```(?:sh|console|bash)\n(.*?)```", text, re.S):
+        for line in block.splitlines():
+            words = shlex.split(line, comments=True)
+            while words and re.match(r"[A-Z_]+=", words[0]):
+                words.pop(0)
+            if words:
+                yield readme_command(context, words)
+
+
+def readme_command(context, words):
+    name = f"README: {' '.join(words)}"
+    first, helped = words[0], None
+    if first == "choir" or first.endswith("/choir"):
+        helped = [context.build / "choir", words[1], "--help"]
+    elif "/" in first:
+        if not os.access(ROOT / first, os.X_OK):
+            return Result(name, "failed", f"{first} is not an executable file here")
+        helped = [ROOT / first, "--help"]
+    elif first == "npm":
+        scripts = json.loads((ROOT / "package.json").read_text(encoding="utf-8"))["scripts"]
+        return Result(name, "passed" if words[1] == "run" and words[2] in scripts else "failed", "no such script in package.json")
+    elif not shutil.which(first):
+        return Result(name, "failed", f"there is no command {first}")
+    if helped:
+        done = subprocess.run([str(w) for w in helped], capture_output=True, text=True, check=False, timeout=20, stdin=subprocess.DEVNULL)
+        missing = [w for w in words[1:] if w.startswith("--") and w.split("=")[0] not in done.stdout]
+        if done.returncode or missing:
+            return Result(name, "failed", f"{' '.join(map(str, helped))}: exit {done.returncode}, lacks {missing}")
+    return Result(name, "passed")
+
+
+ALL = [
+    Stage("includes", "every room includes only rooms above it", 1, includes),
+    Stage("names", "no registry's address, no path of one machine, no bench question in a prompt", 1, names),
+    Stage("build", "everything compiles without a warning", 15, build),
+    Stage("unit", "C unit tests, every case counted", 10, unit),
+    Stage("fuzz", "fuzz targets over their seed corpora", 5, fuzz),
+    Stage("lint", "npm run lint", 15, lint),
+    Stage("readme", "the commands of README exist", 1, readme),
+    Stage("sanitize", "the C tests under ASan and UBSan", 15, sanitize),
+    Stage("names-md", "commands of docs/names.md against a real daemon", 8, names_rows),
+    Stage("integration", "pytest against the real programs", 20, integration),
+    Stage("clients", "stock clients against a real daemon", 10, clients),
+    Stage("page", "the page in Chromium against a real daemon", 15, page),
+    Stage("talk", "spoken conversations, recorded in stereo", 10, talk),
+    Stage("wer", "word error rate on real recordings", 10, wer),
+    Stage("qemu", "unit tests and programs on an emulated Core 2 Duo", 20, qemu),
+]
