@@ -11,13 +11,13 @@ typedef struct ChoirWeb ChoirWeb;
 
 typedef struct {
   ChoirHttpServer *server;
-  ChoirHttpClient *http;        /* for response_url */
+  ChoirHttpClient *http; /* for response_url */
   ChoirTwin *twin;
   ChoirVoice *voice;
-  ChoirModels *models;          /* may be NULL (external model server) */
-  const ChoirConfig *config;    /* [web] keys: allowed_hosts, allowed_origins, response_urls */
-  json_t *(*status)(gpointer user);                          /* the daemon's part of GET /api/status; stolen by the caller */
-  void (*use_model)(const char *name, gpointer user);        /* restart the server with it */
+  ChoirModels *models;                                /* may be NULL (external model server) */
+  const ChoirConfig *config;                          /* [web] keys: allowed_hosts, allowed_origins, response_urls */
+  json_t *(*status)(gpointer user);                   /* the daemon's part of GET /api/status; stolen by the caller */
+  void (*use_model)(const char *name, gpointer user); /* restart the server with it */
   gpointer user;
 } ChoirWebOptions;
 

@@ -1,0 +1,28 @@
+/* The session object of the Realtime protocol: what a client may set, and what is in effect. Main thread only.
+ * Source: OpenAI Realtime GA, RealtimeSessionCreateRequest of openai-python 3.57. */
+#pragma once
+#include <jansson.h>
+#include "voice/live.h"
+#include "web/fault.h"
+#include "web/realtime_audio.h"
+
+typedef struct {
+  char *id, *model, *instructions;
+  ChoirLiveOptions live;
+  ChoirLiveOptions defaults; /* what null and absent values come back to */
+  ChoirRealtimeFormat format;
+  guint rate;             /* of the microphone */
+  gboolean transcription; /* send transcripts of what the person said */
+  char *language;         /* NULL = not said */
+  json_t *tool_choice;
+  json_t *max_output_tokens;
+} ChoirRealtimeConfig;
+
+void choir_realtime_config_init(ChoirRealtimeConfig *config, const ChoirLiveOptions *defaults, const char *model);
+void choir_realtime_config_clear(ChoirRealtimeConfig *config);
+/* The `session` member of session.update. All or nothing: FALSE fills fault and changes nothing. */
+gboolean choir_realtime_config_update(ChoirRealtimeConfig *config, const json_t *session, ChoirFault *fault);
+/* ["audio"] or ["text"]. FALSE fills fault. */
+gboolean choir_realtime_config_modalities(const json_t *value, const char *param, gboolean *ret_audio,
+                                          ChoirFault *fault);
+json_t *choir_realtime_config_json(const ChoirRealtimeConfig *config); /* caller decrefs */

@@ -1,0 +1,58 @@
+#include "web/web.h"
+#include "base/metrics.h"
+#include "base/text.h"
+#include "web/page.h"
+#include "web/web_private.h"
+
+struct ChoirWeb {
+  ChoirWebOptions options;
+  ChoirGuard *guard;
+  ChoirRealtime *realtime;
+  ChoirPages *pages;
+  ChoirInternal *internal;
+  ChoirConversations *conversations;
+  ChoirModelsApi *models_api;
+  ChoirOpenai *openai;
+};
+
+char *choir_web_model_name(const ChoirWebOptions *options) {
+  json_auto_t *status = choir_llm_server_status(choir_twin_llm(options->twin));
+  const char *name = choir_json_string(status, "model", "");
+  return g_strdup(*name ? name : "choir");
+}
+
+static char *realtime_model(gpointer user) {
+  return choir_web_model_name(user);
+}
+
+ChoirWeb *choir_web_new(const ChoirWebOptions *options) {
+  ChoirWeb *web = g_new0(ChoirWeb, 1);
+  web->options = *options;
+  const ChoirWebOptions *own = &web->options;
+  web->guard = choir_guard_new(choir_http_server_port(options->server),
+                               choir_config_string(options->config, "web", "allowed_hosts"),
+                               choir_config_string(options->config, "web", "allowed_origins"));
+  choir_http_server_set_guard(options->server, choir_guard_http, web->guard);
+  choir_page_routes(options->server, choir_page_assets);
+  web->models_api = choir_models_api_new(own);
+  web->internal = choir_internal_new(own, web->models_api);
+  web->pages = choir_pages_new(own);
+  web->conversations = choir_conversations_new(own);
+  web->openai = choir_openai_new(own);
+  web->realtime = choir_realtime_new(options->server, options->voice, realtime_model, &web->options);
+  return web;
+}
+
+void choir_web_free(ChoirWeb *web) {
+  if (!web)
+    return;
+  choir_realtime_free(web->realtime);
+  choir_openai_free(web->openai);
+  choir_conversations_free(web->conversations);
+  choir_pages_free(web->pages);
+  choir_internal_free(web->internal);
+  choir_models_api_free(web->models_api);
+  choir_http_server_set_guard(web->options.server, NULL, NULL);
+  choir_guard_free(web->guard);
+  g_free(web);
+}
