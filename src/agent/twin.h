@@ -30,9 +30,11 @@ typedef struct {
   /* The turn left the queue and the model works on it. May be NULL. */
   void (*started)(ChoirTurn *turn, gpointer user);
   void (*delta)(ChoirTurn *turn, const char *text, gpointer user);
-  /* A clause fit for speech, [begin, end) bytes of the reply so far; the last one may come with done. May be NULL. */
+  /* A clause fit for speech, [begin, end) bytes of the reply so far; the last one may come with done. May be NULL. text has
+   * exactly end - begin bytes: marks that are not spoken became spaces, so its byte i is byte begin + i of the reply. */
   void (*clause)(ChoirTurn *turn, const char *text, gsize begin, gsize end, gpointer user);
-  /* Exactly once. reply: the whole text. error: NULL, or why it failed (cancelled included). A typed turn is stored by now;
+  /* Exactly once. reply: the whole text; when the model began to repeat itself it ends before the repetition, and deltas
+   * may have run a few words further. error: NULL, or why it failed (cancelled included). A typed turn is stored by now;
    * a spoken one waits for choir_turn_heard(). */
   void (*done)(ChoirTurn *turn, const char *reply, const GError *error, gpointer user);
 } ChoirTurnHandlers;
@@ -48,7 +50,7 @@ typedef struct {
 typedef void (*ChoirTwinObserver)(const ChoirTwinEvent *event, gpointer user);
 
 ChoirTwin *choir_twin_new(const ChoirTwinOptions *options, ChoirLlmServer *llm, ChoirHistory *history, GError **error);
-void choir_twin_free(ChoirTwin *twin);
+void choir_twin_free(ChoirTwin *twin); /* no handler runs any more; free what holds turns first */
 /* NULL with error when refused. While the model warms up the turn waits in the queue. The turn is valid until done ran
  * (typed) or choir_turn_heard() was called (spoken), whichever comes last. */
 ChoirTurn *choir_twin_begin(ChoirTwin *twin, const ChoirTurnRequest *request, const ChoirTurnHandlers *handlers, gpointer user, GError **error);
@@ -72,3 +74,10 @@ void choir_twin_open_conversation(ChoirTwin *twin, gint64 conversation);
 void choir_twin_use_model(ChoirTwin *twin, const char *model_path, const char *model_name);
 ChoirHistory *choir_twin_history(ChoirTwin *twin);
 ChoirLlmServer *choir_twin_llm(ChoirTwin *twin);
+/* Instead of choir_turn_heard(): forgets the turn, nothing is stored (a reply begun on a guess that was overtaken). */
+void choir_turn_discard(ChoirTurn *turn);
+/* Of the last turn that reached the model; zeros before. */
+const ChoirChatTimings *choir_twin_timings(const ChoirTwin *twin);
+/* Nothing runs, waits or is evaluated in the background. */
+gboolean choir_twin_settled(ChoirTwin *twin);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(ChoirTwin, choir_twin_free)

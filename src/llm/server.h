@@ -38,3 +38,16 @@ json_t *choir_llm_server_status(const ChoirLlmServer *server);/* {"state","progr
 /* Slot file under state_dir/slots, by model and prompt hash; done(ok). No-ops (done(FALSE)) on an external server. */
 void choir_llm_server_slot_save(ChoirLlmServer *server, int slot, const char *key, void (*done)(gboolean ok, gint tokens, gpointer user), gpointer user);
 void choir_llm_server_slot_restore(ChoirLlmServer *server, int slot, const char *key, void (*done)(gboolean ok, gint tokens, gpointer user), gpointer user);
+/* Parameters of the loaded model as the server reports them, 0 when unknown: personas are chosen by it. */
+guint64 choir_llm_server_params(const ChoirLlmServer *server);
+/* Tokens of context in one slot, 0 when unknown. */
+guint choir_llm_server_context(const ChoirLlmServer *server);
+/* May be called several times; each listener is called. */
+void choir_llm_server_off_change(ChoirLlmServer *server, void (*changed)(gpointer user), gpointer user);
+const char *choir_llm_server_model(const ChoirLlmServer *server);
+/* One sentence for a person while it is not ready: "loading the language model". */
+const char *choir_llm_server_progress(const ChoirLlmServer *server);
+
+#define CHOIR_LLM_ERROR (choir_llm_error_quark())
+GQuark choir_llm_error_quark(void);
+enum { CHOIR_LLM_ERROR_ENGINE, CHOIR_LLM_ERROR_MODEL, CHOIR_LLM_ERROR_VARIANT, CHOIR_LLM_ERROR_PORT };

@@ -1,0 +1,366 @@
+#include <string.h>
+#include "agent/twin_private.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/names.h"
+#include "base/text.h"
+
+/* Marks that some models print instead of ending. The template's own end is the server's business. */
+static const char *const stops[] = {"<|im_end|>", "<|im_start|>", "<end_of_turn>", "<|eot_id|>", "\nUser:", "\nuser:", NULL};
+/* Keeps a model of this class out of loops without bending its words; 1.0 is none. */
+#define REPEAT_PENALTY 1.1
+#define TOP_P 0.9
+
+gsize choir_turn_utf8_floor(const char *text, gsize bytes) {
+  while (bytes > 0 && ((guchar)text[bytes] & 0xc0) == 0x80)
+    bytes--;
+  return bytes;
+}
+
+static void turn_free(ChoirTurn *turn) {
+  g_hash_table_remove(turn->twin->turns, turn);
+  g_clear_handle_id(&turn->cancel_idle, g_source_remove);
+  choir_clause_free(turn->clause);
+  choir_repeat_clear(&turn->repeat);
+  g_string_free(turn->reply, TRUE);
+  g_clear_error(&turn->error);
+  g_free(turn->id);
+  g_free(turn->text);
+  g_free(turn->source);
+  g_free(turn->request_id);
+  g_free(turn->sent);
+  g_free(turn);
+}
+
+static void maybe_free(ChoirTurn *turn) {
+  if (turn->state == CHOIR_TURN_DONE && (!turn->spoken || turn->heard))
+    turn_free(turn);
+}
+
+/* Calls done, the last thing a typed turn lives to see. */
+static void complete(ChoirTurn *turn) {
+  ChoirTwin *twin = turn->twin;
+  turn->state = CHOIR_TURN_DONE;
+  const char *error = turn->error ? turn->error->message : NULL;
+  if (g_error_matches(turn->error, CHOIR_TWIN_ERROR, CHOIR_TWIN_ERROR_CANCELLED)) {
+    choir_counter_add(twin->m_cancelled, 1);
+    if (!turn->spoken)
+      choir_twin_emit(twin, "cut", turn->reply->str, turn);
+  } else if (error) {
+    choir_counter_add(twin->m_failed, 1);
+    choir_warning(CHOIR_TOPIC_AGENT, "turn %s: %s", turn->id, error);
+    choir_twin_emit(twin, "error", error, turn);
+  } else {
+    choir_counter_add(twin->m_done, 1);
+    choir_histogram_observe(twin->m_total, (double)(choir_clock_us() - turn->begin_us) / G_USEC_PER_SEC);
+    if (!turn->discarded && !(turn->heard && turn->heard_cut))
+      choir_twin_emit(twin, "agent", turn->reply->str, turn);
+  }
+  if (!turn->spoken)
+    choir_latency_print(turn);
+  turn->handlers.done(turn, turn->reply->str, turn->error, turn->user);
+  maybe_free(turn);
+  choir_twin_pump_soon(twin);
+}
+
+typedef struct {
+  ChoirTwin *twin;
+  ChoirTurn *turn; /* NULL when it need not be told */
+} Saved;
+
+/* Runs on the main context; the turn still waits in SAVING, so nobody has freed it. */
+static void on_saved(gint64 id, const GError *error, gpointer user) {
+  Saved *saved = user;
+  ChoirTwin *twin = saved->twin;
+  if (twin->dead) {
+    if (saved->turn)
+      turn_free(saved->turn);
+  } else {
+    if (error && !saved->turn)
+      choir_twin_emit(twin, "error", error->message, NULL);
+    if (error && saved->turn && !saved->turn->error)
+      saved->turn->error = g_error_new(CHOIR_TWIN_ERROR, CHOIR_TWIN_ERROR_MODEL, "answered, but %s", error->message);
+    if (saved->turn)
+      complete(saved->turn);
+  }
+  choir_twin_unref(twin);
+  g_free(saved);
+}
+
+/* Both halves of the turn in one transaction. tell: the turn waits for it. */
+static void save(ChoirTurn *turn, const char *heard, gboolean cut, gboolean tell) {
+  ChoirHistoryEntry user_entry = {.role = "user", .text = turn->text, .source = turn->source};
+  ChoirHistoryEntry reply_entry = {.role = "assistant", .text = heard, .source = turn->source, .cut = cut,
+                                   .full_text = cut ? turn->reply->str : NULL};
+  Saved *saved = g_new0(Saved, 1);
+  saved->twin = turn->twin;
+  saved->turn = tell ? turn : NULL;
+  turn->twin->refs++;
+  choir_history_append_turn(turn->twin->history, turn->conversation, &user_entry, &reply_entry, on_saved, saved);
+}
+
+/* A spoken turn whose text and playback are both over. Only what was heard becomes part of the conversation. */
+static void settle_heard(ChoirTurn *turn) {
+  ChoirTwin *twin = turn->twin;
+  if (turn->discarded) {
+    choir_window_remove(twin->window, turn);
+    return;
+  }
+  /* Not cut: what could not be spoken was still read on the page. */
+  gsize bytes = turn->heard_cut ? MIN(turn->heard_bytes, turn->reply->len) : turn->reply->len;
+  bytes = choir_turn_utf8_floor(turn->reply->str, bytes);
+  choir_latency_print(turn);
+  if (bytes == 0 && !turn->heard_cut) {
+    choir_window_remove(twin->window, turn);
+    return;
+  }
+  g_autofree char *heard = g_strndup(turn->reply->str, bytes);
+  gboolean whole = bytes == turn->reply->len && !turn->error;
+  if (!choir_window_amend(twin->window, turn, heard) && turn->conversation == twin->conversation)
+    choir_window_add(twin->window, NULL, turn->sent ? turn->sent : turn->text, heard);
+  if (!turn->error)
+    choir_prefix_turn_done(twin);
+  save(turn, heard, !whole, FALSE);
+  if (turn->heard_cut)
+    choir_twin_emit(twin, "cut", heard, turn);
+}
+
+/* The model is done with the turn, one way or the other. */
+static void finish(ChoirTurn *turn, GError *error /* taken */) {
+  ChoirTwin *twin = turn->twin;
+  if (twin->running == turn)
+    twin->running = NULL;
+  twin->last_turn_us = choir_clock_us();
+  if (turn->keep < turn->reply->len)
+    g_string_truncate(turn->reply, choir_turn_utf8_floor(turn->reply->str, turn->keep));
+  if (!error && turn->reply->len == 0)
+    error = g_error_new(CHOIR_TWIN_ERROR, CHOIR_TWIN_ERROR_MODEL, "the model gave an empty answer; say it in other words");
+  turn->error = error;
+  if (!error && turn->clause)
+    choir_clause_end(turn->clause);
+  gboolean cancelled = g_error_matches(error, CHOIR_TWIN_ERROR, CHOIR_TWIN_ERROR_CANCELLED);
+  gboolean keep = !turn->discarded && (!error || (cancelled && turn->reply->len > 0));
+  if (keep && turn->conversation == twin->conversation)
+    choir_window_add(twin->window, turn, turn->sent, turn->reply->str);
+  if (!error)
+    choir_prefix_turn_done(twin);
+  turn->state = CHOIR_TURN_SAVING;
+  if (turn->spoken && turn->heard)
+    settle_heard(turn);
+  if (!turn->spoken && keep) {
+    choir_window_amend(twin->window, turn, turn->reply->str); /* final: the key goes before the turn does */
+    save(turn, turn->reply->str, cancelled, TRUE);
+  } else {
+    complete(turn);
+  }
+  choir_twin_pump_soon(twin);
+}
+
+static void on_clause(const char *text, gsize begin, gsize end, gpointer user) {
+  ChoirTurn *turn = user;
+  turn->handlers.clause(turn, text, begin, end, turn->user);
+}
+
+static void on_delta(const char *text, gpointer user) {
+  ChoirTurn *turn = user;
+  ChoirTwin *twin = turn->twin;
+  if (turn->cancelled || turn->keep != G_MAXSIZE)
+    return;
+  if (turn->first_text_us == 0) {
+    turn->first_text_us = choir_clock_us();
+    gint64 asked = turn->transcript_us ? turn->transcript_us : turn->begin_us;
+    choir_histogram_observe(twin->m_first_text, (double)(turn->first_text_us - asked) / G_USEC_PER_SEC);
+  }
+  gsize before = turn->reply->len;
+  g_string_append(turn->reply, text);
+  turn->keep = choir_repeat_check(&turn->repeat, turn->reply->str, turn->reply->len);
+  g_autofree char *fresh = NULL;
+  if (turn->keep != G_MAXSIZE) {
+    choir_debug(CHOIR_TOPIC_AGENT, "turn %s repeats itself, stopped", turn->id);
+    choir_chat_cancel(turn->call);
+    if (turn->keep <= before)
+      return;
+    text = fresh = g_strndup(text, choir_turn_utf8_floor(text, turn->keep - before));
+  }
+  if (!*text)
+    return;
+  if (turn->handlers.delta)
+    turn->handlers.delta(turn, text, turn->user);
+  choir_twin_emit(twin, "agent_delta", text, turn);
+  if (turn->clause)
+    choir_clause_feed(turn->clause, text, strlen(text));
+}
+
+static GError *turn_error(const ChoirTurn *turn, const GError *error) {
+  if (turn->cancelled)
+    return g_error_new(CHOIR_TWIN_ERROR, CHOIR_TWIN_ERROR_CANCELLED, "the turn was cancelled");
+  if (!error || turn->keep != G_MAXSIZE)
+    return NULL;
+  if (g_error_matches(error, CHOIR_CHAT_ERROR, CHOIR_CHAT_ERROR_CONTEXT))
+    return g_error_new(CHOIR_TWIN_ERROR, CHOIR_TWIN_ERROR_TOO_LONG, "that is longer than the model's memory; say it in parts");
+  return g_error_new(CHOIR_TWIN_ERROR, CHOIR_TWIN_ERROR_MODEL, "the language model failed: %s", error->message);
+}
+
+static void answered(ChoirTurn *turn, const ChoirChatTimings *timings, const GError *error) {
+  ChoirTwin *twin = turn->twin;
+  if (timings->prompt_tokens > 0) {
+    twin->timings = *timings;
+    choir_counter_add(twin->m_evaluated, (guint64)MAX(timings->evaluated_tokens, 0));
+    choir_counter_add(twin->m_cached, (guint64)MAX(timings->cached_tokens, 0));
+    choir_debug(CHOIR_TOPIC_AGENT, "turn %s: %d tokens cached, %d evaluated in %.0f ms, %d written in %.0f ms", turn->id,
+                timings->cached_tokens, timings->evaluated_tokens, timings->prompt_ms, timings->reply_tokens, timings->reply_ms);
+  }
+  gboolean context = g_error_matches(error, CHOIR_CHAT_ERROR, CHOIR_CHAT_ERROR_CONTEXT);
+  if (error && !turn->cancelled && !turn->retried && turn->reply->len == 0) {
+    turn->retried = TRUE;
+    if (context && choir_prefix_fit(twin, turn->text, TRUE)) {
+      choir_turn_start(turn);
+      return;
+    }
+    if (!context && !choir_llm_server_ready(twin->llm)) {
+      /* The server died under it before a word came: the turn waits for the next one. */
+      twin->running = NULL;
+      turn->state = CHOIR_TURN_QUEUED;
+      g_queue_push_head(&twin->queue, turn);
+      choir_twin_pump_soon(twin);
+      return;
+    }
+  }
+  finish(turn, turn_error(turn, error));
+}
+
+static void on_done(const char *finish_reason, const ChoirChatTimings *timings, const GError *error, gpointer user) {
+  ChoirTurn *turn = user;
+  ChoirTwin *twin = turn->twin;
+  turn->call = NULL;
+  if (turn->abandoned) {
+    turn_free(turn);
+    choir_twin_unref(twin);
+    return;
+  }
+  answered(turn, timings, error);
+  choir_twin_unref(twin);
+}
+
+/* What changes (date and time) goes into the message itself, behind everything that is cached, and stays there. */
+static char *message(const ChoirTwin *twin, const char *text) {
+  if (!choir_persona_wants_time(twin->persona))
+    return g_strdup(text);
+  g_autoptr(GDateTime) now = g_date_time_new_now_local();
+  g_autofree char *stamp = g_date_time_format(now, "%A %-d %B %Y, %H:%M");
+  return g_strdup_printf("[%s] %s", stamp, text);
+}
+
+ChoirTurn *choir_turn_new(ChoirTwin *twin, const ChoirTurnRequest *request, const char *text, const ChoirTurnHandlers *handlers,
+                          gpointer user) {
+  ChoirTurn *turn = g_new0(ChoirTurn, 1);
+  turn->twin = twin;
+  turn->id = choir_id("turn_");
+  turn->text = g_strdup(text);
+  turn->source = g_strdup(request->source ? request->source : "internal");
+  turn->request_id = g_strdup(request->request_id);
+  turn->spoken = request->spoken;
+  turn->handlers = *handlers;
+  turn->user = user;
+  turn->conversation = twin->conversation;
+  turn->begin_us = choir_clock_us();
+  turn->speech_end_us = request->speech_end_us;
+  turn->transcript_us = request->transcript_us;
+  turn->reply = g_string_new(NULL);
+  turn->keep = G_MAXSIZE;
+  choir_repeat_init(&turn->repeat);
+  if (handlers->clause)
+    turn->clause = choir_clause_new(on_clause, turn);
+  g_hash_table_add(twin->turns, turn);
+  return turn;
+}
+
+void choir_turn_start(ChoirTurn *turn) {
+  ChoirTwin *twin = turn->twin;
+  choir_twin_sync_conversation(twin);
+  turn->conversation = twin->conversation;
+  turn->state = CHOIR_TURN_RUNNING;
+  twin->running = turn;
+  choir_prefix_yield(twin);
+  choir_twin_set_state(twin, "thinking");
+  const char *persona = choir_prefix_persona(twin);
+  if (!choir_prefix_fit(twin, turn->text, FALSE)) {
+    finish(turn, g_error_new(CHOIR_TWIN_ERROR, CHOIR_TWIN_ERROR_TOO_LONG, "that is longer than the model's memory; say it in parts"));
+    return;
+  }
+  g_free(turn->sent);
+  turn->sent = message(twin, turn->text);
+  json_t *messages = choir_window_messages(twin->window, persona, turn->sent);
+  ChoirChatRequest request = {.messages = messages, .slot = CHOIR_SLOT_LIVE, .max_tokens = (int)twin->options.max_reply_tokens,
+                              .temperature = twin->options.temperature, .top_p = TOP_P, .stop = stops,
+                              .repeat_penalty = REPEAT_PENALTY};
+  ChoirChatHandlers handlers = {.delta = on_delta, .done = on_done};
+  twin->refs++;
+  turn->call = choir_chat_begin(choir_llm_server_chat(twin->llm), &request, &handlers, turn);
+  json_decref(messages);
+  if (turn->handlers.started && !turn->retried)
+    turn->handlers.started(turn, turn->user);
+}
+
+static gboolean cancel_queued(gpointer user) {
+  ChoirTurn *turn = user;
+  turn->cancel_idle = 0;
+  finish(turn, turn_error(turn, NULL));
+  return G_SOURCE_REMOVE;
+}
+
+void choir_turn_cancel(ChoirTurn *turn) {
+  if (turn->cancelled || turn->state == CHOIR_TURN_SAVING || turn->state == CHOIR_TURN_DONE)
+    return;
+  turn->cancelled = TRUE;
+  if (turn->call) {
+    choir_chat_cancel(turn->call);
+  } else {
+    g_queue_remove(&turn->twin->queue, turn);
+    turn->cancel_idle = g_idle_add(cancel_queued, turn);
+  }
+}
+
+static void heard_or_discarded(ChoirTurn *turn) {
+  turn->heard = TRUE;
+  if (turn->state == CHOIR_TURN_DONE) {
+    settle_heard(turn);
+    ChoirTwin *twin = turn->twin;
+    maybe_free(turn);
+    choir_twin_pump_soon(twin);
+  } else if (turn->heard_cut || turn->discarded) {
+    choir_turn_cancel(turn);
+  }
+}
+
+void choir_turn_heard(ChoirTurn *turn, gsize heard_bytes, gboolean cut) {
+  if (turn->heard)
+    return;
+  turn->heard_bytes = heard_bytes;
+  turn->heard_cut = cut;
+  heard_or_discarded(turn);
+}
+
+void choir_turn_discard(ChoirTurn *turn) {
+  if (turn->heard)
+    return;
+  turn->discarded = TRUE;
+  heard_or_discarded(turn);
+}
+
+void choir_turn_abandon(ChoirTurn *turn) {
+  turn->abandoned = turn->cancelled = TRUE;
+  if (turn->call)
+    choir_chat_cancel(turn->call); /* its last callback frees the turn */
+  else if (turn->state != CHOIR_TURN_SAVING)
+    turn_free(turn);
+}
+
+const char *choir_turn_id(const ChoirTurn *turn) {
+  return turn->id;
+}
+
+void choir_turn_first_audio(ChoirTurn *turn, gint64 at_us) {
+  if (turn->first_audio_us == 0)
+    turn->first_audio_us = at_us;
+}

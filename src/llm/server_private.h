@@ -1,0 +1,37 @@
+/* Shared by the files of the supervisor; nobody else includes it (tests may). */
+#pragma once
+#include <jansson.h>
+#include "llm/server.h"
+
+/* Before a machine was probed the server starts with this: the smallest batch gives the promptest cancel. */
+#define CHOIR_UBATCH_MIN 8
+#define CHOIR_UBATCH_START 32
+#define CHOIR_UBATCH_MAX 512
+#define CHOIR_BATCH_SECONDS 0.3
+
+typedef struct {
+  char *engine_dir, *model_path, *model_name, *state_dir, *slots_dir, *cpu_variant;
+  guint16 fixed_port, port;
+  guint context, threads, threads_batch, cache_ram_mb, ubatch;
+  gboolean half_floats; /* the processor and a CPU back end have F16C */
+  char *api_key;        /* new at every start: web pages of this machine cannot talk to the server behind our back */
+} ChoirLlmCommand;
+
+void choir_llm_command_clear(ChoirLlmCommand *command);
+/* Checks files, picks threads and the KV type. */
+gboolean choir_llm_command_init(ChoirLlmCommand *command, const ChoirLlmServerOptions *options, GError **error);
+/* Picks a port and key, prepares the folder of a forced variant; fills argv and environment. */
+gboolean choir_llm_command_build(ChoirLlmCommand *command, GStrv *ret_argv, GStrv *ret_env, GError **error);
+/* Which libggml-cpu-NAME.so the process has mapped; NULL when none yet. Caller frees. */
+char *choir_llm_loaded_variant(GPid pid);
+
+/* Probe results live in <state_dir>/llm-probe.json by a key of model, processor, variants and threads. */
+char *choir_llm_probe_key(const ChoirLlmCommand *command);
+/* 0 when this combination was never probed. ret_rate: tokens a second. */
+guint choir_llm_probe_load(const char *state_dir, const char *key, double *ret_rate);
+void choir_llm_probe_store(const char *state_dir, const char *key, guint ubatch, double rate);
+/* The largest power of two whose batch costs at most CHOIR_BATCH_SECONDS. */
+guint choir_llm_probe_choose(double rate);
+typedef void (*ChoirLlmProbeDone)(double rate, const GError *error, gpointer user);
+/* Times a prompt on the API slot of the running server. Completes exactly once. */
+void choir_llm_probe_run(ChoirHttpClient *http, ChoirChat *chat, GCancellable *cancellable, ChoirLlmProbeDone done, gpointer user);
