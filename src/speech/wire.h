@@ -1,5 +1,6 @@
 /* Frames between the daemon and its workers, over a stream socketpair (fd 3 in the worker).
- * Header, 24 bytes little endian: u32 magic "CHW1", u16 type, u16 flags, u32 session, u32 gen, u32 length, u32 aux; then payload. */
+ * Header, 24 bytes little endian: u32 magic "CHW1", u16 type, u16 flags, u32 session, u32 gen, u32 length, u32 aux;
+ * then payload. */
 #pragma once
 #include <glib.h>
 #include "base/buffer.h"
@@ -10,27 +11,28 @@
 
 typedef enum {
   /* worker -> daemon, all workers */
-  CHOIR_WIRE_READY = 1,    /* payload: JSON {"engine","model","load_ms","rss_kb","detail"} */
-  CHOIR_WIRE_ERROR,        /* payload: one sentence; gen says for which job, 0 = the worker itself */
-  CHOIR_WIRE_STATUS,       /* payload: JSON like READY, e.g. while loading: {"progress":0..1,"detail"} */
+  CHOIR_WIRE_READY = 1, /* payload: JSON {"engine","model","load_ms","rss_kb","detail"} */
+  CHOIR_WIRE_ERROR,     /* payload: one sentence; gen says for which job, 0 = the worker itself */
+  CHOIR_WIRE_STATUS,    /* payload: JSON like READY, e.g. while loading: {"progress":0..1,"detail"} */
   /* daemon -> ear */
   CHOIR_WIRE_EAR_OPEN = 16, /* a session's VAD state starts anew */
   CHOIR_WIRE_EAR_CLOSE,
-  CHOIR_WIRE_EAR_AUDIO,     /* s16 16 kHz, any length; aux: sample index of the first one (mod 2^32) */
+  CHOIR_WIRE_EAR_AUDIO, /* s16 16 kHz, any length; aux: sample index of the first one (mod 2^32) */
   /* ear -> daemon */
-  CHOIR_WIRE_EAR_WINDOW,    /* payload: float prob, float rms; aux: sample index behind the 512-sample window */
+  CHOIR_WIRE_EAR_WINDOW, /* payload: float prob, float rms; aux: sample index behind the 512-sample window */
   /* daemon -> stt */
-  CHOIR_WIRE_STT_JOB = 32,  /* payload s16 16 kHz whole utterance; flags bit 0: may be cancelled for a newer one */
-  CHOIR_WIRE_STT_CANCEL,    /* gen: every job of that session with gen <= this one */
+  CHOIR_WIRE_STT_JOB = 32, /* payload s16 16 kHz whole utterance; flags bit 0: may be cancelled for a newer one */
+  CHOIR_WIRE_STT_CANCEL,   /* gen: every job of that session with gen <= this one */
   /* stt -> daemon */
-  CHOIR_WIRE_STT_TEXT,      /* payload JSON {"text","language","audio_ms","cpu_ms","wall_ms","no_speech"} */
+  CHOIR_WIRE_STT_TEXT, /* payload JSON {"text","language","audio_ms","cpu_ms","wall_ms","no_speech"} */
   /* daemon -> tts */
-  CHOIR_WIRE_TTS_JOB = 48,  /* payload UTF-8 clause; aux: clause index within the turn */
+  CHOIR_WIRE_TTS_JOB = 48, /* payload UTF-8 clause; aux: clause index within the turn */
   CHOIR_WIRE_TTS_CANCEL,
   /* tts -> daemon */
-  CHOIR_WIRE_TTS_PCM,       /* payload s16 24 kHz, at most 64 KiB a frame; aux: clause index */
-  CHOIR_WIRE_TTS_DONE,      /* aux: clause index; payload JSON {"samples","cpu_ms","wall_ms","words":[[begin,end,phonemes],...]},
-                               byte offsets into the job's text, one row a word, phonemes counted by the phonemiser */
+  CHOIR_WIRE_TTS_PCM,  /* payload s16 24 kHz, at most 64 KiB a frame; aux: clause index */
+  CHOIR_WIRE_TTS_DONE, /* aux: clause index; payload JSON
+                          {"samples","cpu_ms","wall_ms","words":[[begin,end,phonemes],...]}, byte offsets into the job's
+                          text, one row a word, phonemes counted by the phonemiser */
 } ChoirWireType;
 
 typedef struct {
@@ -39,9 +41,10 @@ typedef struct {
   const guint8 *payload;
 } ChoirWireFrame;
 
-/* Decodes the first whole frame at the front of data. 1: frame (consume CHOIR_WIRE_HEADER + length), 0: more bytes needed,
- * -1: not our protocol (close). The payload points into data. */
+/* Decodes the first whole frame at the front of data. 1: frame (consume CHOIR_WIRE_HEADER + length), 0: more bytes
+ * needed, -1: not our protocol (close). The payload points into data. */
 int choir_wire_decode(const guint8 *data, gsize length, ChoirWireFrame *ret_frame);
 void choir_wire_encode_header(const ChoirWireFrame *frame, guint8 ret_header[CHOIR_WIRE_HEADER]);
-/* Blocking write for workers; FALSE when the daemon is gone (the worker then exits). Safe from several threads of a worker. */
+/* Blocking write for workers; FALSE when the daemon is gone (the worker then exits). Safe from several threads of a
+ * worker. */
 gboolean choir_wire_write(int fd, const ChoirWireFrame *frame);

@@ -18,10 +18,11 @@ void choir_worker_start(ChoirWorker *worker);
 void choir_worker_stop(ChoirWorker *worker, void (*done)(gpointer user), gpointer user);
 void choir_worker_free(ChoirWorker *worker);
 gboolean choir_worker_ready(const ChoirWorker *worker);
-gboolean choir_worker_send(ChoirWorker *worker, guint16 type, guint16 flags, guint32 session, guint32 gen, guint32 aux, const void *payload, gsize length);
+gboolean choir_worker_send(ChoirWorker *worker, guint16 type, guint16 flags, guint32 session, guint32 gen, guint32 aux,
+                           const void *payload, gsize length);
 ChoirChild *choir_worker_child(ChoirWorker *worker);
 const char *choir_worker_info(const ChoirWorker *worker); /* last READY/STATUS JSON, or NULL */
-/* choir-phonemes is started with every start of choir-tts, joined to it by a socketpair (fd 4 of choir-tts, 3 of choir-phonemes),
- * and supervised beside it. */
+/* choir-phonemes is started with every start of choir-tts, joined to it by a socketpair (fd 4 of choir-tts, 3 of
+ * choir-phonemes), and supervised beside it. */
 void choir_worker_attach_phonemes(ChoirWorker *tts, const char *const *argv);
 ChoirChild *choir_worker_phonemes(ChoirWorker *tts); /* NULL when none is attached */

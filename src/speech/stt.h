@@ -1,0 +1,32 @@
+/* A speech-to-text engine: one table a file. All calls from one thread, except where `cancelled` is asked. */
+#pragma once
+#include <glib.h>
+
+typedef struct {
+  const char *model;      /* whisper: ggml file; pocketsphinx: folder of an acoustic model */
+  const char *backends;   /* whisper: folder of libggml-cpu-*.so, NULL = where libggml lies */
+  const char *language;   /* "auto", "en", ... */
+  const char *grammar;    /* pocketsphinx: JSGF file, NULL = dictation with the language model */
+  const char *dictionary; /* pocketsphinx, NULL = en-us */
+  const char *lm;         /* pocketsphinx, NULL = en-us */
+  int threads;
+} ChoirSttOptions;
+
+typedef gboolean (*ChoirSttCancelled)(gpointer user); /* cheap, asked often, from any thread of the engine */
+
+typedef struct {
+  GString *text;     /* given empty; UTF-8 */
+  char language[16]; /* "en" */
+  double no_speech;  /* 0..1, how sure the engine is that nobody spoke */
+} ChoirSttResult;
+
+typedef struct {
+  const char *name, *help;
+  gpointer (*open)(const ChoirSttOptions *options, char **ret_detail, GError **error);
+  void (*close)(gpointer self);
+  /* 16 kHz mono, at most 30 s. FALSE with error; FALSE without error when it was cancelled. */
+  gboolean (*transcribe)(gpointer self, const gint16 *samples, gsize n, ChoirSttCancelled cancelled, gpointer user,
+                         ChoirSttResult *result, GError **error);
+} ChoirSttEngine;
+
+extern const ChoirSttEngine choir_stt_whisper, choir_stt_pocketsphinx, choir_stt_null;

@@ -1,0 +1,173 @@
+/* choir-stt: speech to text, one utterance after the other. One thread reads frames, one recognises, so that a cancel
+ * is seen at once. Frames of speech/wire.h on a descriptor; exits at its end. */
+#include "speech/jobs.h"
+#include "speech/runner.h"
+#include "speech/stt.h"
+#include "speech/stt_text.h"
+#include "base/names.h"
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define QUEUE_LIMIT 16
+#define PIECE_MAX (29 * CHOIR_RATE_MIC) /* Whisper's window is 30 s */
+#define SHORTEST (CHOIR_RATE_MIC / 20)  /* nothing can be said in 50 ms */
+
+typedef struct {
+  int fd;
+  ChoirJobs *jobs;
+  const ChoirSttEngine *engine;
+  gpointer self;
+  ChoirSttOptions options;
+} Stt;
+
+static const ChoirSttEngine *const engines[] = {
+#ifdef CHOIR_HAVE_WHISPER
+    &choir_stt_whisper,
+#endif
+#ifdef CHOIR_HAVE_POCKETSPHINX
+    &choir_stt_pocketsphinx,
+#endif
+    &choir_stt_null,
+};
+
+static gboolean job_cancelled(gpointer user) {
+  return choir_job_cancelled(user);
+}
+
+/* Piece by piece; FALSE without error when cancelled. */
+static gboolean transcribe(Stt *stt, ChoirJob *job, const gint16 *samples, gsize n, ChoirSttResult *result,
+                           GError **error) {
+  double quietest = 1;
+  while (n >= SHORTEST) {
+    gsize piece = choir_stt_cut(samples, n, PIECE_MAX);
+    g_autoptr(GString) text = g_string_new(NULL);
+    ChoirSttResult part = {.text = text};
+    if (!stt->engine->transcribe(stt->self, samples, piece, job_cancelled, job, &part, error))
+      return FALSE;
+    if (text->len > 0 && result->text->len > 0)
+      g_string_append_c(result->text, ' ');
+    g_string_append(result->text, text->str);
+    if (result->language[0] == 0 || text->len > 0)
+      g_strlcpy(result->language, part.language, sizeof result->language);
+    quietest = MIN(quietest, part.no_speech);
+    samples += piece;
+    n -= piece;
+  }
+  result->no_speech = quietest;
+  return TRUE;
+}
+
+static void work(Stt *stt, ChoirJob *job) {
+  g_autoptr(GError) error = NULL;
+  g_autoptr(GString) text = g_string_new(NULL);
+  ChoirSttResult result = {.text = text};
+  gsize n = job->frame.length / 2;
+  const gint16 *samples =
+      (const gint16 *)(gconstpointer)job->frame.payload; /* from malloc: aligned; both sides little endian */
+  double cpu = choir_runner_cpu_ms(), wall = choir_runner_wall_ms();
+  gboolean ok = transcribe(stt, job, samples, n, &result, &error);
+  if (choir_job_cancelled(job))
+    return;
+  if (!ok) {
+    choir_runner_error(stt->fd, &job->frame, "%s", error ? error->message : "the recogniser gave up");
+    return;
+  }
+  json_t *json =
+      json_pack("{s:s, s:s, s:f, s:f, s:f, s:f}", "text", text->str, "language",
+                result.language[0] ? result.language : "en", "audio_ms", (double)n * 1000 / CHOIR_RATE_MIC, "cpu_ms",
+                choir_runner_cpu_ms() - cpu, "wall_ms", choir_runner_wall_ms() - wall, "no_speech", result.no_speech);
+  choir_runner_send_json(stt->fd, CHOIR_WIRE_STT_TEXT, &job->frame, 0, json);
+}
+
+static gpointer engine_thread(gpointer data) {
+  Stt *stt = data;
+  g_autoptr(GError) error = NULL;
+  g_autofree char *detail = NULL;
+  const char *model = stt->options.model ? stt->options.model : "";
+  double start = choir_runner_wall_ms();
+  choir_runner_status(stt->fd, 0, "loading the speech model");
+  stt->self = stt->engine->open(&stt->options, &detail, &error);
+  if (!stt->self) {
+    choir_runner_error(stt->fd, NULL, "%s", error->message);
+    _exit(1);
+  }
+  choir_runner_ready(stt->fd, stt->engine->name, model, choir_runner_wall_ms() - start, detail);
+  for (;;) {
+    ChoirJob *job = choir_jobs_take(stt->jobs);
+    if (!choir_job_cancelled(job))
+      work(stt, job);
+    choir_jobs_done(stt->jobs, job);
+  }
+  return NULL;
+}
+
+static void handle(Stt *stt, const ChoirWireFrame *frame) {
+  gboolean hit = FALSE;
+  switch (frame->type) {
+  case CHOIR_WIRE_STT_JOB:
+    if (!choir_jobs_push(stt->jobs, frame, &hit))
+      choir_runner_error(stt->fd, frame, "%d utterances are waiting already", QUEUE_LIMIT);
+    return;
+  case CHOIR_WIRE_STT_CANCEL:
+    choir_jobs_cancel(stt->jobs, frame->session, frame->gen);
+    return;
+  default:
+    choir_runner_error(stt->fd, frame, "frame type %u is not for choir-stt", frame->type);
+  }
+}
+
+static const ChoirSttEngine *engine_named(const char *name) {
+  for (gsize i = 0; i < G_N_ELEMENTS(engines); i++)
+    if (g_str_equal(engines[i]->name, name))
+      return engines[i];
+  return NULL;
+}
+
+int main(int argc, char **argv) {
+  choir_runner_init("choir-stt");
+  g_autofree char *engine = NULL, *model = NULL, *backends = NULL, *language = NULL, *grammar = NULL,
+                  *dictionary = NULL, *lm = NULL;
+  int threads = MIN((int)g_get_num_processors(), 4), fd = 3;
+  const GOptionEntry entries[] = {
+      {"engine", 0, 0, G_OPTION_ARG_STRING, &engine, "whisper, pocketsphinx or null (default whisper)", "NAME"},
+      {"model", 0, 0, G_OPTION_ARG_FILENAME, &model, "Whisper's ggml file, or PocketSphinx's acoustic model", "PATH"},
+      {"backends", 0, 0, G_OPTION_ARG_FILENAME, &backends, "folder of libggml-cpu-*.so (default: beside libggml)",
+       "DIR"},
+      {"language", 0, 0, G_OPTION_ARG_STRING, &language, "en, de, ... or auto (default en)", "CODE"},
+      {"threads", 0, 0, G_OPTION_ARG_INT, &threads, "processor threads of Whisper", "N"},
+      {"grammar", 0, 0, G_OPTION_ARG_FILENAME, &grammar, "PocketSphinx: JSGF file; without it, poor dictation", "FILE"},
+      {"dictionary", 0, 0, G_OPTION_ARG_FILENAME, &dictionary, "PocketSphinx: pronunciations (default en-us)", "FILE"},
+      {"lm", 0, 0, G_OPTION_ARG_FILENAME, &lm, "PocketSphinx: language model (default en-us)", "FILE"},
+      {"fd", 0, 0, G_OPTION_ARG_INT, &fd, "descriptor of the frames (default 3)", "N"},
+      G_OPTION_ENTRY_NULL,
+  };
+  choir_runner_options(&argc, &argv, entries,
+                       "Turns utterances into text, for choir serve. CHOIR_CPU_VARIANT=x64 forces a ggml variant.");
+  const ChoirSttEngine *chosen = engine_named(engine ? engine : "whisper");
+  if (!chosen) {
+    choir_runner_log("no engine '%s' in this build; choose from whisper, pocketsphinx, null",
+                     engine ? engine : "whisper");
+    return 2;
+  }
+  if (!model && g_str_equal(chosen->name, "whisper"))
+    model = choir_runner_cache_path("models/ggml-base-q8_0.bin");
+  Stt stt = {
+      .fd = fd,
+      .jobs = choir_jobs_new(QUEUE_LIMIT),
+      .engine = chosen,
+      .options = {.model = model,
+                  .backends = backends,
+                  .language = language ? language : "en",
+                  .grammar = grammar,
+                  .dictionary = dictionary,
+                  .lm = lm,
+                  .threads = CLAMP(threads, 1, 64)},
+  };
+  g_thread_unref(g_thread_new("engine", engine_thread, &stt));
+  g_autoptr(GByteArray) buffer = g_byte_array_new();
+  ChoirWireFrame frame = {0};
+  while (choir_runner_read(fd, buffer, &frame))
+    handle(&stt, &frame);
+  _exit(0); /* the engine's thread may be deep in a model: there is nothing to wait for */
+}

@@ -1,0 +1,35 @@
+/* A text-to-speech engine: one table a file. All calls from one thread, except interrupt(). */
+#pragma once
+#include <glib.h>
+
+typedef struct {
+  const char *model;   /* piper: onnx file; its json lies beside it */
+  const char *library; /* piper: libonnxruntime.so */
+  int phonemes_fd;     /* piper: socket to choir-phonemes */
+  int threads;
+  double speed; /* 1 = the voice's own */
+} ChoirTtsOptions;
+
+/* Bytes begin..end of the text, and how many phonemes they were spoken with (0: not spoken). */
+typedef struct {
+  guint begin, end, phonemes;
+} ChoirTtsWord;
+
+typedef struct {
+  void (*pcm)(const gint16 *samples, gsize n, gpointer user); /* at the engine's rate */
+  gboolean (*cancelled)(gpointer user);
+  gpointer user;
+} ChoirTtsSink;
+
+typedef struct {
+  const char *name, *help;
+  gpointer (*open)(const ChoirTtsOptions *options, char **ret_detail, GError **error);
+  void (*close)(gpointer self);
+  guint (*rate)(gpointer self);
+  /* text: cleaned by choir_tts_text_clean(), never empty. words: the text's words; the engine fills in phonemes.
+   * FALSE with error; FALSE without one when cancelled. */
+  gboolean (*say)(gpointer self, const char *text, GArray *words, const ChoirTtsSink *sink, GError **error);
+  void (*interrupt)(gpointer self); /* any thread: what runs now was cancelled. May be NULL */
+} ChoirTtsEngine;
+
+extern const ChoirTtsEngine choir_tts_piper, choir_tts_flite, choir_tts_null;

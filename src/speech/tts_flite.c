@@ -1,0 +1,116 @@
+/* Flite's voice slt (CMU, BSD-like terms, no part under the GPL): light enough for any machine. How many phonemes each
+ * word got is read from the utterance itself (relation Token, then SylStructure). */
+#include "speech/tts.h"
+#include "speech/tts_text.h"
+#include <string.h>
+#include <flite/flite.h>
+
+#define PIECE 160
+
+cst_voice *register_cmu_us_slt(const char *voxdir); /* libflite_cmu_us_slt has no header */
+
+typedef struct {
+  cst_voice *voice;
+  guint rate;
+} Flite;
+
+static gpointer flite_open(const ChoirTtsOptions *options, char **ret_detail, GError **error) {
+  flite_init();
+  cst_voice *voice = register_cmu_us_slt(NULL);
+  if (!voice) {
+    g_set_error(error, g_quark_from_static_string("choir-speech-error"), 0, "flite has no voice slt");
+    return NULL;
+  }
+  Flite *self = g_new0(Flite, 1);
+  self->voice = voice;
+  self->rate = 16000;
+  flite_feat_set_float(voice->features, "duration_stretch", (float)(1 / options->speed));
+  *ret_detail = g_strdup("flite, voice slt");
+  return self;
+}
+
+static void flite_close(gpointer self) {
+  g_free(self); /* the voice is flite's own and lives as long as the process */
+}
+
+static guint flite_rate(gpointer self) {
+  return ((Flite *)self)->rate;
+}
+
+/* Flite reads ASCII. map: for each byte of the result its byte in the text. */
+static char *to_ascii(const char *text, gsize begin, gsize end, GArray *map) {
+  GString *out = g_string_new(NULL);
+  for (const char *p = text + begin; p < text + end; p = g_utf8_next_char(p)) {
+    g_autofree char *one = g_strndup(p, (gsize)(g_utf8_next_char(p) - p));
+    g_autofree char *ascii = g_str_to_ascii(one, "C");
+    const char *piece = (guchar)*p < 0x80 ? one : g_str_equal(ascii, "?") ? " " : ascii;
+    guint offset = (guint)(p - text);
+    for (const char *q = piece; *q; q++) {
+      g_string_append_c(out, *q);
+      g_array_append_val(map, offset);
+    }
+  }
+  return g_string_free(out, FALSE);
+}
+
+static guint token_phonemes(const cst_item *token) {
+  guint n = 0;
+  for (const cst_item *word = item_daughter(token); word; word = item_next(word)) {
+    const cst_item *tree = item_as(word, "SylStructure");
+    for (const cst_item *syllable = tree ? item_daughter(tree) : NULL; syllable; syllable = item_next(syllable))
+      for (const cst_item *segment = item_daughter(syllable); segment; segment = item_next(segment))
+        n++;
+  }
+  return n;
+}
+
+static void count_words(cst_utterance *utterance, const char *ascii, GArray *map, GArray *words) {
+  if (!utt_relation_present(utterance, "Token"))
+    return;
+  const char *cursor = ascii;
+  for (const cst_item *token = relation_head(utt_relation(utterance, "Token")); token; token = item_next(token)) {
+    const char *found = strstr(cursor, item_name(token));
+    if (!found)
+      found = cursor; /* flite rewrote it: it lies near the last one */
+    if (*found == 0)
+      continue;
+    choir_tts_words_add(words, g_array_index(map, guint, found - ascii), token_phonemes(token));
+    cursor = found + MIN(strlen(item_name(token)), strlen(found));
+  }
+}
+
+static gboolean flite_say(gpointer data, const char *text, GArray *words, const ChoirTtsSink *sink, GError **error) {
+  Flite *self = data;
+  gsize length = strlen(text);
+  for (gsize begin = 0, end; begin < length; begin = end) {
+    if (sink->cancelled(sink->user))
+      return FALSE;
+    end = begin + choir_tts_piece(text + begin, length - begin, PIECE);
+    g_autoptr(GArray) map = g_array_new(FALSE, FALSE, sizeof(guint));
+    g_autofree char *ascii = to_ascii(text, begin, end, map);
+    if (!choir_tts_text_speakable(ascii))
+      continue;
+    cst_utterance *utterance = flite_synth_text(ascii, self->voice);
+    cst_wave *wave = utterance ? utt_wave(utterance) : NULL;
+    if (!wave || wave->num_channels != 1 || wave->sample_rate != (int)self->rate) {
+      if (utterance)
+        delete_utterance(utterance);
+      g_set_error(error, g_quark_from_static_string("choir-speech-error"), 0, "flite made no sound of a clause");
+      return FALSE;
+    }
+    count_words(utterance, ascii, map, words);
+    sink->pcm(wave->samples, (gsize)wave->num_samples, sink->user);
+    delete_utterance(utterance);
+  }
+  choir_tts_words_share(words, text);
+  return TRUE;
+}
+
+const ChoirTtsEngine choir_tts_flite = {
+    .name = "flite",
+    .help = "a light voice",
+    .open = flite_open,
+    .close = flite_close,
+    .rate = flite_rate,
+    .say = flite_say,
+};

@@ -1,0 +1,207 @@
+/* choir-tts: text to speech, one clause after the other. One thread reads frames, one speaks, so that a cancel is seen
+ * at once. Frames of speech/wire.h on a descriptor; exits at its end. */
+#include "speech/jobs.h"
+#include "speech/phonemes_client.h"
+#include "speech/runner.h"
+#include "speech/tts.h"
+#include "speech/tts_text.h"
+#include "audio/resample.h"
+#include "base/names.h"
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define QUEUE_LIMIT 64
+#define TEXT_MAX (16 * 1024)
+#define FRAME_SAMPLES 32768 /* 64 KiB */
+
+typedef struct {
+  int fd;
+  ChoirJobs *jobs;
+  const ChoirTtsEngine *engine;
+  gpointer self;
+  ChoirTtsOptions options;
+  ChoirResampler *resampler;
+} Tts;
+
+/* One clause on its way out: engine's rate in, trimmed, 24 kHz out. */
+typedef struct {
+  Tts *tts;
+  ChoirJob *job;
+  ChoirTtsTrim trim;
+  GArray *kept, *out; /* gint16 at the engine's rate, at 24 kHz */
+  guint64 sent;
+} Speaking;
+
+static const ChoirTtsEngine *const engines[] = {
+#ifdef CHOIR_HAVE_ORT
+    &choir_tts_piper,
+#endif
+#ifdef CHOIR_HAVE_FLITE
+    &choir_tts_flite,
+#endif
+    &choir_tts_null,
+};
+
+static void send_out(Speaking *speaking) {
+  const gint16 *samples = (const gint16 *)(gpointer)speaking->out->data;
+  for (guint at = 0; at < speaking->out->len && !choir_job_cancelled(speaking->job);) {
+    guint n = MIN(speaking->out->len - at, FRAME_SAMPLES);
+    choir_runner_send(speaking->tts->fd, CHOIR_WIRE_TTS_PCM, &speaking->job->frame, speaking->job->frame.aux,
+                      samples + at, n * 2);
+    speaking->sent += n;
+    at += n;
+  }
+  g_array_set_size(speaking->out, 0);
+}
+
+static void convert(Speaking *speaking) {
+  const gint16 *kept = (const gint16 *)(gpointer)speaking->kept->data;
+  choir_resampler_run(speaking->tts->resampler, kept, speaking->kept->len, speaking->out);
+  g_array_set_size(speaking->kept, 0);
+  send_out(speaking);
+}
+
+static void on_pcm(const gint16 *samples, gsize n, gpointer user) {
+  Speaking *speaking = user;
+  choir_tts_trim_run(&speaking->trim, samples, n, speaking->kept);
+  convert(speaking);
+}
+
+static gboolean on_cancelled(gpointer user) {
+  return choir_job_cancelled(((Speaking *)user)->job);
+}
+
+static void send_done(Speaking *speaking, GArray *words, double cpu_ms, double wall_ms) {
+  json_t *rows = json_array();
+  for (guint i = 0; i < words->len; i++) {
+    ChoirTtsWord *word = &g_array_index(words, ChoirTtsWord, i);
+    json_array_append_new(rows, json_pack("[i, i, i]", (int)word->begin, (int)word->end, (int)word->phonemes));
+  }
+  json_t *json = json_pack("{s:I, s:f, s:f, s:o}", "samples", (json_int_t)speaking->sent, "cpu_ms", cpu_ms, "wall_ms",
+                           wall_ms, "words", rows);
+  choir_runner_send_json(speaking->tts->fd, CHOIR_WIRE_TTS_DONE, &speaking->job->frame, speaking->job->frame.aux, json);
+}
+
+static void speak(Tts *tts, ChoirJob *job) {
+  double cpu = choir_runner_cpu_ms(), wall = choir_runner_wall_ms();
+  const char *raw = (const char *)job->frame.payload;
+  gsize length = MIN(job->frame.length, TEXT_MAX);
+  g_autoptr(GError) error = NULL;
+  g_autoptr(GArray) words = choir_tts_words(raw, length);
+  g_autofree char *text = choir_tts_text_clean(raw, length);
+  Speaking speaking = {
+      .tts = tts,
+      .job = job,
+      .kept = g_array_new(FALSE, FALSE, sizeof(gint16)),
+      .out = g_array_new(FALSE, FALSE, sizeof(gint16)),
+  };
+  choir_tts_trim_init(&speaking.trim, tts->engine->rate(tts->self));
+  choir_resampler_reset(tts->resampler);
+  ChoirTtsSink sink = {.pcm = on_pcm, .cancelled = on_cancelled, .user = &speaking};
+  gboolean ok = !choir_tts_text_speakable(text) || tts->engine->say(tts->self, text, words, &sink, &error);
+  if (ok) {
+    choir_tts_trim_end(&speaking.trim, speaking.kept);
+    convert(&speaking);
+  }
+  if (ok && !choir_job_cancelled(job))
+    send_done(&speaking, words, choir_runner_cpu_ms() - cpu, choir_runner_wall_ms() - wall);
+  else if (!ok && !choir_job_cancelled(job))
+    choir_runner_error(tts->fd, &job->frame, "%s", error ? error->message : "the voice gave up");
+  choir_tts_trim_clear(&speaking.trim);
+  g_array_unref(speaking.kept);
+  g_array_unref(speaking.out);
+  if (error && error->code == CHOIR_PHONEMES_ERROR_GONE)
+    _exit(1); /* the daemon starts both anew */
+}
+
+static gpointer engine_thread(gpointer data) {
+  Tts *tts = data;
+  g_autoptr(GError) error = NULL;
+  g_autofree char *detail = NULL;
+  double start = choir_runner_wall_ms();
+  choir_runner_status(tts->fd, 0, "loading the voice");
+  tts->self = tts->engine->open(&tts->options, &detail, &error);
+  if (!tts->self) {
+    choir_runner_error(tts->fd, NULL, "%s", error->message);
+    _exit(1);
+  }
+  tts->resampler = choir_resampler_new(tts->engine->rate(tts->self), CHOIR_RATE_OUT);
+  choir_runner_ready(tts->fd, tts->engine->name, tts->options.model ? tts->options.model : "",
+                     choir_runner_wall_ms() - start, detail);
+  for (;;) {
+    ChoirJob *job = choir_jobs_take(tts->jobs);
+    if (!choir_job_cancelled(job))
+      speak(tts, job);
+    choir_jobs_done(tts->jobs, job);
+  }
+  return NULL;
+}
+
+static void handle(Tts *tts, const ChoirWireFrame *frame) {
+  gboolean hit = FALSE;
+  switch (frame->type) {
+  case CHOIR_WIRE_TTS_JOB:
+    if (frame->length > TEXT_MAX)
+      choir_runner_error(tts->fd, frame, "a clause of more than %d bytes is not spoken", TEXT_MAX);
+    else if (!choir_jobs_push(tts->jobs, frame, &hit))
+      choir_runner_error(tts->fd, frame, "%d clauses are waiting already", QUEUE_LIMIT);
+    break;
+  case CHOIR_WIRE_TTS_CANCEL:
+    hit = choir_jobs_cancel(tts->jobs, frame->session, frame->gen);
+    break;
+  default:
+    choir_runner_error(tts->fd, frame, "frame type %u is not for choir-tts", frame->type);
+  }
+  if (hit && tts->engine->interrupt)
+    tts->engine->interrupt(tts->self);
+}
+
+static const ChoirTtsEngine *engine_named(const char *name) {
+  for (gsize i = 0; i < G_N_ELEMENTS(engines); i++)
+    if (g_str_equal(engines[i]->name, name))
+      return engines[i];
+  return NULL;
+}
+
+int main(int argc, char **argv) {
+  choir_runner_init("choir-tts");
+  g_autofree char *engine = NULL, *model = NULL, *library = NULL;
+  int fd = 3, phonemes_fd = 4, threads = MIN((int)g_get_num_processors(), 2);
+  double speed = 1;
+  const GOptionEntry entries[] = {
+      {"engine", 0, 0, G_OPTION_ARG_STRING, &engine, "piper, flite or null (default piper)", "NAME"},
+      {"model", 0, 0, G_OPTION_ARG_FILENAME, &model, "Piper voice; its .json lies beside it", "FILE"},
+      {"onnxruntime", 0, 0, G_OPTION_ARG_FILENAME, &library, "libonnxruntime.so", "FILE"},
+      {"phonemes-fd", 0, 0, G_OPTION_ARG_INT, &phonemes_fd, "socket to choir-phonemes (default 4; Piper only)", "N"},
+      {"threads", 0, 0, G_OPTION_ARG_INT, &threads, "processor threads of Piper", "N"},
+      {"speed", 0, 0, G_OPTION_ARG_DOUBLE, &speed, "0.5 to 2 (default 1)", "X"},
+      {"fd", 0, 0, G_OPTION_ARG_INT, &fd, "descriptor of the frames (default 3)", "N"},
+      G_OPTION_ENTRY_NULL,
+  };
+  choir_runner_options(&argc, &argv, entries, "Speaks clauses, 24 kHz, for choir serve.");
+  const ChoirTtsEngine *chosen = engine_named(engine ? engine : "piper");
+  if (!chosen) {
+    choir_runner_log("no engine '%s' in this build; choose from piper, flite, null", engine ? engine : "piper");
+    return 2;
+  }
+  if (!model && g_str_equal(chosen->name, "piper"))
+    model = choir_runner_cache_path("models/en_US-joe-medium.onnx");
+  library = library ? library : choir_runner_cache_path("runtime/libonnxruntime.so");
+  Tts tts = {
+      .fd = fd,
+      .jobs = choir_jobs_new(QUEUE_LIMIT),
+      .engine = chosen,
+      .options = {.model = model,
+                  .library = library,
+                  .phonemes_fd = phonemes_fd,
+                  .threads = CLAMP(threads, 1, 16),
+                  .speed = CLAMP(speed, 0.5, 2)},
+  };
+  g_thread_unref(g_thread_new("engine", engine_thread, &tts));
+  g_autoptr(GByteArray) buffer = g_byte_array_new();
+  ChoirWireFrame frame = {0};
+  while (choir_runner_read(fd, buffer, &frame))
+    handle(&tts, &frame);
+  _exit(0); /* the engine's thread may be deep in a model: there is nothing to wait for */
+}
