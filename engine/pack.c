@@ -1,0 +1,190 @@
+#include "gemm.h"
+#include "kscales.h"
+#include "pairs.h"
+
+// 16 elements of each of four rows become four vectors of four elements by four rows.
+CORE2_INLINE void interleave(const __m128i v[4], __m128i *out, int step) {
+  const __m128i a = _mm_unpacklo_epi32(v[0], v[1]), b = _mm_unpacklo_epi32(v[2], v[3]);
+  const __m128i c = _mm_unpackhi_epi32(v[0], v[1]), d = _mm_unpackhi_epi32(v[2], v[3]);
+  out[0] = _mm_unpacklo_epi64(a, b);
+  out[step] = _mm_unpackhi_epi64(a, b);
+  out[2 * step] = _mm_unpacklo_epi64(c, d);
+  out[3 * step] = _mm_unpackhi_epi64(c, d);
+}
+
+CORE2_INLINE void unpack32(enum core2_type t, const char *block, __m128i *ret_low, __m128i *ret_high) {
+  switch (t) {
+  case CORE2_Q4_0:
+    core2_nibbles(((const core2_q4_0 *)block)->qs, ret_low, ret_high);
+    break;
+  case CORE2_Q4_1:
+    core2_nibbles(((const core2_q4_1 *)block)->qs, ret_low, ret_high);
+    break;
+  case CORE2_Q5_0:
+    core2_unpack_q5_0((const core2_q5_0 *)block, ret_low, ret_high);
+    break;
+  case CORE2_MXFP4:
+    core2_unpack_mxfp4((const core2_mxfp4 *)block, ret_low, ret_high);
+    break;
+  default:
+    *ret_low = core2_load16(((const core2_q8_0 *)block)->qs);
+    *ret_high = core2_load16(((const core2_q8_0 *)block)->qs + 16);
+  }
+}
+
+CORE2_INLINE void pack32(enum core2_type t, const char *const rows[CORE2_ROWS], int n, core2_panel *ret) {
+  const size_t size = core2_block_size(t);
+  for (int b = 0; b < n / 32; b++)
+    for (int g = 0; g < 2; g++) {
+      __m128i low[4], high[4];
+      for (int r = 0; r < 4; r++) {
+        const char *block = rows[4 * g + r] + (size_t)b * size;
+        unpack32(t, block, &low[r], &high[r]);
+        const uint32_t dm = core2_load4(block);
+        ret->b32.d[b][4 * g + r] = t == CORE2_MXFP4 ? core2_e8m0_half((uint8_t)dm) : core2_f16((uint16_t)dm);
+        if (t == CORE2_Q4_1)
+          ret->b32.m[b][4 * g + r] = core2_f16((uint16_t)(dm >> 16));
+      }
+      interleave(low, &ret->q[16 * b + g], 2);
+      interleave(high, &ret->q[16 * b + 8 + g], 2);
+    }
+}
+
+// Elements 16 i .. 16 i + 15 of a superblock.
+CORE2_INLINE __m128i unpack_super(enum core2_type t, const char *block, int i) {
+  if (t == CORE2_Q6_K) {
+    const core2_q6_K *x = (const core2_q6_K *)block;
+    return core2_group_q6(x->ql + 64 * (i / 8), x->qh + 32 * (i / 8), i % 8);
+  }
+  const int j = i / 2; // which 32 elements
+  const uint8_t *qs = (const uint8_t *)block + (t == CORE2_Q5_K ? offsetof(core2_q5_K, qs) : offsetof(core2_q4_K, qs));
+  __m128i v = core2_load16(qs + 32 * (j / 2) + 16 * (i & 1));
+  if (j & 1)
+    v = _mm_srli_epi16(v, 4);
+  v = _mm_and_si128(v, _mm_set1_epi8(15));
+  if (t == CORE2_Q5_K) {
+    const __m128i bit = _mm_set1_epi8((char)(1 << j));
+    const __m128i qh = core2_load16(((const core2_q5_K *)block)->qh + 16 * (i & 1));
+    v = _mm_or_si128(v, _mm_and_si128(_mm_cmpeq_epi8(_mm_and_si128(qh, bit), bit), _mm_set1_epi8(16)));
+  }
+  return v;
+}
+
+CORE2_INLINE void pack_minima(const char *block, int b, int r, core2_panel *ret) {
+  int16_t sc[8], mn[8];
+  __m128i scales, minima;
+  core2_unpack_kscales((const uint8_t *)block + 4, &scales, &minima);
+  _mm_storeu_si128((__m128i *)sc, scales);
+  _mm_storeu_si128((__m128i *)mn, minima);
+  for (int j = 0; j < 8; j++) {
+    int16_t *pair = (int16_t *)&ret->k.scales[b][j][r / 4] + 2 * (r % 4);
+    pair[0] = pair[1] = sc[j];
+    ((int16_t *)&ret->k.minima[b][j / 2][r / 4])[2 * (r % 4) + j % 2] = mn[j];
+  }
+}
+
+CORE2_INLINE void pack_super(enum core2_type t, const char *const rows[CORE2_ROWS], int n, core2_panel *ret) {
+  const size_t size = core2_block_size(t);
+  for (int b = 0; b < n / 256; b++) {
+    for (int r = 0; r < CORE2_ROWS; r++) {
+      const char *block = rows[r] + (size_t)b * size;
+      if (t == CORE2_Q6_K) {
+        const core2_q6_K *x = (const core2_q6_K *)block;
+        ret->k.d[b][r] = core2_f16(x->d);
+        for (int j = 0; j < 16; j++) {
+          int16_t *pair = (int16_t *)&ret->k.scales[b][j][r / 4] + 2 * (r % 4);
+          pair[0] = pair[1] = x->scales[j];
+        }
+        continue;
+      }
+      const uint32_t dm = core2_load4(block);
+      ret->k.d[b][r] = core2_f16((uint16_t)dm);
+      ret->k.dmin[b][r] = core2_f16((uint16_t)(dm >> 16));
+      pack_minima(block, b, r, ret);
+    }
+    for (int g = 0; g < 2; g++)
+      for (int i = 0; i < 16; i++) {
+        __m128i v[4];
+        for (int r = 0; r < 4; r++)
+          v[r] = unpack_super(t, rows[4 * g + r] + (size_t)b * size, i);
+        interleave(v, &ret->q[128 * b + 8 * i + g], 2);
+      }
+  }
+}
+
+void core2_pack_panel(enum core2_type type, const char *const rows[CORE2_ROWS], int n, core2_panel *ret) {
+  switch (type) {
+  case CORE2_Q4_0:
+    pack32(CORE2_Q4_0, rows, n, ret);
+    break;
+  case CORE2_Q4_1:
+    pack32(CORE2_Q4_1, rows, n, ret);
+    break;
+  case CORE2_Q5_0:
+    pack32(CORE2_Q5_0, rows, n, ret);
+    break;
+  case CORE2_Q8_0:
+    pack32(CORE2_Q8_0, rows, n, ret);
+    break;
+  case CORE2_MXFP4:
+    pack32(CORE2_MXFP4, rows, n, ret);
+    break;
+  case CORE2_Q4_K:
+    pack_super(CORE2_Q4_K, rows, n, ret);
+    break;
+  case CORE2_Q5_K:
+    pack_super(CORE2_Q5_K, rows, n, ret);
+    break;
+  default:
+    pack_super(CORE2_Q6_K, rows, n, ret);
+  }
+}
+
+// Minus offset times the activations, split as the int16 lanes of a panel's accumulator are: elements 0 and 1 of
+// every four in the low half, 2 and 3 in the high half.
+CORE2_INLINE int32_t start_of(__m128i sums_of_two, int offset) {
+  const __m128i one = _mm_set1_epi32(0x00010001);
+  const __m128i even = _mm_and_si128(sums_of_two, _mm_set1_epi32(0xffff));
+  const __m128i odd = _mm_andnot_si128(_mm_set1_epi32(0xffff), sums_of_two);
+  const int32_t a = core2_hsum_epi32(_mm_madd_epi16(even, one)), b = core2_hsum_epi32(_mm_madd_epi16(odd, one));
+  return (int32_t)((uint32_t)(-offset * a & 0xffff) | (uint32_t)(-offset * b) << 16);
+}
+
+static void pack_column32(enum core2_type type, const char *column, int n, core2_column *ret) {
+  const size_t size = type == CORE2_Q4_1 ? sizeof(core2_q8_1) : sizeof(core2_q8_0);
+  const __m128i one = _mm_set1_epi8(1);
+  const int offset = core2_offset(type);
+  for (int b = 0; b < n / 32; b++, column += size) {
+    const char *q = column + (type == CORE2_Q4_1 ? offsetof(core2_q8_1, qs) : offsetof(core2_q8_0, qs));
+    const __m128i y0 = core2_load_act(q), y1 = core2_load_act(q + 16);
+    _mm_store_si128((__m128i *)(ret->q + 32 * b), y0);
+    _mm_store_si128((__m128i *)(ret->q + 32 * b + 16), y1);
+    const uint32_t ds = core2_load4(column);
+    ret->b32.d[b] = core2_f16((uint16_t)ds);
+    if (type == CORE2_Q4_1)
+      ret->b32.s[b] = core2_f16((uint16_t)(ds >> 16));
+    if (offset)
+      ret->b32.start[b] = start_of(_mm_add_epi16(_mm_maddubs_epi16(one, y0), _mm_maddubs_epi16(one, y1)), offset);
+  }
+}
+
+void core2_pack_column(enum core2_type type, const char *column, int n, core2_column *ret) {
+  if (!core2_is_super(type)) {
+    pack_column32(type, column, n, ret);
+    return;
+  }
+  const core2_q8_K *y = (const core2_q8_K *)column;
+  const __m128i one = _mm_set1_epi8(1);
+  for (int b = 0; b < n / 256; b++) {
+    ret->k.d[b] = y[b].d;
+    for (int i = 0; i < 16; i++) {
+      const __m128i q = core2_load_act(y[b].qs + 16 * i);
+      _mm_store_si128((__m128i *)(ret->q + 256 * b + 16 * i), q);
+      if (type == CORE2_Q6_K)
+        ret->k.start[b][i] = start_of(_mm_maddubs_epi16(one, q), core2_offset(type));
+    }
+    memcpy(ret->k.sums16[b], y[b].bsums, sizeof y[b].bsums);
+    for (int j = 0; j < 8; j++)
+      ret->k.sums[b][j] = (int16_t)(y[b].bsums[2 * j] + y[b].bsums[2 * j + 1]);
+  }
+}

@@ -1,0 +1,134 @@
+// Chosen by ggml's loader like any other CPU variant, this file makes itself global, opens the plain stock variant
+// beside it and returns that one's registration. Because the stock file binds its own exported functions through
+// symbolic relocations, it then finds ours first: the kernels change, everything else stays stock.
+#include <cpuid.h>
+#include <dlfcn.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include "dot.h"
+#include "variant.h"
+
+#define SCORE 16 // above sse42 (5), below sandybridge (21)
+#define SCORE_FORCED (1 << 20)
+
+// Versions of ggml whose kernels' meaning and signatures were compared with ours.
+static const char *const known_versions[] = {"0.25.", "0.26."};
+
+static char status[PATH_MAX + 256] = "not loaded";
+static void *stock;
+
+const char *choir_core2_status(void) {
+  return status;
+}
+
+void *core2_stock_symbol(const char *name) {
+  return stock ? dlsym(stock, name) : NULL;
+}
+
+static void say(const char *text, const char *detail) {
+  snprintf(status, sizeof status, "%s%s", text, detail);
+  fprintf(stderr, "ggml-cpu-core2: %s\n", status);
+}
+
+// By cpuid itself: the compiler's helper also asks for AVX with an instruction that a Core 2 lacks.
+static int processor_has(unsigned bit_of_ecx) {
+  unsigned a, b, c = 0, d;
+  return __get_cpuid(1, &a, &b, &c, &d) && (c & bit_of_ecx);
+}
+
+// The path of a file that lies beside this one.
+static int beside(char *ret_path, size_t size, const char *name) {
+  Dl_info self;
+  if (!dladdr((void *)ggml_backend_score, &self) || !self.dli_fname)
+    return 0;
+  const char *slash = strrchr(self.dli_fname, '/');
+  const int dir = slash ? (int)(slash + 1 - self.dli_fname) : 0;
+  return (size_t)snprintf(ret_path, size, "%.*s%s", dir, self.dli_fname, name) < size;
+}
+
+static int find_stock(char *ret_path, size_t size) {
+  if (processor_has(bit_SSE4_2) && beside(ret_path, size, "libggml-cpu-sse42.so") && access(ret_path, R_OK) == 0)
+    return 1;
+  return beside(ret_path, size, "libggml-cpu-x64.so") && access(ret_path, R_OK) == 0;
+}
+
+int ggml_backend_score(void) {
+  char path[PATH_MAX];
+  const char *wanted = getenv("CHOIR_CPU_VARIANT");
+  if (!processor_has(bit_SSSE3) || !find_stock(path, sizeof path))
+    return 0;
+  if (!wanted || !*wanted)
+    return SCORE;
+  return strcmp(wanted, "core2") == 0 ? SCORE_FORCED : 0;
+}
+
+// The base library is already in the process, but perhaps not in the global scope; its soname finds it.
+static const char *ggml_version_text(void) {
+  void *base = dlopen("libggml-base.so.0", RTLD_NOW | RTLD_NOLOAD);
+  if (!base)
+    base = dlopen("libggml-base.so", RTLD_NOW | RTLD_NOLOAD);
+  if (!base)
+    return NULL;
+  const char *(*version)(void) = NULL;
+  *(void **)&version = dlsym(base, "ggml_version");
+  const char *text = version ? version() : NULL;
+  dlclose(base); // only drops our count; the process holds its own
+  return text;
+}
+
+static int version_known(const char *text) {
+  for (size_t i = 0; i < sizeof known_versions / sizeof *known_versions; i++)
+    if (text && strncmp(text, known_versions[i], strlen(known_versions[i])) == 0)
+      return 1;
+  return 0;
+}
+
+// The type table is the proof: it must hold our function, not the stock one.
+static int interposed(void) {
+  struct traits {
+    void *from_float, *vec_dot;
+    int vec_dot_type;
+    int64_t nrows;
+  };
+  const struct traits *(*traits_of)(int) = NULL;
+  *(void **)&traits_of = dlsym(stock, "ggml_get_type_traits_cpu");
+  return traits_of && traits_of(CORE2_Q4_1)->vec_dot == (void *)ggml_vec_dot_q4_1_q8_1;
+}
+
+static void *stock_init(void) {
+  void *(*init)(void) = NULL;
+  *(void **)&init = dlsym(stock, "ggml_backend_init");
+  return init ? init() : NULL;
+}
+
+void *ggml_backend_init(void) {
+  char path[PATH_MAX];
+  if (!find_stock(path, sizeof path)) {
+    say("no libggml-cpu-x64.so lies beside this file, and it cannot work alone", "");
+    return NULL;
+  }
+  const char *version = ggml_version_text();
+  const int known = version_known(version);
+  Dl_info self;
+  const int promoted = known && dladdr((void *)ggml_backend_score, &self) &&
+                       dlopen(self.dli_fname, RTLD_NOW | RTLD_GLOBAL | RTLD_NOLOAD) != NULL;
+  stock = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+  if (!stock) {
+    say("cannot open the stock variant: ", dlerror());
+    return NULL;
+  }
+  char text[PATH_MAX + 64];
+  if (!known) {
+    snprintf(text, sizeof text, "%s; running plain %s", version ? version : "(unknown)", path);
+    say("made for ggml 0.25 and 0.26, standing aside for ggml ", text);
+  } else if (!promoted || !interposed()) {
+    say("its functions cannot be replaced (hidden symbols or -Bsymbolic), running it plain: ", path);
+  } else {
+    snprintf(text, sizeof text, "%s (ggml %s)", path, version);
+    say("SSSE3 kernels over ", text);
+  }
+  return stock_init();
+}
