@@ -51,7 +51,10 @@ static void turn_done(ChoirTurn *unused, const char *reply, const GError *error,
     if (error != NULL)
       outcome =
           g_error_matches(error, CHOIR_TWIN_ERROR, CHOIR_TWIN_ERROR_CANCELLED) ? SESSION_CANCELLED : SESSION_FAILED;
-    live_post(turn->live, &(LiveEvent){.event = {.type = SESSION_EV_TWIN_DONE, .gen = turn->gen, .outcome = outcome},
+    live_post(turn->live, &(LiveEvent){.event = {.type = SESSION_EV_TWIN_DONE,
+                                                 .gen = turn->gen,
+                                                 .outcome = outcome,
+                                                 .end = reply != NULL ? (guint32)strlen(reply) : 0},
                                        .text = error != NULL ? error->message : NULL});
   }
   /* Only now: the event may have closed the turn, which must not free it under our feet. */
@@ -354,6 +357,9 @@ static void engine_effect(ChoirLive *live, const SessionEffect *fx, const LiveEv
   case SESSION_FX_TWIN_HEARD:
     choir_turn_heard(live->turn->turn, snap(live->turn->reply, fx->bytes), fx->flag);
     close_turn(live, snap(live->turn->reply, fx->bytes));
+    break;
+  case SESSION_FX_TWIN_ENDS:
+    g_string_truncate(live->turn->reply, MIN(fx->bytes, live->turn->reply->len));
     break;
   case SESSION_FX_FIRST_AUDIO:
     choir_turn_first_audio(live->turn->turn, choir_clock_us());

@@ -150,7 +150,7 @@ static void on_text(ChoirLive *live, const ChoirWireFrame *frame) {
     return;
   }
   g_autofree char *text = g_strstrip(g_strdup(choir_json_string(json, "text", "")));
-  gboolean understood = *text != '\0' && !choir_json_bool(json, "no_speech", FALSE);
+  gboolean understood = *text != '\0';
   json_decref(json);
   live_post(live, &(LiveEvent){.event = {.type = SESSION_EV_STT_TEXT, .gen = frame->gen, .flag = understood},
                                .text = understood ? text : ""});
@@ -205,7 +205,7 @@ static void on_error(ChoirLive *live, const ChoirWireFrame *frame) {
   gboolean voice = frame->gen == live->state.reply.gen;
   live_post(live, &(LiveEvent){.event = {.type = voice ? SESSION_EV_TTS_FAILED : SESSION_EV_STT_FAILED,
                                          .gen = frame->gen,
-                                         .index = live->state.reply.next_clause - 1},
+                                         .index = frame->aux},
                                .text = why});
 }
 

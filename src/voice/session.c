@@ -173,7 +173,7 @@ static void dispatch_result(SessionStep *step, const SessionEvent *event) {
     session_reply_clause(step, event);
     break;
   case SESSION_EV_TWIN_DONE:
-    session_reply_done(step, event->outcome);
+    session_reply_done(step, event->outcome, event->end);
     break;
   case SESSION_EV_TWIN_REFUSED:
     session_reply_refused(step);

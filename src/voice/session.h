@@ -58,7 +58,7 @@ typedef enum {
   SESSION_EV_STT_FAILED,   /* gen */
   SESSION_EV_TWIN_DELTA,   /* gen, end = bytes of the delta */
   SESSION_EV_TWIN_CLAUSE,  /* gen, [begin, end) of the reply, text_length, words */
-  SESSION_EV_TWIN_DONE,    /* gen, outcome */
+  SESSION_EV_TWIN_DONE,    /* gen, outcome, end = bytes of the whole reply, maybe fewer than the deltas had */
   SESSION_EV_TWIN_REFUSED, /* gen: there is no turn */
   SESSION_EV_TTS_PCM,      /* gen, index of the clause, samples */
   SESSION_EV_TTS_DONE,     /* gen, index, words (none: keep the estimate) */
@@ -134,6 +134,7 @@ typedef enum {
                              unanswered */
   SESSION_FX_TWIN_CANCEL, /* gen */
   SESSION_FX_TWIN_HEARD,  /* gen, bytes, flag = cut; once for every spoken reply */
+  SESSION_FX_TWIN_ENDS,   /* gen, bytes: the reply ends there */
   SESSION_FX_FIRST_AUDIO, /* gen */
   SESSION_FX_KEEP_CLAUSE, /* gen, index: keep the text of this event, its job comes later */
   SESSION_FX_TTS_JOB,     /* gen, index */

@@ -41,7 +41,7 @@ void session_stt_hangup(SessionStep *step);
 void session_reply_begin(SessionStep *step);
 void session_reply_delta(SessionStep *step, guint32 bytes);
 void session_reply_clause(SessionStep *step, const SessionEvent *event);
-void session_reply_done(SessionStep *step, SessionOutcome outcome);
+void session_reply_done(SessionStep *step, SessionOutcome outcome, guint32 bytes);
 void session_reply_refused(SessionStep *step);
 void session_reply_pcm(SessionStep *step, guint64 samples);
 void session_reply_clause_done(SessionStep *step, const LedgerWord *words, guint n);

@@ -120,11 +120,14 @@ void session_reply_truncate(SessionStep *step, guint32 item, guint64 samples) {
                      .type = SESSION_FX_TRUNCATED, .item = item, .samples = s->ended_samples, .bytes = s->ended_bytes});
 }
 
-void session_reply_done(SessionStep *step, SessionOutcome outcome) {
+void session_reply_done(SessionStep *step, SessionOutcome outcome, guint32 bytes) {
   SessionState *s = step->s;
   s->reply.twin_open = FALSE;
-  if (outcome == SESSION_COMPLETED)
+  if (outcome == SESSION_COMPLETED) {
+    s->reply.text_bytes = MIN(s->reply.text_bytes, bytes);
+    emit_reply(step, (SessionEffect){.type = SESSION_FX_TWIN_ENDS, .bytes = s->reply.text_bytes});
     return;
+  }
   if (outcome == SESSION_FAILED) {
     s->error_until = s->now + session_mic_samples(SESSION_ERROR_MS);
     session_error(step, SESSION_ERR_REPLY_FAILED);

@@ -1,0 +1,218 @@
+/* A random walk over whole conversations: the bookkeeper in world.c checks the invariants at every step, and whenever
+ * the inputs stop, everything must come to rest. WALK_STEPS=n (default 200000 ticks of 20 ms), SEED=n repeats a run. */
+#include "world.h"
+#include <stdlib.h>
+#include <unistd.h>
+
+#define MIC(ms) ((guint64)(ms)*CHOIR_RATE_MIC / 1000)
+
+typedef struct {
+  guint sessions, responses, heards, truncated, playouts, transcripts, failed, errors;
+  guint64 steps, stale;
+} Totals;
+
+static gboolean chance(GRand *rand, guint one_in) {
+  return g_rand_int_range(rand, 0, (gint32)one_in) == 0;
+}
+
+static guint any(GRand *rand, guint low, guint high) {
+  return (guint)g_rand_int_range(rand, (gint32)low, (gint32)high + 1);
+}
+
+static void new_mood(World *w, GRand *rand) {
+  w->stt_ms = any(rand, 20, chance(rand, 10) ? 130000 : 3000);
+  w->twin_first_ms = any(rand, 20, 3000);
+  w->twin_clause_ms = any(rand, 20, 1500);
+  w->tts_ms = any(rand, 20, chance(rand, 50) ? 70000 : 1500);
+  w->clause_ms = any(rand, 40, 5000);
+  w->clauses = any(rand, 0, 7);
+  w->understood = !chance(rand, 4);
+  w->deaf = chance(rand, 3);
+  w->twin_refuses = chance(rand, 12);
+  w->twin_outcome = chance(rand, 10) ? (SessionOutcome)any(rand, SESSION_CANCELLED, SESSION_FAILED) : SESSION_COMPLETED;
+  w->latency_ms = any(rand, 0, 400);
+  w->acks = !chance(rand, 3);
+}
+
+static SessionOptions random_options(GRand *rand) {
+  SessionOptions options = world_options();
+  options.server_vad = !chance(rand, 4);
+  options.interrupt = !chance(rand, 4);
+  options.create_response = !chance(rand, 6);
+  options.audio_out = !chance(rand, 6);
+  options.silence_ms = any(rand, 200, 1500);
+  options.prefix_ms = any(rand, 0, 1000);
+  return options;
+}
+
+/* A result that nobody asked for, or a job's failure. */
+static void stray_result(World *w, GRand *rand) {
+  SessionEvent event = {.type = (SessionEventType)any(rand, SESSION_EV_STT_TEXT, SESSION_EV_TTS_FAILED),
+                        .gen = any(rand, 0, w->s.gens + 2),
+                        .index = any(rand, 0, 8),
+                        .end = any(rand, 0, 200),
+                        .begin = any(rand, 0, 200),
+                        .text_length = any(rand, 0, 200),
+                        .samples = any(rand, 0, 50000),
+                        .flag = chance(rand, 2),
+                        .outcome = (SessionOutcome)any(rand, SESSION_COMPLETED, SESSION_FAILED)};
+  if (event.type == SESSION_EV_TWIN_REFUSED)
+    return; /* of a running turn that would be a lie, and its heard would rightly be missed */
+  world_event(w, event);
+}
+
+static void meddle(World *w, GRand *rand, SessionOptions *options) {
+  switch (any(rand, 0, 13)) {
+  case 0:
+  case 1:
+    w->speech = !w->speech;
+    break;
+  case 2:
+    w->mic = !w->mic;
+    break;
+  case 3:
+    world_simple(w, SESSION_EV_COMMIT);
+    break;
+  case 4:
+    world_simple(w, SESSION_EV_CLEAR);
+    break;
+  case 5:
+    world_simple(w, chance(rand, 2) ? SESSION_EV_CANCEL : SESSION_EV_RESPOND);
+    break;
+  case 6:
+    world_event(w, (SessionEvent){.type = SESSION_EV_TEXT, .item = session_new_item(&w->s), .flag = chance(rand, 2)});
+    break;
+  case 7:
+    world_event(w, (SessionEvent){.type = SESSION_EV_TRUNCATE,
+                                  .item = chance(rand, 3) ? any(rand, 0, w->s.items) : w->reply_item,
+                                  .samples = chance(rand, 5) ? G_MAXUINT64 : any(rand, 0, 200000)});
+    break;
+  case 8:
+    *options = random_options(rand);
+    world_event(w, (SessionEvent){.type = SESSION_EV_CONFIGURE, .options = options});
+    break;
+  case 9: {
+    SessionWorker worker = (SessionWorker)any(rand, 0, SESSION_WORKERS - 1);
+    world_worker(w, worker, !w->s.ready[worker]);
+    w->window_done = w->s.mic_end;
+    break;
+  }
+  case 10:
+    if (session_mic_room(&w->s) >= MIC(3000))
+      world_event(w, (SessionEvent){.type = SESSION_EV_AUDIO, .samples = any(rand, 0, (guint)MIC(3000))});
+    break;
+  case 11:
+    world_event(w, (SessionEvent){.type = SESSION_EV_ACK,
+                                  .item = chance(rand, 3) ? any(rand, 0, w->s.items) : w->reply_item,
+                                  .samples = any(rand, 0, 500000),
+                                  .count = any(rand, 0, 2)});
+    break;
+  case 12:
+    stray_result(w, rand);
+    break;
+  default:
+    new_mood(w, rand);
+    break;
+  }
+}
+
+/* Inputs stop, the engines live: everything that was begun ends. */
+static void come_to_rest(World *w) {
+  w->mic = w->speech = w->twin_refuses = FALSE;
+  for (guint i = 0; i < SESSION_WORKERS; i++)
+    if (!w->s.ready[i])
+      world_worker(w, i, TRUE);
+  w->stt_ms = MIN(w->stt_ms, 3000u);
+  w->tts_ms = MIN(w->tts_ms, 1500u);
+  for (guint ms = 0; w->shown != SESSION_IDLE || w->s.want; ms += 1000) {
+    if (ms > 1200000)
+      g_error("not at rest after 20 minutes: %s, phase %d, turns %u, stt %d, want %d", session_shown_name(w->shown),
+              w->s.reply.phase, w->s.turns, w->s.stt.phase, w->s.want);
+    world_run(w, 1000);
+  }
+  g_assert_cmpint(w->s.reply.phase, ==, REPLY_NONE);
+  g_assert_cmpuint(w->s.turns, ==, 0);
+  g_assert_cmpuint(w->active_response, ==, 0);
+  g_assert_cmpuint(w->responses, ==, w->dones);
+  g_assert_cmpuint(w->begins_spoken, ==, w->heards);
+  g_assert_cmpuint(w->committed, ==, w->transcripts + w->failed_transcripts);
+}
+
+static void add_up(Totals *all, World *w) {
+  all->sessions++;
+  all->responses += w->responses;
+  all->heards += w->heards;
+  all->truncated += w->truncated;
+  all->playouts += w->playouts;
+  all->transcripts += w->transcripts;
+  all->failed += w->failed_transcripts;
+  all->errors += w->errors;
+  all->steps += w->steps;
+  all->stale += w->s.stale;
+}
+
+static void test_walk(void) {
+  const char *given = g_getenv("SEED"), *count = g_getenv("WALK_STEPS");
+  guint32 seed = given != NULL ? (guint32)strtoul(given, NULL, 10) : g_random_int();
+  guint64 ticks = count != NULL ? g_ascii_strtoull(count, NULL, 10) : 200000;
+  g_test_message("SEED=%u WALK_STEPS=%" G_GUINT64_FORMAT, seed, ticks);
+  g_autoptr(GRand) rand = g_rand_new_with_seed(seed);
+  Totals all = {0};
+  SessionOptions options = random_options(rand);
+  World *w = world_new(&options);
+  new_mood(w, rand);
+  w->mic = TRUE;
+  guint hurry = 25; /* ticks between two interferences, on average */
+  for (guint64 tick = 0; tick < ticks; tick++) {
+    world_run(w, 20);
+    if (chance(rand, hurry))
+      meddle(w, rand, &options);
+    /* Conversations, not only trouble: people speak in turns and what died comes back. */
+    if (w->mic && chance(rand, w->speech ? 60 : 150))
+      w->speech = !w->speech;
+    if (!w->mic && chance(rand, 200))
+      w->mic = TRUE;
+    if (chance(rand, 1000))
+      hurry = any(rand, 5, 300);
+    for (guint i = 0; i < SESSION_WORKERS; i++)
+      if (!w->s.ready[i] && chance(rand, 150)) {
+        world_worker(w, (SessionWorker)i, TRUE);
+        w->window_done = w->s.mic_end;
+      }
+    if (chance(rand, 3000))
+      come_to_rest(w);
+    if (chance(rand, 5000)) {
+      world_simple(w, SESSION_EV_HANGUP);
+      g_assert_cmpuint(w->begins_spoken, ==, w->heards);
+      add_up(&all, w);
+      world_free(w);
+      options = random_options(rand);
+      w = world_new(&options);
+      new_mood(w, rand);
+      w->mic = TRUE;
+    }
+  }
+  come_to_rest(w);
+  add_up(&all, w);
+  world_free(w);
+  g_test_message("%u sessions, %" G_GUINT64_FORMAT
+                 " steps, %u replies, %u heard, %u cut, %u played out, %u transcripts, "
+                 "%u failed, %u errors, %" G_GUINT64_FORMAT " stale",
+                 all.sessions, all.steps, all.responses, all.heards, all.truncated, all.playouts, all.transcripts,
+                 all.failed, all.errors, all.stale);
+  /* a walk that goes nowhere proves nothing */
+  if (ticks >= 50000) {
+    g_assert_cmpuint(all.responses, >, 50);
+    g_assert_cmpuint(all.truncated, >, 10);
+    g_assert_cmpuint(all.playouts, >, 0);
+    g_assert_cmpuint(all.transcripts, >, 50);
+    g_assert_cmpuint(all.stale, >, 50);
+  }
+}
+
+int main(int argc, char **argv) {
+  g_test_init(&argc, &argv, NULL);
+  alarm(g_getenv("WALK_STEPS") != NULL ? 3000 : 110);
+  g_test_add_func("/voice/session/walk", test_walk);
+  return g_test_run();
+}
