@@ -124,7 +124,17 @@ static const ChoirSttEngine *engine_named(const char *name) {
   return NULL;
 }
 
+/* OpenMP's threads spin at every barrier by default; beside a language model on the same cores that tripled the time of
+ * a transcription. libgomp reads the setting when it is loaded, which is before main(): hence the second start. */
+static void calm_openmp(char **argv) {
+  if (g_getenv("OMP_WAIT_POLICY") || g_getenv("GOMP_SPINCOUNT"))
+    return;
+  g_setenv("OMP_WAIT_POLICY", "passive", TRUE);
+  execv("/proc/self/exe", argv);
+}
+
 int main(int argc, char **argv) {
+  calm_openmp(argv);
   choir_runner_init("choir-stt");
   g_autofree char *engine = NULL, *model = NULL, *backends = NULL, *language = NULL, *grammar = NULL,
                   *dictionary = NULL, *lm = NULL;

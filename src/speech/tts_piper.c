@@ -11,7 +11,7 @@
 
 #define PIECE 100 /* bytes after which a comma ends a run: the first sound comes early, the melody stays whole */
 #define IDS_MAX 8000
-#define RUN_IDS 360 /* ids in one run, about 12 s of sound: memory grows with it, 18 MB a second */
+#define RUN_IDS 240 /* ids in one run, about 8 s of sound: memory grows by 25 MB with each second */
 #define ID_PAD 0
 #define ID_BEGIN 1
 #define ID_END 2
