@@ -227,8 +227,9 @@ static gboolean merge_group(ChoirConfig *config, GKeyFile *file, const char *gro
     return FALSE;
   }
   for (guint i = 0; keys[i] != NULL; i++) {
-    g_autofree char *text = g_key_file_get_string(file, group, keys[i], NULL);
-    if (text == NULL) {
+    g_autoptr(GError) problem = NULL;
+    g_autofree char *text = g_key_file_get_string(file, group, keys[i], &problem);
+    if (text == NULL || problem != NULL) { /* a wrong escape gives both */
       g_autofree char *shown = choir_utf8(keys[i], (gssize)strnlen(keys[i], 60));
       g_set_error(error, CHOIR_CONFIG_ERROR, CHOIR_CONFIG_ERROR_BAD_VALUE,
                   "%s: [%s] %s is not valid UTF-8 text, or has a wrong escape (\\n, \\t, \\s and \\\\ are accepted)",
