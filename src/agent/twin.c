@@ -252,6 +252,13 @@ const char *choir_twin_state(const ChoirTwin *twin) {
   return twin->state;
 }
 
+void choir_twin_use_model(ChoirTwin *twin, const char *model_path, const char *model_name) {
+  if (twin->running)
+    choir_turn_cancel(twin->running);
+  choir_prefix_lost(twin);
+  choir_llm_server_use_model(twin->llm, model_path, model_name);
+}
+
 const char *choir_twin_persona(ChoirTwin *twin) {
   return choir_prefix_persona(twin);
 }

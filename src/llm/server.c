@@ -35,7 +35,7 @@ struct ChoirLlmServer {
   guint64 params;
   guint context;
   double rate;
-  gboolean restarting; /* to take over the probed batch size */
+  const char *restarting; /* why it is being restarted, static; NULL when it is not */
   guint poll;
   GArray *listeners;
   ChoirMetric *ready_gauge;
@@ -83,8 +83,15 @@ static void restart_after_stop(gpointer user) {
   ChoirLlmServer *server = user;
   if (!server->dead && server->restarting)
     choir_child_start(server->child);
-  server->restarting = FALSE;
+  server->restarting = NULL;
   server_unref(server);
+}
+
+static void restart(ChoirLlmServer *server, const char *reason) {
+  server->restarting = reason;
+  server->refs++;
+  set_state(server, STATE_STARTING, reason);
+  choir_child_stop(server->child, restart_after_stop, server);
 }
 
 static void explain(ChoirLlmServer *server, const char *source) {
@@ -110,10 +117,7 @@ static void on_probe(double rate, const GError *error, gpointer user) {
       if (server->command.ubatch == before) {
         become_ready(server);
       } else {
-        server->restarting = TRUE;
-        server->refs++;
-        set_state(server, STATE_STARTING, "starting again with the probed batch size");
-        choir_child_stop(server->child, restart_after_stop, server);
+        restart(server, "starting again with the probed batch size");
       }
     }
   }
@@ -216,27 +220,34 @@ static void on_exited(ChoirChild *child, int wait_status, gpointer user) {
   ChoirLlmServer *server = user;
   forget_process(server);
   const char *reason = choir_child_last_error(child);
-  g_autofree char *text = server->restarting ? g_strdup("starting again with the probed batch size")
+  g_autofree char *text = server->restarting ? g_strdup(server->restarting)
                           : reason           ? g_strdup_printf("the language model server stopped: %s", reason)
                                              : g_strdup("the language model server is not running");
   set_state(server, server->restarting ? STATE_STARTING : STATE_STOPPED, text);
 }
 
-static gboolean setup_local(ChoirLlmServer *server, const ChoirLlmServerOptions *options, GError **error) {
-  if (!choir_llm_command_init(&server->command, options, error))
-    return FALSE;
+/* What an earlier probe of this model on this machine found. */
+static void recall_probe(ChoirLlmServer *server) {
   g_autofree char *key = choir_llm_probe_key(&server->command);
+  server->rate = 0;
   guint ubatch = choir_llm_probe_load(server->command.state_dir, key, &server->rate);
   if (ubatch && server->rate > 0) {
     server->command.ubatch = ubatch;
     explain(server, "probed earlier");
+  } else {
+    server->command.ubatch = CHOIR_UBATCH_START;
+    g_clear_pointer(&server->why, g_free);
   }
+}
+
+static void setup_local(ChoirLlmServer *server, const ChoirLlmServerOptions *options) {
+  choir_llm_command_init(&server->command, options);
+  recall_probe(server);
   server->chat = choir_chat_new(server->http, "http://127.0.0.1:0", NULL);
   /* A little nicer than the audio workers: a late word is better than a gap in one. */
   ChoirChildSpec spec = {.name = "llama-server", .topic = CHOIR_TOPIC_LLM, .prepare = on_prepare, .started = on_started,
                          .exited = on_exited, .user = server, .nice = 5};
   server->child = choir_child_new(&spec);
-  return TRUE;
 }
 
 ChoirLlmServer *choir_llm_server_new(const ChoirLlmServerOptions *options, ChoirHttpClient *http, GError **error) {
@@ -253,9 +264,8 @@ ChoirLlmServer *choir_llm_server_new(const ChoirLlmServerOptions *options, Choir
     server->command.model_name = g_strdup(options->model_name);
     server->command.state_dir = g_strdup(options->state_dir);
     server->why = g_strdup("another machine's server decides");
-  } else if (!setup_local(server, options, error)) {
-    server_unref(server);
-    return NULL;
+  } else {
+    setup_local(server, options);
   }
   return server;
 }
@@ -267,8 +277,22 @@ void choir_llm_server_start(ChoirLlmServer *server) {
     schedule_poll(server, 1);
 }
 
+void choir_llm_server_use_model(ChoirLlmServer *server, const char *model_path, const char *model_name) {
+  if (!server->child)
+    return;
+  gboolean again = server->restarting != NULL;
+  char *path = g_strdup(model_path), *name = g_strdup(model_name);
+  g_free(server->command.model_path);
+  g_free(server->command.model_name);
+  server->command.model_path = path;
+  server->command.model_name = name;
+  recall_probe(server);
+  if (!again) /* a restart under way reads the new path when it starts */
+    restart(server, "changing the language model");
+}
+
 void choir_llm_server_stop(ChoirLlmServer *server, void (*done)(gpointer user), gpointer user) {
-  server->restarting = FALSE;
+  server->restarting = NULL;
   forget_process(server);
   if (server->child) {
     choir_child_stop(server->child, done, user);

@@ -67,7 +67,7 @@ static gboolean check_variant(const ChoirLlmCommand *command, GError **error) {
   return FALSE;
 }
 
-gboolean choir_llm_command_init(ChoirLlmCommand *command, const ChoirLlmServerOptions *options, GError **error) {
+void choir_llm_command_init(ChoirLlmCommand *command, const ChoirLlmServerOptions *options) {
   guint cores = g_get_num_processors();
   command->engine_dir = g_strdup(options->engine_dir);
   command->model_path = g_strdup(options->model_path);
@@ -83,7 +83,12 @@ gboolean choir_llm_command_init(ChoirLlmCommand *command, const ChoirLlmServerOp
   command->threads = options->threads ? options->threads : MAX(1, cores - 1);
   command->threads_batch = options->threads ? options->threads : cores;
   command->ubatch = CHOIR_UBATCH_START;
-  g_autofree char *program = g_build_filename(options->engine_dir, "bin", "llama-server", NULL);
+}
+
+/* At every start, not once: files come and go while the daemon runs. */
+static gboolean check(ChoirLlmCommand *command, GError **error) {
+  g_autofree char *bin = g_build_filename(command->engine_dir, "bin", NULL);
+  g_autofree char *program = g_build_filename(bin, "llama-server", NULL);
   if (!g_file_test(program, G_FILE_TEST_IS_EXECUTABLE)) {
     g_set_error(error, CHOIR_LLM_ERROR, CHOIR_LLM_ERROR_ENGINE, "%s is missing; run ./run --setup-only to build it", program);
     return FALSE;
@@ -99,9 +104,9 @@ gboolean choir_llm_command_init(ChoirLlmCommand *command, const ChoirLlmServerOp
     g_set_error(error, CHOIR_LLM_ERROR, CHOIR_LLM_ERROR_ENGINE, "%s cannot be created: %s", command->slots_dir, g_strerror(errno));
     return FALSE;
   }
-  g_autofree char *bin = g_build_filename(command->engine_dir, "bin", NULL);
   g_autofree char *have = command->cpu_variant ? g_strdup(command->cpu_variant) : variants_in(bin);
   g_auto(GStrv) names = g_strsplit(have, ",", -1);
+  command->half_floats = FALSE;
   for (char **name = names; *name; name++)
     command->half_floats |= variant_has_f16c(*name);
   command->half_floats &= processor_has_f16c();
@@ -179,6 +184,8 @@ static void add_number(GPtrArray *argv, const char *option, guint value) {
 }
 
 gboolean choir_llm_command_build(ChoirLlmCommand *command, GStrv *ret_argv, GStrv *ret_env, GError **error) {
+  if (!check(command, error))
+    return FALSE;
   g_autofree char *bin = command->cpu_variant ? variant_dir(command, error) : g_build_filename(command->engine_dir, "bin", NULL);
   if (!bin)
     return FALSE;

@@ -18,9 +18,8 @@ typedef struct {
 } ChoirLlmCommand;
 
 void choir_llm_command_clear(ChoirLlmCommand *command);
-/* Checks files, picks threads and the KV type. */
-gboolean choir_llm_command_init(ChoirLlmCommand *command, const ChoirLlmServerOptions *options, GError **error);
-/* Picks a port and key, prepares the folder of a forced variant; fills argv and environment. */
+void choir_llm_command_init(ChoirLlmCommand *command, const ChoirLlmServerOptions *options);
+/* Checks that everything is there, picks the KV type, a port and key, prepares the folder of a forced variant; fills argv and environment. */
 gboolean choir_llm_command_build(ChoirLlmCommand *command, GStrv *ret_argv, GStrv *ret_env, GError **error);
 /* Which libggml-cpu-NAME.so the process has mapped; NULL when none yet. Caller frees. */
 char *choir_llm_loaded_variant(GPid pid);
