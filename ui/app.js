@@ -14,6 +14,7 @@ import { Transcript } from './transcript.js';
 import { Voice } from './voice.js';
 
 const ERROR_MS = 6000;
+const canHover = matchMedia('(hover: hover)').matches;
 const root = document.documentElement;
 const body = document.body;
 
@@ -22,7 +23,7 @@ const transcript = new Transcript((text) => void send(text));
 const terminal = new Terminal((level) => events.send({ type: 'log_filter', level, topic: '*' }));
 const models = new Models();
 const conversations = new Conversations(() => drawer('none'));
-const composer = new Composer((text) => send(text));
+const composer = new Composer((text) => send(text), () => show());
 const panel = new StatusPanel({
   changed: (status) => {
     void models.update(status);
@@ -150,7 +151,7 @@ function situation() {
   if (!events.isOpen) return { state: 'offline', word: 'Not connected', note: retryText() };
   if (Date.now() < errorUntil) return { state: 'error', word: 'Something went wrong', note: errorText };
   if (voice.hearing || voice.held) return { state: 'listening', word: 'Listening', note: voice.held ? 'Let go when you are done.' : '' };
-  if (voice.audio.playing) return { state: 'speaking', word: 'Speaking', note: voice.micOn && voice.mode === 'handsfree' ? 'Talk to interrupt, or press Esc.' : 'Esc stops it.' };
+  if (voice.audio.playing) return { state: 'speaking', word: 'Speaking', note: voice.micOn && voice.mode === 'handsfree' ? 'Just talk to interrupt.' : canHover ? 'Esc stops it.' : '' };
   const status = panel.status;
   if (transcript.busy || voice.serverState === 'thinking') {
     const loading = status && !modelReady(status);
@@ -194,6 +195,8 @@ function show() {
   byId('status-pill').title = panel.status?.status ?? '';
   const stop = byId('stop-button');
   stop.hidden = !voice.busy;
+  // One button in the corner: stop while something runs, send as soon as there is something to send.
+  byId('send-button').hidden = voice.busy && !composer.input.value.trim();
   showMicButton();
   // Only the countdown of a reconnect needs the clock.
   if (!events.isOpen && !ticking) ticking = window.setInterval(show, 1000);
@@ -234,7 +237,9 @@ function showLevel(level) {
   levelShown = now;
   // -60..0 dB on the bar.
   const decibel = level > 0 ? 20 * Math.log10(level) : -60;
-  byId('meter-fill').style.transform = `scaleX(${Math.max(0, Math.min(1, (decibel + 60) / 60)).toFixed(3)})`;
+  const shown = Math.max(0, Math.min(1, (decibel + 60) / 60)).toFixed(3);
+  byId('meter-fill').style.transform = `scaleX(${shown})`;
+  byId('mic-button').style.setProperty('--level', shown);
   if (voice.hearing || (voice.micOn && !voice.audio.playing)) face.hear(level);
 }
 
@@ -378,4 +383,4 @@ showSpeech();
 show();
 events.start();
 void panel.refresh();
-if (matchMedia('(hover: hover)').matches) composer.input.focus();
+if (canHover) composer.input.focus();

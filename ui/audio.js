@@ -41,7 +41,7 @@ export async function findMicrophoneProblem() {
 }
 
 function denied() {
-  return new NoMicrophone('denied', 'No microphone: this browser was told to refuse it. Allow it in the site settings (the icon beside the address) and press the button again. Typing works.');
+  return new NoMicrophone('denied', 'No microphone: it is blocked for this page. Allow it in the site settings beside the address, then press the button again. Typing works.');
 }
 
 function none() {

@@ -4,8 +4,12 @@ import { byId, prefs } from './dom.js';
 const KEPT = 50;
 
 export class Composer {
-  /** @param {(text: string) => Promise<boolean>} send false: not taken, the text stays in the box */
-  constructor(send) {
+  /**
+   * @param {(text: string) => Promise<boolean>} send false: not taken, the text stays in the box
+   * @param {() => void} changed what the box holds has changed
+   */
+  constructor(send, changed) {
+    this.onChanged = changed;
     this.input = /** @type {HTMLTextAreaElement} */ (byId('message-input'));
     this.button = /** @type {HTMLButtonElement} */ (byId('send-button'));
     this.send = send;
@@ -63,6 +67,7 @@ export class Composer {
     this.button.disabled = !this.input.value.trim();
     this.input.style.height = 'auto';
     this.input.style.height = `${Math.min(this.input.scrollHeight, 200)}px`;
+    this.onChanged();
   }
 
   async submit() {

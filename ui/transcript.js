@@ -29,6 +29,8 @@ export class Transcript {
       if (this.stuck) this.latest.hidden = true;
     });
     this.latest.addEventListener('click', () => this.toEnd(true));
+    // The box shrinks when a notice or a long draft needs room; the end stays in sight.
+    new ResizeObserver(() => this.stuck && this.toEnd()).observe(this.box);
     this.showEmpty();
   }
 
@@ -48,7 +50,7 @@ export class Transcript {
     this.box.replaceChildren();
     for (const entry of entries.slice(-MOST_ROWS)) {
       if (entry.role === 'user') this.user(entry.text, entry.source, entry.time);
-      else this.addRow('agent', entry.text, { cut: entry.cut, time: entry.time });
+      else if (entry.text.trim() || !entry.cut) this.addRow('agent', entry.text, { cut: entry.cut, time: entry.time });
     }
     if (!entries.length) this.showEmpty();
     this.talk.classList.toggle('is-empty', !entries.length);
