@@ -234,7 +234,7 @@ static gboolean prepare(ChoirChild *child, GStrv *ret_argv, GStrv *ret_env, GArr
   return TRUE;
 }
 
-static void on_exit(ChoirChild *child, int status, gpointer user) {
+static void on_child_exit(ChoirChild *child, int status, gpointer user) {
   ChoirWorker *worker = user;
   if (worker->fd >= 0) {
     worker->holds++; /* its last words may still lie in the socket */
@@ -286,7 +286,7 @@ ChoirWorker *choir_worker_new(ChoirHub *hub, const char *name, const char *topic
   worker->refused = choir_counter("choir_worker_refused_total", labels,
                                   "Frames refused as the worker was not ready or too far behind.");
   ChoirChildSpec spec = {
-      .name = name, .topic = topic, .prepare = prepare, .exited = on_exit, .user = worker, .nice = nice};
+      .name = name, .topic = topic, .prepare = prepare, .exited = on_child_exit, .user = worker, .nice = nice};
   worker->child = choir_child_new(&spec);
   return worker;
 }
