@@ -1,0 +1,70 @@
+/* The command line: `choir COMMAND`. Every command reads its own options. */
+#include <locale.h>
+#include <stdio.h>
+#include <string.h>
+#include "base/names.h"
+#include "base/text.h"
+#include "cli/cli.h"
+#include "daemon/serve.h"
+
+typedef struct {
+  const char *name, *summary;
+  int (*run)(int argc, char **argv);
+} Command;
+
+static const Command commands[] = {
+    {"serve", "start the assistant: page, API, voice", choir_serve_main},
+    {"chat", "a typed conversation in this terminal", choir_chat_main},
+    {"talk", "a spoken conversation by a script, recorded in stereo", choir_talk_main},
+    {"status", "what runs, what is missing and why", choir_status_main},
+    {"models", "list, choose, fetch, verify and remove language models", choir_models_main},
+    {"config", "print, check and explain the settings", choir_config_main},
+    {"bench", "run one of the benches of a source checkout", choir_bench_main},
+};
+
+static void print_help(FILE *out) {
+  fprintf(out, "Usage: choir COMMAND [OPTION...]\n\nCommands:\n");
+  for (gsize i = 0; i < G_N_ELEMENTS(commands); i++)
+    fprintf(out, "  %-8s %s\n", commands[i].name, commands[i].summary);
+  fprintf(out, "\nOptions:\n"
+               "  --help     this text; choir COMMAND --help has each command's options and examples\n"
+               "  --version  the version\n\n"
+               "Examples:\n"
+               "  choir serve\n"
+               "  choir chat\n"
+               "  choir status --json\n\n"
+               "Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted.\n");
+}
+
+static int unknown(const char *word) {
+  const char *names[G_N_ELEMENTS(commands) + 1] = {NULL};
+  for (gsize i = 0; i < G_N_ELEMENTS(commands); i++)
+    names[i] = commands[i].name;
+  const char *near = choir_nearest(word, names);
+  if (near)
+    fprintf(stderr, "choir: there is no command '%s'; did you mean '%s'? See choir --help\n", word, near);
+  else
+    fprintf(stderr, "choir: there is no command '%s'; see choir --help\n", word);
+  return CHOIR_CLI_USAGE;
+}
+
+int main(int argc, char **argv) {
+  setlocale(LC_ALL, "");
+  if (argc < 2) {
+    print_help(stderr);
+    return CHOIR_CLI_USAGE;
+  }
+  const char *word = argv[1];
+  if (strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0 || strcmp(word, "help") == 0) {
+    print_help(stdout);
+    return CHOIR_CLI_OK;
+  }
+  if (strcmp(word, "--version") == 0) {
+    printf("choir %s\n", CHOIR_VERSION_STRING);
+    return CHOIR_CLI_OK;
+  }
+  for (gsize i = 0; i < G_N_ELEMENTS(commands); i++)
+    if (strcmp(commands[i].name, word) == 0)
+      return commands[i].run(argc - 1, argv + 1);
+  return unknown(word);
+}
