@@ -28,12 +28,12 @@ typedef enum {
   CHOIR_LIVE_TEXT_DELTA,        /* response_id, item_id, text */
   CHOIR_LIVE_AUDIO,             /* response_id, item_id, pcm, samples (24 kHz), paced */
   CHOIR_LIVE_RESPONSE_DONE,     /* response_id, item_id, text = whole reply, status */
-  CHOIR_LIVE_TRUNCATED,         /* item_id, ms, text = what was heard: on a cut, after RESPONSE_DONE(cancelled) if it ran */
-  CHOIR_LIVE_PLAYOUT_DONE,      /* item_id: everything was heard */
-  CHOIR_LIVE_STATE,             /* text: "idle" "listening" "thinking" "speaking" "error" */
-  CHOIR_LIVE_VAD,               /* level (rms 0..1), probability: at most 10 a second, for the page's meter */
-  CHOIR_LIVE_STATUS,            /* text: "lead 120 ms (3 underruns reported)" and the like */
-  CHOIR_LIVE_ERROR,             /* text: one sentence with the next step */
+  CHOIR_LIVE_TRUNCATED,    /* item_id, ms, text = what was heard: on a cut, after RESPONSE_DONE(cancelled) if it ran */
+  CHOIR_LIVE_PLAYOUT_DONE, /* item_id: everything was heard */
+  CHOIR_LIVE_STATE,        /* text: "idle" "listening" "thinking" "speaking" "error" */
+  CHOIR_LIVE_VAD,          /* level (rms 0..1), probability: at most 10 a second, for the page's meter */
+  CHOIR_LIVE_STATUS,       /* text: "lead 120 ms (3 underruns reported)" and the like */
+  CHOIR_LIVE_ERROR,        /* text: one sentence with the next step */
 } ChoirLiveEventType;
 
 typedef struct {
