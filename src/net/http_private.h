@@ -43,6 +43,7 @@ struct ChoirHttpRequest {
   gpointer gone_user;
   ChoirHttpStream *stream;
   ChoirWebSocket *ws;
+  struct MHD_UpgradeResponseHandle *upgrade;
 };
 
 struct ChoirHttpStream {
@@ -58,6 +59,9 @@ void choir_http_connection_deadline(ChoirHttpConnection *connection, ChoirDeadli
 void choir_http_connection_watch(ChoirHttpConnection *connection);
 void choir_http_connection_unwatch(ChoirHttpConnection *connection);
 ChoirHub *choir_http_server_hub(ChoirHttpServer *server);
+/* To be called after MHD_resume_connection() and the end of an upgrade: with an external loop the library wakes nobody.
+ */
+void choir_http_server_resumed(ChoirHttpServer *server);
 void choir_http_server_count(ChoirHttpServer *server, guint status);
 const ChoirHttpServerOptions *choir_http_server_options(const ChoirHttpServer *server);
 gboolean choir_http_server_closing(const ChoirHttpServer *server);

@@ -10,6 +10,11 @@
 #define STALL_MS 30000
 #define BLOCK 16384
 
+static void resume(ChoirHttpRequest *request) {
+  MHD_resume_connection(request->mhd);
+  choir_http_server_resumed(request->connection->server);
+}
+
 /* --- reading a request --- */
 
 static void refuse(ChoirHttpRequest *request, guint status, const char *code, const char *text) {
@@ -158,7 +163,7 @@ static void stream_over(ChoirHttpStream *stream) {
 
 static void stream_resume(ChoirHttpStream *stream) {
   if (stream->suspended)
-    MHD_resume_connection(stream->request->mhd);
+    resume(stream->request);
   stream->suspended = FALSE;
 }
 
@@ -170,7 +175,7 @@ void choir_http_request_lost(ChoirHttpRequest *request) {
     request->state = CHOIR_REQUEST_GONE;
     if (request->gone != NULL)
       request->gone(request->gone_user);
-    MHD_resume_connection(request->mhd);
+    resume(request);
   }
 }
 
@@ -255,7 +260,7 @@ static void answer(ChoirHttpRequest *request, guint status, struct MHD_Response 
   else
     choir_http_connection_unwatch(request->connection);
   if (waited)
-    MHD_resume_connection(request->mhd);
+    resume(request);
 }
 
 static void add_line(const char *name, const char *value, gpointer response) {
@@ -379,21 +384,25 @@ void choir_http_stream_end(ChoirHttpStream *stream) {
 
 /* --- upgrade --- */
 
-static void on_websocket_released(gpointer urh) {
-  MHD_upgrade_action(urh, MHD_UPGRADE_ACTION_CLOSE);
-}
-
 static void on_websocket_freed(gpointer user) {
   ((ChoirHttpRequest *)user)->ws = NULL;
+}
+
+/* Gives the socket back to libmicrohttpd, which closes it. */
+static void on_websocket_released(gpointer user) {
+  ChoirHttpRequest *request = user;
+  MHD_upgrade_action(request->upgrade, MHD_UPGRADE_ACTION_CLOSE);
+  choir_http_server_resumed(request->connection->server);
 }
 
 static void on_upgrade(void *user, struct MHD_Connection *mhd, void *context, const char *extra, size_t extra_length,
                        MHD_socket fd, struct MHD_UpgradeResponseHandle *urh) {
   ChoirHttpRequest *request = user;
+  request->upgrade = urh;
   if (request->ws == NULL)
-    MHD_upgrade_action(urh, MHD_UPGRADE_ACTION_CLOSE);
+    on_websocket_released(request);
   else
-    choir_websocket_attach(request->ws, fd, extra, extra_length, on_websocket_released, urh);
+    choir_websocket_attach(request->ws, fd, extra, extra_length, on_websocket_released, request);
 }
 
 ChoirWebSocket *choir_http_upgrade(ChoirHttpRequest *request, const char *subprotocol,

@@ -43,6 +43,7 @@ struct ChoirHttpServer {
   ChoirHttpGuard guard;
   gpointer guard_user;
   gboolean closing;
+  gboolean resumed; /* the daemon has work that its timeout does not tell of */
   gsize body_bytes; /* held for all requests */
   ChoirMetric *open, *refused, *late, *by_class[6];
 };
@@ -274,6 +275,8 @@ static void route_free(gpointer data) {
 
 static gint wait_of(const ChoirHttpServer *server) {
   MHD_UNSIGNED_LONG_LONG timeout = 0;
+  if (server->resumed)
+    return 0;
   if (MHD_get_timeout(server->daemon, &timeout) == MHD_NO)
     return -1;
   return (gint)MIN(timeout, (MHD_UNSIGNED_LONG_LONG)G_MAXINT);
@@ -290,7 +293,9 @@ static gboolean mhd_check(GSource *source) {
 }
 
 static gboolean mhd_dispatch(GSource *source, GSourceFunc callback, gpointer user) {
-  MHD_run(((ServerSource *)source)->server->daemon);
+  ChoirHttpServer *server = ((ServerSource *)source)->server;
+  server->resumed = FALSE;
+  MHD_run(server->daemon);
   return G_SOURCE_CONTINUE;
 }
 
@@ -471,6 +476,10 @@ gboolean choir_http_server_reserve(ChoirHttpServer *server, gssize bytes) {
     return FALSE;
   server->body_bytes += (gsize)bytes;
   return TRUE;
+}
+
+void choir_http_server_resumed(ChoirHttpServer *server) {
+  server->resumed = TRUE;
 }
 
 void choir_http_server_count(ChoirHttpServer *server, guint status) {
