@@ -118,6 +118,8 @@ static void open_workers(ChoirApp *app) {
   const char *tts = choir_config_string(app->config, "tts", "service");
   const char *grammar = choir_config_string(app->config, "stt", "grammar");
   const char *variant = choir_config_string(app->config, "llm", "variant");
+  if (*variant) /* ggml's loader in choir-stt reads it, as llama-server's does */
+    g_setenv("CHOIR_CPU_VARIANT", variant, TRUE);
   g_autofree char *ort = g_build_filename(app->paths.runtime, "libonnxruntime.so", NULL);
   g_autofree char *silero = g_build_filename(app->paths.models, "silero_vad_16k_op15.onnx", NULL);
   g_autofree char *whisper = stt_model(app, stt);
@@ -128,7 +130,7 @@ static void open_workers(ChoirApp *app) {
 
   GPtrArray *args = g_ptr_array_new();
   add(args, "--engine", "silero");
-  add(args, "--runtime", ort);
+  add(args, "--onnxruntime", ort);
   add(args, "--model", silero);
   /* The ear must never wait: it decides within 32 ms whether somebody speaks. */
   app->ear = new_worker(app, "choir-ear", CHOIR_TOPIC_EAR, args, 0);
@@ -140,15 +142,13 @@ static void open_workers(ChoirApp *app) {
   add(args, "--backends", backends);
   if (whisper)
     add(args, "--model", whisper);
-  if (*grammar)
-    add(args, "--grammar", grammar);
-  if (*variant)
-    add(args, "--variant", variant);
+  if (g_str_equal(stt, "pocketsphinx"))
+    add(args, "--grammar", *grammar ? grammar : app->paths.grammar);
   app->stt = new_worker(app, "choir-stt", CHOIR_TOPIC_STT, args, 1);
 
   args = g_ptr_array_new();
   add(args, "--engine", tts);
-  add(args, "--runtime", ort);
+  add(args, "--onnxruntime", ort);
   add(args, "--model", voice);
   app->tts = new_worker(app, "choir-tts", CHOIR_TOPIC_TTS, args, 0);
   if (g_str_equal(tts, "piper")) {

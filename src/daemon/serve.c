@@ -100,7 +100,7 @@ int choir_serve_main(int argc, char **argv) {
     return code;
   }
   gboolean json = option_json || g_str_equal(choir_config_string(app.config, "log", "format"), "json");
-  const char *levels = choir_config_bool(app.config, "log", "debug") ? "debug" : choir_config_string(app.config, "log", "levels");
+  const char *levels = choir_config_bool(app.config, "log", "debug") ? "debug,glib*=info" : choir_config_string(app.config, "log", "levels");
   choir_paths_resolve(&app.paths, app.config);
   if (!choir_log_init(json, levels, &error) || !choir_app_start(&app, &error)) {
     int code = fail(error->message);

@@ -84,6 +84,7 @@ void choir_paths_resolve(ChoirPaths *paths, const ChoirConfig *config) {
   paths->runtime = first_existing(choir_config_string(config, "paths", "runtime"), "/usr/lib/choir/runtime", cache_runtime, NULL);
   paths->prompts = first_existing(choir_config_string(config, "paths", "prompts"), "/etc/choir/prompts", CHOIR_SOURCE_DIR "/prompts", NULL);
   paths->list = first_existing(NULL, "/etc/choir/models.yaml", CHOIR_SOURCE_DIR "/group_vars/models.yaml", NULL);
+  paths->grammar = first_existing(NULL, "/etc/choir/commands.gram", CHOIR_SOURCE_DIR "/src/speech/data/commands.gram", NULL);
   g_autofree char *beside = g_build_filename(own, "choir-ear", NULL);
   paths->programs = g_file_test(beside, G_FILE_TEST_EXISTS) ? g_steal_pointer(&own) : first_existing(NULL, built, "/usr/lib/choir", NULL);
 }
@@ -95,5 +96,6 @@ void choir_paths_clear(ChoirPaths *paths) {
   g_clear_pointer(&paths->runtime, g_free);
   g_clear_pointer(&paths->prompts, g_free);
   g_clear_pointer(&paths->list, g_free);
+  g_clear_pointer(&paths->grammar, g_free);
   g_clear_pointer(&paths->programs, g_free);
 }

@@ -11,6 +11,7 @@ typedef struct {
   char *runtime;  /* libonnxruntime.so */
   char *prompts;  /* personas */
   char *list;     /* models.yaml */
+  char *grammar;  /* commands for the light recogniser */
   char *programs; /* folder of choir-ear and the other workers */
 } ChoirPaths;
 
