@@ -109,12 +109,13 @@ async function loadConversation(id) {
   known.clear();
   try {
     const answer = await api(`/api/conversations/${encodeURIComponent(id)}`);
+    // Another one was opened meanwhile; its own load goes on.
     if (conversation !== id) return;
     transcript.load(answer.entries ?? []);
   } catch (error) {
-    // No such conversation yet: the first turn creates it.
-    if (conversation === id) transcript.load([]);
+    // No such conversation yet: the first turn creates it. Any other failure leaves what is shown.
     if (/** @type {any} */ (error).status !== 404) showError(/** @type {Error} */ (error).message);
+    else if (conversation === id) transcript.load([]);
   }
   const waiting = held ?? [];
   held = null;
@@ -235,9 +236,9 @@ function showLevel(level) {
   const now = performance.now();
   if (level && now - levelShown < 60) return;
   levelShown = now;
-  // -60..0 dB on the bar.
-  const decibel = level > 0 ? 20 * Math.log10(level) : -60;
-  const shown = Math.max(0, Math.min(1, (decibel + 60) / 60)).toFixed(3);
+  // -50..-6 dB on the bar: below is a quiet room, above is shouting.
+  const decibel = level > 0 ? 20 * Math.log10(level) : -50;
+  const shown = Math.max(0, Math.min(1, (decibel + 50) / 44)).toFixed(3);
   byId('meter-fill').style.transform = `scaleX(${shown})`;
   byId('mic-button').style.setProperty('--level', shown);
   if (voice.hearing || (voice.micOn && !voice.audio.playing)) face.hear(level);
