@@ -125,7 +125,7 @@ void choir_runner_status(int fd, double progress, const char *detail) {
 }
 
 void choir_runner_ready(int fd, const char *engine, const char *model, double load_ms, const char *detail) {
-  g_autofree char *file = g_path_get_basename(model);
+  g_autofree char *file = *model ? g_path_get_basename(model) : g_strdup("");
   g_autofree char *shown = g_utf8_make_valid(file, -1);
   g_autofree char *what = g_utf8_make_valid(detail, -1);
   choir_runner_log("ready: engine %s, %s, loaded in %.0f ms, %" G_GINT64_FORMAT " kB resident", engine, what, load_ms,
