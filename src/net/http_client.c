@@ -164,6 +164,9 @@ static void on_read(GObject *source, GAsyncResult *result, gpointer user) {
   Call *call = user;
   g_autoptr(GError) error = NULL;
   gssize length = g_input_stream_read_finish(G_INPUT_STREAM(source), result, &error);
+  /* The library takes a chunked body that ends without its last chunk for a whole one; half an event gives it away. */
+  if (length == 0 && call->sse != NULL && choir_sse_pending(call->sse))
+    fail(call, CHOIR_HTTP_ERROR_PROTOCOL, "cut the stream in the middle of an event");
   if (length <= 0 || call->completed) {
     complete(call, error);
     return;

@@ -19,6 +19,7 @@ void choir_http_request(ChoirHttpClient *client, const char *method, const char 
                         gsize length, const char *headers, guint timeout_ms, gsize max_body, GCancellable *cancellable,
                         ChoirHttpDone done, gpointer user);
 /* POST whose answer is an SSE stream; `data` runs for each event, then `done` once (status, no body unless status >= 400).
- * idle_ms: longest silence between bytes. */
+ * idle_ms: longest silence between bytes. A cut between two events cannot be told from the end: look for the protocol's
+ * own last event ("[DONE]"). */
 void choir_http_stream(ChoirHttpClient *client, const char *url, const char *body, gsize length, const char *headers, guint idle_ms,
                        GCancellable *cancellable, ChoirHttpData data, ChoirHttpDone done, gpointer user);

@@ -122,6 +122,10 @@ gboolean choir_sse_feed(ChoirSse *sse, const char *data, gsize length, GError **
   return !sse->broken;
 }
 
+gboolean choir_sse_pending(const ChoirSse *sse) {
+  return sse->line->len > 0 || sse->has_data;
+}
+
 void choir_sse_end(ChoirSse *sse) {
   g_string_truncate(sse->line, 0);
   reset_event(sse);

@@ -15,4 +15,6 @@ ChoirSse *choir_sse_new(gsize max_event, ChoirSseEvent callback, gpointer user);
 void choir_sse_free(ChoirSse *sse);
 /* FALSE once an event or a line is over the limit; the parser then stays broken. */
 gboolean choir_sse_feed(ChoirSse *sse, const char *data, gsize length, GError **error);
+/* Half an event has come: the stream, if it ends now, was cut. */
+gboolean choir_sse_pending(const ChoirSse *sse);
 void choir_sse_end(ChoirSse *sse); /* end of stream: an unfinished event is dropped, as the standard says */

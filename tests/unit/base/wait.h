@@ -10,11 +10,13 @@ static inline gboolean wait_tick(gpointer user) {
 #define WAIT_UNTIL(condition, ms)                                                                                      \
   do {                                                                                                                 \
     guint tick_ = g_timeout_add(5, wait_tick, NULL);                                                                   \
-    gint64 end_ = g_get_monotonic_time() + (ms)*G_TIME_SPAN_MILLISECOND;                                               \
-    while (!(condition) && g_get_monotonic_time() < end_)                                                              \
+    gint64 end_ = g_get_monotonic_time() + (ms) * G_TIME_SPAN_MILLISECOND;                                             \
+    gboolean met_ = FALSE;                                                                                             \
+    while (!(met_ = (condition)) && g_get_monotonic_time() < end_)                                                     \
       g_main_context_iteration(NULL, TRUE);                                                                            \
     g_source_remove(tick_);                                                                                            \
-    g_assert_true(condition);                                                                                          \
+    if (!met_)                                                                                                         \
+      g_error("%s:%d: not within %d ms: %s", __FILE__, __LINE__, (int)(ms), #condition);                               \
   } while (0)
 
 static inline void wait_ms(guint ms) {
