@@ -8,7 +8,7 @@ import { byId, prefs, setIcon, toast } from './dom.js';
 import { Face } from './face.js';
 import { Models } from './models.js';
 import { Socket } from './socket.js';
-import { modelReady, percent, StatusPanel } from './status.js';
+import { loadingWords, modelReady, StatusPanel } from './status.js';
 import { Terminal } from './terminal.js';
 import { Transcript } from './transcript.js';
 import { Voice } from './voice.js';
@@ -56,7 +56,14 @@ let held = null;
 /** @type {Set<string>} turns whose beginning we saw */
 const known = new Set();
 
-const events = new Socket('/ws', { message: onEvent, open: onOpen, state: () => show() });
+const events = new Socket('/ws', {
+  message: onEvent,
+  open: onOpen,
+  state: ({ state }) => {
+    if (state === 'waiting') panel.stale();
+    show();
+  },
+});
 
 function onOpen() {
   events.send({ type: 'log_filter', level: terminal.level.value, topic: '*' });
@@ -133,7 +140,7 @@ async function send(text) {
   note = '';
   if (await voice.sendText(text)) return true;
   // No voice session to be had (too many pages, say): the plain way, which cannot be stopped or heard.
-  if (events.send({ type: 'user_message', data: text })) return true;
+  if (events.send({ type: 'user_message', data: text, source: 'page' })) return true;
   toast('Not connected: nothing was sent.', 'error');
   return false;
 }
@@ -170,9 +177,7 @@ function readyText() {
 
 function loadingText() {
   const model = panel.status?.model;
-  if (!model) return '';
-  const done = percent(model.progress);
-  return `${model.name || 'The language model'}: ${model.state || 'starting'}${done !== null && done < 100 ? `, ${done} %` : ''}`;
+  return model ? `${model.name || 'The language model'}: ${loadingWords(model)}` : '';
 }
 
 function retryText() {

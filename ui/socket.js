@@ -3,6 +3,8 @@
 
 const FIRST_MS = 500;
 const LONGEST_MS = 10000;
+/** A connection that held this long was a good one: the next wait is short again. */
+const GOOD_MS = 5000;
 
 /**
  * @typedef {{state: 'connecting'|'open'|'waiting'|'closed', retryAt: number}} SocketState
@@ -18,6 +20,7 @@ export class Socket {
     this.ws = null;
     this.delay = FIRST_MS;
     this.timer = 0;
+    this.good = 0;
     this.wanted = false;
     /** @type {SocketState} */
     this.state = { state: 'closed', retryAt: 0 };
@@ -68,7 +71,7 @@ export class Socket {
     this.set('connecting');
     ws.addEventListener('open', () => {
       if (ws !== this.ws) return;
-      this.delay = FIRST_MS;
+      this.good = window.setTimeout(() => (this.delay = FIRST_MS), GOOD_MS);
       this.set('open');
       this.handlers.open?.();
     });
@@ -85,6 +88,7 @@ export class Socket {
     ws.addEventListener('close', () => {
       if (ws !== this.ws) return;
       this.ws = null;
+      clearTimeout(this.good);
       if (!this.wanted) return;
       const wait = this.delay * (0.8 + 0.4 * Math.random());
       this.delay = Math.min(this.delay * 2, LONGEST_MS);

@@ -7,10 +7,17 @@ import { byId, formatBytes, formatSpan, h, icon } from './dom.js';
 const CALM_MS = 5000;
 const BUSY_MS = 1000;
 
-/** A progress the server gives as 0..1 or in percent. @param {number|undefined} value */
+/** A progress as 0..1 or in percent, if it is a number. @param {unknown} value @returns {number|null} */
 export function percent(value) {
-  if (value === undefined || value === null || value < 0) return null;
+  if (typeof value !== 'number' || value < 0) return null;
   return Math.round(Math.min(100, value <= 1 ? value * 100 : value));
+}
+
+/** What the model is doing while it is not ready, in a few words. @param {NonNullable<Status['model']>} model */
+export function loadingWords(model) {
+  const done = percent(model.progress);
+  const words = typeof model.progress === 'string' && model.progress ? model.progress : model.state || 'starting';
+  return done !== null && done < 100 ? `${words} ${done} %` : words;
 }
 
 /** @param {Status|null} status */
@@ -34,6 +41,11 @@ export class StatusPanel {
     });
   }
 
+  /** What is shown is of the past. */
+  stale() {
+    this.tiles.classList.add('stale');
+  }
+
   async refresh() {
     clearTimeout(this.timer);
     if (this.asking) return;
@@ -44,7 +56,7 @@ export class StatusPanel {
       this.handlers.changed(this.status);
       this.tiles.classList.remove('stale');
     } catch {
-      this.tiles.classList.add('stale');
+      this.stale();
     }
     this.asking = false;
     const busy = this.status?.fetch || !modelReady(this.status);
@@ -74,7 +86,7 @@ export class StatusPanel {
     const done = percent(m.progress);
     const change = h('button', { type: 'button', class: 'small', id: 'choose-model', onclick: () => this.handlers.chooseModel() }, 'Change…');
     const facts = [m.threads && `${m.threads} threads`, m.batch && `batch ${m.batch}`].filter(Boolean).join(' · ');
-    const state = ready ? facts || 'ready' : `${m.state || 'starting'}${done !== null && done < 100 ? ` ${done} %` : ''}`;
+    const state = ready ? facts || 'ready' : loadingWords(m);
     const tile = this.tile('Language model', m.name || 'none', state, { light: ready ? 'ok' : this.bad(m.state) ? 'bad' : 'busy', wide: true });
     tile.append(change);
     if (!ready && done !== null) tile.append(h('progress', { max: 100, value: done, 'aria-label': 'Model loading' }));
@@ -84,7 +96,7 @@ export class StatusPanel {
 
   /** @param {string|undefined} state */
   bad(state) {
-    return /fail|error|dead|missing|stopped/.test(state ?? '');
+    return /fail|error|dead|missing|stopped|backoff/.test(state ?? '');
   }
 
   /** @param {Status} s */

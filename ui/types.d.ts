@@ -40,7 +40,7 @@ export interface Status {
   model?: {
     name: string;
     state: string;
-    progress?: number;
+    progress?: number | string;
     variant?: string;
     why?: string;
     batch?: number;

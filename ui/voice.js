@@ -91,6 +91,12 @@ export class Voice {
     for (const resolve of this.onReady.splice(0)) resolve(ok);
   }
 
+  /** No voice session to be had: asked for again when it is needed again. */
+  refused() {
+    this.socket.stop();
+    this.settleReady(false);
+  }
+
   configure() {
     const turns = this.mode === 'handsfree' ? { type: 'server_vad', create_response: true, interrupt_response: true } : null;
     this.socket.send({
@@ -265,6 +271,9 @@ export class Voice {
     switch (event.type) {
       case 'session.created':
         this.configure();
+        return;
+      case 'session.updated':
+        // Only now: a server that has no room says so after session.created.
         this.ready = true;
         this.settleReady(true);
         break;
@@ -307,6 +316,7 @@ export class Voice {
         this.handlers.note(event.text);
         return;
       case 'error':
+        if (event.error?.code === 'too_many_sessions') this.refused();
         if (!QUIET_ERRORS.includes(event.error?.code)) this.handlers.error(event.error?.message ?? 'The voice session reports an error.');
         return;
       default:
