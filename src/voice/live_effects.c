@@ -13,6 +13,7 @@ void live_turn_release(LiveTurn *turn) {
       turn->live->turn = NULL;
   }
   g_string_free(turn->reply, TRUE);
+  g_free(turn->text);
   g_ptr_array_unref(turn->clauses);
   g_free(turn);
 }
@@ -76,6 +77,7 @@ static void begin_turn(ChoirLive *live, const SessionEffect *fx) {
   g_autofree char *id = g_strdup_printf("resp_%s%08x", live->salt, fx->response);
   LiveTurn *turn = g_new0(LiveTurn, 1);
   *turn = (LiveTurn){.live = live, .gen = fx->gen, .item = fx->item, .reply = g_string_new(NULL)};
+  turn->text = g_strdup(text);
   turn->clauses = g_ptr_array_new_with_free_func(g_free);
   g_ptr_array_add(live->turns, turn);
   live->turn = turn;
@@ -357,6 +359,11 @@ static void engine_effect(ChoirLive *live, const SessionEffect *fx, const LiveEv
   case SESSION_FX_TWIN_HEARD:
     choir_turn_heard(live->turn->turn, snap(live->turn->reply, fx->bytes), fx->flag);
     close_turn(live, snap(live->turn->reply, fx->bytes));
+    break;
+  case SESSION_FX_TWIN_DISCARD:
+    g_ptr_array_insert(live->unanswered, 0, g_strdup(live->turn->text));
+    choir_turn_discard(live->turn->turn);
+    close_turn(live, 0);
     break;
   case SESSION_FX_TWIN_ENDS:
     g_string_truncate(live->turn->reply, MIN(fx->bytes, live->turn->reply->len));

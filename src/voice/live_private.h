@@ -17,6 +17,7 @@ typedef struct {
   ChoirTurn *turn; /* NULL once it may be used no more */
   guint32 gen, item;
   gboolean twin_done, closed; /* closed: this side needs it no more */
+  char *text;                 /* what it answers */
   GString *reply;
   gsize delivered;
   GPtrArray *clauses; /* by index; char* */

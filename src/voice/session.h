@@ -8,7 +8,9 @@
  * - the turns: committed utterances in the order they were said, transcribed one after the other;
  * - the reply: one at a time, RUNNING while text or audio is still to be sent, TAIL until the listener heard it all.
  * A reply begins when one is wanted, something is unanswered, nobody speaks, no turn is being transcribed and the reply
- * before it has been heard or cut. So what a person says in two breaths is answered once. */
+ * before it has been heard or cut. So what a person says in two breaths is answered once, even when the first half's
+ * reply had begun in silence: it is discarded and both halves are answered. A cough does not lose the answer for the
+ * same reason. */
 #pragma once
 #include <glib.h>
 #include "base/names.h"
@@ -26,6 +28,7 @@
 #define SESSION_COMMIT_MIN_MS 100
 #define SESSION_ONSET_WINDOWS 3    /* 96 ms of speech start a turn */
 #define SESSION_BARGE_IN_WINDOWS 4 /* 128 ms while a reply is under way */
+#define SESSION_RUN_MS 500         /* within which those windows must come */
 #define SESSION_HYSTERESIS 0.15
 #define SESSION_STALL_MS 1000 /* beyond the end-of-turn silence: the microphone's stream ended in mid-speech */
 #define SESSION_STT_DEADLINE_MS 120000
@@ -126,21 +129,22 @@ typedef enum {
   SESSION_FX_STATUS,            /* status */
   SESSION_FX_ERROR,             /* code */
   /* to the engines */
-  SESSION_FX_STT_JOB,     /* gen, item, [position, end) of the microphone, flag = speculative */
-  SESSION_FX_STT_CANCEL,  /* gen */
-  SESSION_FX_KEEP_TEXT,   /* gen: the text of this event is current, keep it */
-  SESSION_FX_CAPTURE,     /* item, [position, end): copy it, its job comes later */
-  SESSION_FX_TWIN_BEGIN,  /* gen, item, response, flag = spoken, position = end of speech (0: typed); takes all
-                             unanswered */
-  SESSION_FX_TWIN_CANCEL, /* gen */
-  SESSION_FX_TWIN_HEARD,  /* gen, bytes, flag = cut; once for every spoken reply */
-  SESSION_FX_TWIN_ENDS,   /* gen, bytes: the reply ends there */
-  SESSION_FX_FIRST_AUDIO, /* gen */
-  SESSION_FX_KEEP_CLAUSE, /* gen, index: keep the text of this event, its job comes later */
-  SESSION_FX_TTS_JOB,     /* gen, index */
-  SESSION_FX_TTS_CANCEL,  /* gen */
-  SESSION_FX_STORE_PCM,   /* samples of this event's frame */
-  SESSION_FX_DROP_PCM,    /* empties the store */
+  SESSION_FX_STT_JOB,      /* gen, item, [position, end) of the microphone, flag = speculative */
+  SESSION_FX_STT_CANCEL,   /* gen */
+  SESSION_FX_KEEP_TEXT,    /* gen: the text of this event is current, keep it */
+  SESSION_FX_CAPTURE,      /* item, [position, end): copy it, its job comes later */
+  SESSION_FX_TWIN_BEGIN,   /* gen, item, response, flag = spoken, position = end of speech (0: typed); takes all
+                              unanswered */
+  SESSION_FX_TWIN_CANCEL,  /* gen */
+  SESSION_FX_TWIN_HEARD,   /* gen, bytes, flag = cut; this or a discard, once for every spoken reply */
+  SESSION_FX_TWIN_DISCARD, /* gen: nobody heard of it; its messages are unanswered again */
+  SESSION_FX_TWIN_ENDS,    /* gen, bytes: the reply ends there */
+  SESSION_FX_FIRST_AUDIO,  /* gen */
+  SESSION_FX_KEEP_CLAUSE,  /* gen, index: keep the text of this event, its job comes later */
+  SESSION_FX_TTS_JOB,      /* gen, index */
+  SESSION_FX_TTS_CANCEL,   /* gen */
+  SESSION_FX_STORE_PCM,    /* samples of this event's frame */
+  SESSION_FX_DROP_PCM,     /* empties the store */
 } SessionEffectType;
 
 typedef struct {

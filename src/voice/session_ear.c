@@ -119,6 +119,9 @@ static void start_speaking(SessionStep *step) {
 static void await_onset(SessionStep *step, double probability) {
   SessionState *s = step->s;
   SessionUtterance *u = &s->utterance;
+  /* Doubtful windows neither count nor break a run, but they do not stretch it for ever. */
+  if (u->run > 0 && s->window_end - u->run_start > session_mic_samples(SESSION_RUN_MS))
+    u->run = 0;
   if (probability >= s->options.threshold) {
     if (u->run++ == 0)
       u->run_start = s->window_end - CHOIR_VAD_WINDOW;

@@ -65,9 +65,13 @@ static void respond_done(SessionStep *step, SessionOutcome outcome, SessionReaso
 }
 
 /* The reply is over in every respect. */
-static void end_reply(SessionStep *step, guint64 samples, guint32 heard, gboolean cut) {
+static void end_reply(SessionStep *step, guint64 samples, guint32 heard, gboolean cut, gboolean unanswered) {
   SessionState *s = step->s;
-  if (s->reply.spoken)
+  if (unanswered) {
+    emit_reply(step, (SessionEffect){.type = SESSION_FX_TWIN_DISCARD});
+    s->unanswered = MIN(s->unanswered + 1, (guint)SESSION_UNANSWERED);
+    s->want = s->want || s->options.create_response;
+  } else if (s->reply.spoken)
     emit_reply(step, (SessionEffect){.type = SESSION_FX_TWIN_HEARD, .bytes = heard, .flag = cut});
   s->ended_item = s->reply.item;
   s->ended_bytes = heard;
@@ -99,7 +103,9 @@ static void cut_at(SessionStep *step, guint64 sample, SessionOutcome outcome, Se
     respond_done(step, outcome, reason);
   if (reply->spoken)
     emit_reply(step, (SessionEffect){.type = SESSION_FX_TRUNCATED, .samples = sample, .bytes = heard});
-  end_reply(step, sample, heard, partly);
+  /* Somebody who speaks before the first sound goes on with what was said, or only coughed. */
+  gboolean unanswered = reply->spoken && reason == SESSION_REASON_TURN_DETECTED && s->pacer.sent == 0;
+  end_reply(step, sample, heard, partly, unanswered);
 }
 
 void session_reply_cut(SessionStep *step, SessionOutcome outcome, SessionReason reason) {
@@ -207,7 +213,7 @@ static void send_audio(SessionStep *step) {
     pacer_sent(&s->pacer, n);
     emit_reply(step, (SessionEffect){.type = SESSION_FX_SEND_AUDIO, .samples = n});
   }
-  if (more && unsent(s) == 0 && s->pacer.sent > 0)
+  if (more && unsent(s) < session_out_samples(PACER_CHUNK_MS) && s->pacer.sent > 0)
     pacer_dry(&s->pacer);
 }
 
@@ -231,6 +237,6 @@ void session_reply_advance(SessionStep *step) {
   if (reply->phase == REPLY_TAIL && pacer_drained(&s->pacer)) {
     if (s->pacer.sent > 0)
       emit_reply(step, (SessionEffect){.type = SESSION_FX_PLAYOUT_DONE});
-    end_reply(step, s->pacer.sent, reply->text_bytes, FALSE);
+    end_reply(step, s->pacer.sent, reply->text_bytes, FALSE, FALSE);
   }
 }

@@ -84,7 +84,7 @@ void fake_twin_free(ChoirTwin *twin) {
   /* what a twin may rely on: each spoken turn was settled, once */
   for (guint i = 0; i < twin->turns->len; i++) {
     ChoirTurn *turn = twin->turns->pdata[i];
-    g_assert_cmpint(turn->heard, ==, turn->spoken);
+    g_assert_cmpint(turn->heard + turn->discarded, ==, turn->spoken);
     if (!turn->done)
       fake_turn_done(turn, NULL);
   }
@@ -146,6 +146,12 @@ void choir_turn_heard(ChoirTurn *turn, gsize heard_bytes, gboolean cut) {
   turn->heard = TRUE;
   turn->heard_bytes = heard_bytes;
   turn->heard_cut = cut;
+}
+
+void choir_turn_discard(ChoirTurn *turn) {
+  g_assert_true(turn->spoken);
+  g_assert_false(turn->heard || turn->discarded);
+  turn->discarded = TRUE;
 }
 
 void choir_turn_first_audio(ChoirTurn *turn, gint64 at_us) {

@@ -28,7 +28,7 @@ struct ChoirTurn {
   ChoirTurnHandlers handlers;
   gpointer user;
   char *text, *source;
-  gboolean spoken, cancelled, done, heard, heard_cut;
+  gboolean spoken, cancelled, done, heard, heard_cut, discarded;
   gsize heard_bytes;
   gint64 speech_end_us, transcript_us, first_audio_us;
   GString *reply;

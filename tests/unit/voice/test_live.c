@@ -298,6 +298,25 @@ static void test_barge_in_acks(void) {
   stop(&c);
 }
 
+/* Who goes on before the first sound gets one answer to all of it. */
+static void test_overtaken(void) {
+  Client c;
+  start(&c);
+  ask(&c);
+  ChoirTurn *first = fake_twin_last(c.twin);
+  fake_turn_say(first, "one two ");
+  speak(&c, 600, 0.9f);
+  g_assert_true(first->cancelled && first->discarded);
+  g_assert_cmpstr(c.status, ==, "cancelled");
+  speak(&c, 400, 0.01f);
+  transcribe(&c, "in london");
+  speak(&c, 400, 0.01f);
+  ChoirTurn *second = fake_twin_last(c.twin);
+  g_assert_true(first != second);
+  g_assert_cmpstr(second->text, ==, "what is the time in london");
+  stop(&c);
+}
+
 static void test_truncate(void) {
   Client c;
   start(&c);
@@ -599,6 +618,7 @@ int main(int argc, char **argv) {
   g_test_add_func("/voice/live/resampling", test_resampling);
   g_test_add_func("/voice/live/barge-in", test_barge_in);
   g_test_add_func("/voice/live/barge-in-acks", test_barge_in_acks);
+  g_test_add_func("/voice/live/overtaken", test_overtaken);
   g_test_add_func("/voice/live/truncate", test_truncate);
   g_test_add_func("/voice/live/no-engines", test_no_engines);
   g_test_add_func("/voice/live/worker-dies", test_worker_dies);

@@ -17,7 +17,7 @@ static void finish(World *w) {
   world_until(w, SESSION_IDLE, 60000);
   g_assert_cmpuint(w->active_response, ==, 0);
   g_assert_cmpuint(w->responses, ==, w->dones);
-  g_assert_cmpuint(w->begins_spoken, ==, w->heards);
+  g_assert_cmpuint(w->begins_spoken, ==, w->heards + w->discards);
   g_assert_false(session_needs_tick(&w->s));
   world_free(w);
 }
@@ -111,7 +111,7 @@ static void test_barge_in_thinking(void) {
   world_until(w, SESSION_THINKING, 2000);
   world_run(w, 1000);
   g_assert_cmpuint(w->responses, ==, 1);
-  interrupted(w, "response begin started twin-cancel done truncated heard");
+  interrupted(w, "response begin started twin-cancel done truncated discard");
   g_assert_cmpuint(w->truncated_samples, ==, 0);
   finish(w);
 }
@@ -123,9 +123,41 @@ static void test_barge_in_first_clause(void) {
   world_until(w, SESSION_THINKING, 2000);
   world_run(w, 1000);
   w->tts_ms = 100;
-  interrupted(w, "started tts-cancel done truncated heard");
-  g_assert_cmpuint(w->heard_bytes, ==, 0);
-  g_assert_true(w->heard_cut);
+  interrupted(w, "started tts-cancel done truncated discard");
+  g_assert_cmpuint(w->heards, ==, 0);
+  finish(w);
+}
+
+/* A cough while it thinks: nothing is understood, and the question is answered all the same. */
+static void test_cough(void) {
+  World *w = start();
+  w->twin_first_ms = 2000;
+  world_say(w, 1000);
+  world_until(w, SESSION_THINKING, 2000);
+  world_run(w, 800);
+  w->understood = FALSE;
+  world_say(w, 200);
+  g_assert_true(world_said(w, "started twin-cancel done truncated discard"));
+  world_until(w, SESSION_SPEAKING, 6000);
+  g_assert_cmpuint(w->responses, ==, 2);
+  g_assert_cmpuint(w->transcripts, ==, 2);
+  finish(w);
+}
+
+/* The client that asks for its replies itself is not given one. */
+static void test_overtaken_unasked(void) {
+  World *w = start();
+  SessionOptions options = world_options();
+  options.create_response = FALSE;
+  world_event(w, (SessionEvent){.type = SESSION_EV_CONFIGURE, .options = &options});
+  w->twin_first_ms = 2000;
+  world_type(w);
+  world_say(w, 400);
+  world_run(w, 5000);
+  g_assert_cmpuint(w->discards, ==, 1);
+  g_assert_cmpuint(w->responses, ==, 1);
+  world_simple(w, SESSION_EV_RESPOND);
+  world_until(w, SESSION_SPEAKING, 6000);
   finish(w);
 }
 
@@ -540,7 +572,7 @@ static void test_hangup(void) {
     if (ms > 1000)
       world_run(w, ms - 1000);
     world_simple(w, SESSION_EV_HANGUP);
-    g_assert_cmpuint(w->begins_spoken, ==, w->heards);
+    g_assert_cmpuint(w->begins_spoken, ==, w->heards + w->discards);
     guint64 length = w->log->len;
     world_run(w, 3000);
     g_assert_cmpuint(w->log->len, ==, length);
@@ -636,6 +668,8 @@ int main(int argc, char **argv) {
       {"barge-in/transcribing", test_barge_in_transcribing},
       {"barge-in/thinking", test_barge_in_thinking},
       {"barge-in/first-clause", test_barge_in_first_clause},
+      {"barge-in/cough", test_cough},
+      {"barge-in/unasked", test_overtaken_unasked},
       {"barge-in/speaking", test_barge_in_speaking},
       {"barge-in/speaking-acks", test_barge_in_speaking_acks},
       {"barge-in/delay", test_barge_in_delay},

@@ -24,6 +24,7 @@ static const char *const names[] = {
     [SESSION_FX_TWIN_BEGIN] = "begin",
     [SESSION_FX_TWIN_CANCEL] = "twin-cancel",
     [SESSION_FX_TWIN_HEARD] = "heard",
+    [SESSION_FX_TWIN_DISCARD] = "discard",
     [SESSION_FX_TTS_CANCEL] = "tts-cancel",
 };
 
@@ -200,6 +201,13 @@ static void check_twin(World *w, const SessionEffect *fx) {
     w->heard_bytes = fx->bytes;
     w->heard_cut = fx->flag;
     w->heards++;
+    break;
+  case SESSION_FX_TWIN_DISCARD:
+    g_assert_true(w->heard_owed);
+    g_assert_cmpuint(fx->gen, ==, w->reply_gen);
+    g_assert_cmpuint(w->sent, ==, 0);
+    w->heard_owed = FALSE;
+    w->discards++;
     break;
   case SESSION_FX_TTS_JOB:
     g_assert_cmpuint(fx->gen, ==, w->reply_gen);

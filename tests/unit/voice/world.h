@@ -41,7 +41,7 @@ typedef struct {
   guint64 store, sent;
   guint8 item_state[WORLD_ITEMS]; /* 1 committed, 2 resolved */
   guint8 item_captured[WORLD_ITEMS];
-  guint responses, dones, heards, begins_spoken, begins, playouts, errors, truncated, transcripts, committed,
+  guint responses, dones, heards, discards, begins_spoken, begins, playouts, errors, truncated, transcripts, committed,
       failed_transcripts;
   guint32 heard_bytes;
   gboolean heard_cut;
