@@ -128,7 +128,7 @@ static void on_message(ChoirWebSocket *socket, gboolean is_text, const char *dat
   Page *page = user;
   if (!page->owner)
     return;
-  json_auto_t *json = is_text ? choir_json_parse(data, (gssize)length, NULL) : NULL;
+  json_auto_t *json = is_text ? choir_json_parse(data, length, NULL) : NULL;
   const char *type = json_is_object(json) ? choir_json_string(json, "type", "") : NULL;
   if (!type)
     page_error(page, "a message is a JSON object with a 'type'");

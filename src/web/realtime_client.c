@@ -325,7 +325,7 @@ static const Command commands[] = {
 void choir_realtime_session_client(ChoirRealtimeSession *session, const char *text, gsize length) {
   session->failure_told = FALSE;
   g_autoptr(GError) error = NULL;
-  json_auto_t *event = choir_json_parse(text, (gssize)length, &error);
+  json_auto_t *event = choir_json_parse(text, length, &error);
   if (!json_is_object(event)) {
     g_autofree char *message =
         g_strdup_printf("The message is not a JSON object%s%s.", error ? ": " : "", error ? error->message : "");

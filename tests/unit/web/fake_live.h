@@ -3,7 +3,7 @@
 #include "voice/live.h"
 
 typedef struct {
-  GString *log;         /* one word or "name:argument" for each call, joined by blanks */
+  GString *log; /* one word or "name:argument" for each call, joined by blanks */
   ChoirLiveOptions options;
   guint texts;          /* items handed out */
   gboolean full;        /* choir_live_audio() refuses */
@@ -11,6 +11,9 @@ typedef struct {
   /* Called inside choir_live_respond(), cancel, commit and truncate: what the real one says at once. */
   void (*answer)(const char *call, gpointer user);
   gpointer user;
+  ChoirLiveCallback callback; /* of choir_live_new() */
+  gpointer callback_user;
+  char source[16];
 } FakeLive;
 
 extern FakeLive fake_live;

@@ -76,9 +76,14 @@ static void test_table(void) {
 
 static void test_port_80(void) {
   g_autoptr(ChoirGuard) guard = choir_guard_new(80, "", "");
-  g_assert_cmpint(choir_guard_check(guard, &(ChoirGuardRequest){"GET", "localhost", NULL, NULL, FALSE}), ==, CHOIR_GUARD_OK);
-  g_assert_cmpint(choir_guard_check(guard, &(ChoirGuardRequest){"POST", "localhost", "http://localhost:80", NULL, FALSE}), ==, CHOIR_GUARD_OK);
-  g_assert_cmpint(choir_guard_check(guard, &(ChoirGuardRequest){"POST", "localhost:80", "http://localhost", NULL, FALSE}), ==, CHOIR_GUARD_OK);
+  g_assert_cmpint(choir_guard_check(guard, &(ChoirGuardRequest){"GET", "localhost", NULL, NULL, FALSE}), ==,
+                  CHOIR_GUARD_OK);
+  g_assert_cmpint(
+      choir_guard_check(guard, &(ChoirGuardRequest){"POST", "localhost", "http://localhost:80", NULL, FALSE}), ==,
+      CHOIR_GUARD_OK);
+  g_assert_cmpint(
+      choir_guard_check(guard, &(ChoirGuardRequest){"POST", "localhost:80", "http://localhost", NULL, FALSE}), ==,
+      CHOIR_GUARD_OK);
 }
 
 static void test_page_headers(void) {
@@ -93,11 +98,27 @@ static void test_page_headers(void) {
 
 static void test_response_urls(void) {
   const char *list = "http://127.0.0.1, http://localhost,https://hook.lan:8443";
-  const char *good[] = {"http://127.0.0.1/x", "http://127.0.0.1:9999/a?b=c", "http://LOCALHOST:1", "https://hook.lan:8443/deep/path"};
-  const char *bad[] = {"https://127.0.0.1/", "http://127.0.0.2/", "http://127.0.0.1.evil.example/", "http://127.0.0.1@evil.example/",
-                       "http://user@127.0.0.1/", "http://user:pw@127.0.0.1:80/", "https://hook.lan/", "https://hook.lan:8444/", "file:///etc/passwd",
-                       "ftp://127.0.0.1/", "127.0.0.1", "", "http://", "http:///x", "//127.0.0.1/", "http://evil.example/?http://127.0.0.1",
-                       "http://evil.example#@127.0.0.1", "http://127.0.0.1\\@evil.example/", "http://evil.example\\.127.0.0.1"};
+  const char *good[] = {"http://127.0.0.1/x", "http://127.0.0.1:9999/a?b=c", "http://LOCALHOST:1",
+                        "https://hook.lan:8443/deep/path"};
+  const char *bad[] = {"https://127.0.0.1/",
+                       "http://127.0.0.2/",
+                       "http://127.0.0.1.evil.example/",
+                       "http://127.0.0.1@evil.example/",
+                       "http://user@127.0.0.1/",
+                       "http://user:pw@127.0.0.1:80/",
+                       "https://hook.lan/",
+                       "https://hook.lan:8444/",
+                       "file:///etc/passwd",
+                       "ftp://127.0.0.1/",
+                       "127.0.0.1",
+                       "",
+                       "http://",
+                       "http:///x",
+                       "//127.0.0.1/",
+                       "http://evil.example/?http://127.0.0.1",
+                       "http://evil.example#@127.0.0.1",
+                       "http://127.0.0.1\\@evil.example/",
+                       "http://evil.example\\.127.0.0.1"};
   for (gsize i = 0; i < G_N_ELEMENTS(good); i++) {
     g_test_message("%s", good[i]);
     g_assert_true(choir_guard_url_allowed(list, good[i]));

@@ -4,7 +4,7 @@
 
 static gboolean parse(const char *text, ChoirOpenaiRequest *request, ChoirFault *fault) {
   g_autoptr(GError) error = NULL;
-  json_auto_t *body = choir_json_parse(text, -1, &error);
+  json_auto_t *body = choir_json_parse(text, strlen(text), &error);
   g_assert_no_error(error);
   return choir_openai_request_parse(body, request, fault);
 }
@@ -12,12 +12,13 @@ static gboolean parse(const char *text, ChoirOpenaiRequest *request, ChoirFault 
 static void test_good(void) {
   ChoirOpenaiRequest request;
   ChoirFault fault = {0};
-  g_assert_true(parse("{\"model\":\"any\",\"messages\":[{\"role\":\"developer\",\"content\":\"Be kind.\"},"
-                      "{\"role\":\"user\",\"content\":[{\"type\":\"text\",\"text\":\"Hel\"},{\"type\":\"text\",\"text\":\"lo\"}]}],"
-                      "\"stream\":true,\"stream_options\":{\"include_usage\":true},\"stop\":[\"a\",\"b\"],\"max_completion_tokens\":7,"
-                      "\"max_tokens\":9,\"temperature\":0,\"top_p\":0.5,\"seed\":0,\"n\":1,\"tools\":[],\"tool_choice\":\"none\","
-                      "\"presence_penalty\":0.5,\"user\":\"me\"}",
-                      &request, &fault));
+  g_assert_true(parse(
+      "{\"model\":\"any\",\"messages\":[{\"role\":\"developer\",\"content\":\"Be kind.\"},"
+      "{\"role\":\"user\",\"content\":[{\"type\":\"text\",\"text\":\"Hel\"},{\"type\":\"text\",\"text\":\"lo\"}]}],"
+      "\"stream\":true,\"stream_options\":{\"include_usage\":true},\"stop\":[\"a\",\"b\"],\"max_completion_tokens\":7,"
+      "\"max_tokens\":9,\"temperature\":0,\"top_p\":0.5,\"seed\":0,\"n\":1,\"tools\":[],\"tool_choice\":\"none\","
+      "\"presence_penalty\":0.5,\"user\":\"me\"}",
+      &request, &fault));
   g_assert_null(fault.code);
   g_assert_true(request.has_system && request.stream && request.include_usage);
   g_assert_cmpint(request.max_tokens, ==, 7);
@@ -33,7 +34,8 @@ static void test_good(void) {
 static void test_defaults(void) {
   ChoirOpenaiRequest request;
   ChoirFault fault = {0};
-  g_assert_true(parse("{\"messages\":[{\"role\":\"user\",\"content\":\"x\"}],\"stop\":\"end\",\"stream\":null}", &request, &fault));
+  g_assert_true(parse("{\"messages\":[{\"role\":\"user\",\"content\":\"x\"}],\"stop\":\"end\",\"stream\":null}",
+                      &request, &fault));
   g_assert_false(request.has_system || request.stream || request.include_usage);
   g_assert_cmpint(request.max_tokens, ==, 0);
   g_assert_cmpfloat(request.temperature, ==, -1);
@@ -54,7 +56,8 @@ static void test_bad(void) {
       {"{\"messages\":[{\"role\":\"king\",\"content\":\"x\"}]}", "invalid_value", "messages[0]"},
       {"{\"messages\":[{\"role\":\"user\"}]}", "invalid_type", "messages[0].content"},
       {"{\"messages\":[{\"role\":\"tool\",\"content\":\"x\"}]}", "unsupported_parameter", "messages[0]"},
-      {"{\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"image_url\",\"image_url\":{}}]}]}", "unsupported_content", "messages[0].content"},
+      {"{\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"image_url\",\"image_url\":{}}]}]}",
+       "unsupported_content", "messages[0].content"},
       {"{" USER ",\"tools\":[{}]}", "unsupported_parameter", "tools"},
       {"{" USER ",\"functions\":[{}]}", "unsupported_parameter", "tools"},
       {"{" USER ",\"n\":2}", "unsupported_value", "n"},

@@ -20,7 +20,7 @@ static const ChoirLiveOptions defaults = {.server_vad = TRUE,
 static void on_send(const char *text, gsize length, gpointer user) {
   Fixture *f = user;
   g_autoptr(GError) error = NULL;
-  json_t *event = choir_json_parse(text, (gssize)length, &error);
+  json_t *event = choir_json_parse(text, length, &error);
   g_assert_no_error(error);
   g_assert_cmpuint(strlen(choir_json_string(event, "event_id", "")), >, 6);
   json_array_append_new(f->events, event);
@@ -96,7 +96,8 @@ static json_t *last(Fixture *f) {
 static const json_t *at(const json_t *json, const char *path) {
   g_auto(GStrv) parts = g_strsplit(path, ".", -1);
   for (char **part = parts; *part && json; part++)
-    json = json_is_array(json) ? json_array_get(json, (size_t)g_ascii_strtoull(*part, NULL, 10)) : json_object_get(json, *part);
+    json = json_is_array(json) ? json_array_get(json, (size_t)g_ascii_strtoull(*part, NULL, 10))
+                               : json_object_get(json, *part);
   return json;
 }
 
@@ -104,7 +105,8 @@ static const char *text_at(const json_t *json, const char *path) {
   return json_string_value(at(json, path));
 }
 
-/* --- sessions ------------------------------------------------------------------------------------------------------- */
+/* --- sessions -------------------------------------------------------------------------------------------------------
+ */
 
 static void test_created(Fixture *f, gconstpointer data) {
   expect(f, "session.created");
@@ -120,9 +122,12 @@ static void test_created(Fixture *f, gconstpointer data) {
 
 static void test_update(Fixture *f, gconstpointer data) {
   forget(f);
-  client(f, "{\"type\":\"session.update\",\"session\":{\"type\":\"realtime\",\"instructions\":\"Be brief.\",\"output_modalities\":[\"text\"],"
-            "\"audio\":{\"input\":{\"format\":{\"type\":\"audio/pcm\",\"rate\":16000},\"transcription\":{\"model\":\"whisper-1\",\"language\":\"en\"},"
-            "\"turn_detection\":{\"type\":\"server_vad\",\"threshold\":0.99,\"silence_duration_ms\":10,\"prefix_padding_ms\":100,"
+  client(f, "{\"type\":\"session.update\",\"session\":{\"type\":\"realtime\",\"instructions\":\"Be "
+            "brief.\",\"output_modalities\":[\"text\"],"
+            "\"audio\":{\"input\":{\"format\":{\"type\":\"audio/"
+            "pcm\",\"rate\":16000},\"transcription\":{\"model\":\"whisper-1\",\"language\":\"en\"},"
+            "\"turn_detection\":{\"type\":\"server_vad\",\"threshold\":0.99,\"silence_duration_ms\":10,\"prefix_"
+            "padding_ms\":100,"
             "\"interrupt_response\":false}},\"output\":{\"voice\":\"marin\"}},\"tools\":[],\"tool_choice\":\"auto\"}}");
   expect(f, "session.updated");
   g_assert_cmpstr(fake_live.log->str, ==, "configure:text");
@@ -139,7 +144,8 @@ static void test_update(Fixture *f, gconstpointer data) {
   client(f, "{\"type\":\"session.update\",\"session\":{\"audio\":{\"input\":{\"turn_detection\":null}}}}");
   g_assert_false(fake_live.options.server_vad || fake_live.options.create_response);
   g_assert_true(json_is_null(at(last(f), "session.audio.input.turn_detection")));
-  client(f, "{\"type\":\"session.update\",\"session\":{\"audio\":{\"input\":{\"turn_detection\":{\"type\":\"semantic_vad\",\"eagerness\":\"low\"}}}}}");
+  client(f, "{\"type\":\"session.update\",\"session\":{\"audio\":{\"input\":{\"turn_detection\":{\"type\":\"semantic_"
+            "vad\",\"eagerness\":\"low\"}}}}}");
   g_assert_true(fake_live.options.server_vad && fake_live.options.create_response && fake_live.options.interrupt);
   g_assert_cmpuint(fake_live.options.silence_ms, ==, 1200);
   g_assert_cmpstr(text_at(last(f), "session.audio.input.turn_detection.type"), ==, "server_vad");
@@ -152,12 +158,15 @@ static void test_update_refused(Fixture *f, gconstpointer data) {
   } rows[] = {
       {"{\"modalities\":[\"text\"]}", "unknown_parameter", "session.modalities"},
       {"{\"audio\":{\"input\":{\"volume\":3}}}", "unknown_parameter", "session.audio.input.volume"},
-      {"{\"audio\":{\"input\":{\"format\":{\"type\":\"audio/pcm\",\"rate\":7000}}}}", "invalid_value", "session.audio.input.format.rate"},
+      {"{\"audio\":{\"input\":{\"format\":{\"type\":\"audio/pcm\",\"rate\":7000}}}}", "invalid_value",
+       "session.audio.input.format.rate"},
       {"{\"audio\":{\"input\":{\"format\":{\"type\":\"audio/mp3\"}}}}", "invalid_value", "session.audio.input.format"},
-      {"{\"audio\":{\"output\":{\"format\":{\"type\":\"audio/pcmu\"}}}}", "invalid_value", "session.audio.output.format"},
+      {"{\"audio\":{\"output\":{\"format\":{\"type\":\"audio/pcmu\"}}}}", "invalid_value",
+       "session.audio.output.format"},
       {"{\"audio\":{\"input\":{\"turn_detection\":{\"type\":\"server_vad\",\"threshold\":2}}}}", "invalid_type",
        "session.audio.input.turn_detection.threshold"},
-      {"{\"audio\":{\"input\":{\"turn_detection\":{\"type\":\"magic\"}}}}", "invalid_type", "session.audio.input.turn_detection"},
+      {"{\"audio\":{\"input\":{\"turn_detection\":{\"type\":\"magic\"}}}}", "invalid_type",
+       "session.audio.input.turn_detection"},
       {"{\"output_modalities\":[\"text\",\"audio\"]}", "invalid_type", "session.output_modalities"},
       {"{\"tools\":[{\"type\":\"function\"}]}", "unsupported", "session.tools"},
       {"{\"type\":\"transcription\"}", "invalid_value", "session.type"},
@@ -167,7 +176,8 @@ static void test_update_refused(Fixture *f, gconstpointer data) {
   for (gsize i = 0; i < G_N_ELEMENTS(rows); i++) {
     forget(f);
     /* Something valid first: a refused update changes nothing at all. */
-    g_autofree char *text = g_strdup_printf("{\"type\":\"session.update\",\"event_id\":\"mine\",\"session\":%s}", rows[i].session);
+    g_autofree char *text =
+        g_strdup_printf("{\"type\":\"session.update\",\"event_id\":\"mine\",\"session\":%s}", rows[i].session);
     client(f, text);
     g_test_message("%s", text);
     expect(f, "error");
@@ -182,15 +192,18 @@ static void test_update_refused(Fixture *f, gconstpointer data) {
   g_assert_cmpstr(text_at(last(f), "session.instructions"), ==, "");
 }
 
-/* --- turns ---------------------------------------------------------------------------------------------------------- */
+/* --- turns ----------------------------------------------------------------------------------------------------------
+ */
 
-static void reply_events(Fixture *f, const char *response, const char *item, const char *const *deltas, gboolean audio) {
+static void reply_events(Fixture *f, const char *response, const char *item, const char *const *deltas,
+                         gboolean audio) {
   static const gint16 pcm[6000];
   live(f, (ChoirLiveEvent){.type = CHOIR_LIVE_RESPONSE_STARTED, .response_id = response, .item_id = item});
   for (; *deltas; deltas++)
     live(f, (ChoirLiveEvent){.type = CHOIR_LIVE_TEXT_DELTA, .response_id = response, .item_id = item, .text = *deltas});
   if (audio)
-    live(f, (ChoirLiveEvent){.type = CHOIR_LIVE_AUDIO, .response_id = response, .item_id = item, .pcm = pcm, .samples = 6000});
+    live(f, (ChoirLiveEvent){
+                .type = CHOIR_LIVE_AUDIO, .response_id = response, .item_id = item, .pcm = pcm, .samples = 6000});
 }
 
 static void test_spoken_turn(Fixture *f, gconstpointer data) {
@@ -201,11 +214,18 @@ static void test_spoken_turn(Fixture *f, gconstpointer data) {
   live(f, (ChoirLiveEvent){.type = CHOIR_LIVE_COMMITTED, .item_id = "u1"});
   live(f, (ChoirLiveEvent){.type = CHOIR_LIVE_TRANSCRIPT, .item_id = "u1", .text = "What time is it?"});
   reply_events(f, "r1", "a1", deltas, TRUE);
-  live(f, (ChoirLiveEvent){.type = CHOIR_LIVE_RESPONSE_DONE, .response_id = "r1", .item_id = "a1", .text = "It is noon.", .status = "completed"});
+  live(f, (ChoirLiveEvent){.type = CHOIR_LIVE_RESPONSE_DONE,
+                           .response_id = "r1",
+                           .item_id = "a1",
+                           .text = "It is noon.",
+                           .status = "completed"});
   live(f, (ChoirLiveEvent){.type = CHOIR_LIVE_PLAYOUT_DONE, .item_id = "a1"});
-  expect(f, "buffer.speech_started buffer.speech_stopped buffer.committed item.added transcription.delta transcription.completed item.done "
-            "response.created response.output_item.added item.added response.content_part.added transcript.delta transcript.delta "
-            "audio.delta audio.delta audio.delta audio.done transcript.done response.content_part.done response.output_item.done "
+  expect(f, "buffer.speech_started buffer.speech_stopped buffer.committed item.added transcription.delta "
+            "transcription.completed item.done "
+            "response.created response.output_item.added item.added response.content_part.added transcript.delta "
+            "transcript.delta "
+            "audio.delta audio.delta audio.delta audio.done transcript.done response.content_part.done "
+            "response.output_item.done "
             "item.done response.done");
   g_assert_cmpint(json_integer_value(at(event_at(f, 0), "audio_start_ms")), ==, 500);
   g_assert_cmpstr(text_at(event_at(f, 0), "item_id"), ==, text_at(event_at(f, 2), "item_id"));
@@ -239,14 +259,20 @@ static void test_typed_turn(Fixture *f, gconstpointer data) {
             "\"content\":[{\"type\":\"input_text\",\"text\":\" Hello \"}]}}");
   expect(f, "item.added item.done");
   g_assert_cmpstr(text_at(event_at(f, 0), "item.content.0.text"), ==, "Hello");
-  client(f, "{\"type\":\"response.create\",\"response\":{\"output_modalities\":[\"text\"],\"metadata\":{\"k\":\"v\"}}}");
+  client(f,
+         "{\"type\":\"response.create\",\"response\":{\"output_modalities\":[\"text\"],\"metadata\":{\"k\":\"v\"}}}");
   g_assert_cmpstr(fake_live.log->str, ==, "text:Hello configure:text respond");
   forget(f);
   reply_events(f, "r1", "a1", deltas, FALSE);
   g_assert_cmpstr(fake_live.log->str, ==, "configure:audio"); /* the borrowed modality is given back */
   /* The reply is longer than its deltas: the rest comes as one. */
-  live(f, (ChoirLiveEvent){.type = CHOIR_LIVE_RESPONSE_DONE, .response_id = "r1", .item_id = "a1", .text = "Hi there.", .status = "completed"});
-  expect(f, "response.created response.output_item.added item.added response.content_part.added text.delta text.delta text.done "
+  live(f, (ChoirLiveEvent){.type = CHOIR_LIVE_RESPONSE_DONE,
+                           .response_id = "r1",
+                           .item_id = "a1",
+                           .text = "Hi there.",
+                           .status = "completed"});
+  expect(f, "response.created response.output_item.added item.added response.content_part.added text.delta text.delta "
+            "text.done "
             "response.content_part.done response.output_item.done item.done response.done");
   g_assert_cmpstr(text_at(event_at(f, 0), "response.metadata.k"), ==, "v");
   g_assert_cmpstr(text_at(event_at(f, 0), "response.status"), ==, "in_progress");
@@ -264,13 +290,19 @@ static void test_typed_turn(Fixture *f, gconstpointer data) {
 }
 
 static void add_text(Fixture *f) {
-  client(f, "{\"type\":\"conversation.item.create\",\"item\":{\"type\":\"message\",\"role\":\"user\",\"content\":[{\"type\":\"input_text\",\"text\":\"x\"}]}}");
+  client(f, "{\"type\":\"conversation.item.create\",\"item\":{\"type\":\"message\",\"role\":\"user\",\"content\":[{"
+            "\"type\":\"input_text\",\"text\":\"x\"}]}}");
 }
 
 /* What the real live does inside cancel and truncate. */
 static void cut_answer(const char *call, gpointer user) {
   Fixture *f = user;
-  live(f, (ChoirLiveEvent){.type = CHOIR_LIVE_RESPONSE_DONE, .response_id = "r1", .item_id = "a1", .text = "One two three", .status = "cancelled", .reason = "client_cancelled"});
+  live(f, (ChoirLiveEvent){.type = CHOIR_LIVE_RESPONSE_DONE,
+                           .response_id = "r1",
+                           .item_id = "a1",
+                           .text = "One two three",
+                           .status = "cancelled",
+                           .reason = "client_cancelled"});
   live(f, (ChoirLiveEvent){.type = CHOIR_LIVE_TRUNCATED, .item_id = "a1", .ms = 150, .text = "One"});
 }
 
@@ -291,7 +323,8 @@ static void test_cancel(Fixture *f, gconstpointer data) {
   fake_live.answer = cut_answer;
   fake_live.user = f;
   client(f, "{\"type\":\"response.cancel\",\"response_id\":\"r1\"}");
-  expect(f, "audio.done transcript.done response.content_part.done response.output_item.done item.done response.done item.truncated");
+  expect(f, "audio.done transcript.done response.content_part.done response.output_item.done item.done response.done "
+            "item.truncated");
   g_assert_cmpstr(text_at(event_at(f, 5), "response.status"), ==, "cancelled");
   g_assert_cmpstr(text_at(event_at(f, 5), "response.status_details.reason"), ==, "client_cancelled");
   g_assert_cmpstr(text_at(event_at(f, 4), "item.status"), ==, "incomplete");
@@ -300,7 +333,8 @@ static void test_cancel(Fixture *f, gconstpointer data) {
   /* Nothing of a response follows its end. */
   forget(f);
   live(f, (ChoirLiveEvent){.type = CHOIR_LIVE_TEXT_DELTA, .response_id = "r1", .item_id = "a1", .text = "late"});
-  live(f, (ChoirLiveEvent){.type = CHOIR_LIVE_RESPONSE_DONE, .response_id = "r1", .item_id = "a1", .status = "completed"});
+  live(f,
+       (ChoirLiveEvent){.type = CHOIR_LIVE_RESPONSE_DONE, .response_id = "r1", .item_id = "a1", .status = "completed"});
   expect(f, "");
 }
 
@@ -349,7 +383,11 @@ static void test_truncate_heard_reply(Fixture *f, gconstpointer data) {
   add_text(f);
   client(f, "{\"type\":\"response.create\"}");
   reply_events(f, "r1", "a1", deltas, TRUE);
-  live(f, (ChoirLiveEvent){.type = CHOIR_LIVE_RESPONSE_DONE, .response_id = "r1", .item_id = "a1", .text = "One", .status = "completed"});
+  live(f, (ChoirLiveEvent){.type = CHOIR_LIVE_RESPONSE_DONE,
+                           .response_id = "r1",
+                           .item_id = "a1",
+                           .text = "One",
+                           .status = "completed"});
   forget(f);
   client(f, "{\"type\":\"conversation.item.truncate\",\"item_id\":\"a1\",\"content_index\":0,\"audio_end_ms\":250}");
   expect(f, "item.truncated"); /* it was heard to its end: nothing to cut */
@@ -364,9 +402,15 @@ static void test_barge_in(Fixture *f, gconstpointer data) {
   reply_events(f, "r1", "a1", deltas, TRUE);
   forget(f);
   live(f, (ChoirLiveEvent){.type = CHOIR_LIVE_SPEECH_STARTED, .item_id = "u2", .ms = 4000});
-  live(f, (ChoirLiveEvent){.type = CHOIR_LIVE_RESPONSE_DONE, .response_id = "r1", .item_id = "a1", .text = "One two three", .status = "cancelled", .reason = "turn_detected"});
+  live(f, (ChoirLiveEvent){.type = CHOIR_LIVE_RESPONSE_DONE,
+                           .response_id = "r1",
+                           .item_id = "a1",
+                           .text = "One two three",
+                           .status = "cancelled",
+                           .reason = "turn_detected"});
   live(f, (ChoirLiveEvent){.type = CHOIR_LIVE_TRUNCATED, .item_id = "a1", .ms = 120, .text = "One"});
-  expect(f, "buffer.speech_started audio.done transcript.done response.content_part.done response.output_item.done item.done response.done item.truncated");
+  expect(f, "buffer.speech_started audio.done transcript.done response.content_part.done response.output_item.done "
+            "item.done response.done item.truncated");
   g_assert_cmpstr(text_at(event_at(f, 6), "response.status_details.reason"), ==, "turn_detected");
   g_assert_cmpstr(text_at(last(f), "text"), ==, "One"); /* with ?choir=1 */
 }
@@ -421,14 +465,17 @@ static void test_transcription_failed(Fixture *f, gconstpointer data) {
   expect(f, "buffer.committed item.added item.done");
 }
 
-/* --- audio in --------------------------------------------------------------------------------------------------------- */
+/* --- audio in
+ * --------------------------------------------------------------------------------------------------------- */
 
 static void test_append(Fixture *f, gconstpointer data) {
   forget(f);
   client(f, "{\"type\":\"input_audio_buffer.append\",\"audio\":\"AAAAAAA=\"}"); /* 5 bytes: 2 samples and a half */
-  client(f, "{\"type\":\"input_audio_buffer.append\",\"audio\":\"AAAA\"}");     /* 3 bytes: the other half, and one more */
+  client(f, "{\"type\":\"input_audio_buffer.append\",\"audio\":\"AAAA\"}"); /* 3 bytes: the other half, and one more */
   g_assert_cmpstr(fake_live.log->str, ==, "audio:2@24000 audio:2@24000");
-  static const char *const bad[] = {"\"AAA\"", "\"AAA=AAAA\"", "\"A A A A \"", "\"AAB=\"", "\"AB==\"", "\"====\"", "\"AAAA\\n\"", "7", "null", "\"-_-_\""};
+  static const char *const bad[] = {"\"AAA\"",  "\"AAA=AAAA\"", "\"A A A A \"", "\"AAB=\"",
+                                    "\"AB==\"", "\"====\"",     "\"AAAA\\n\"",  "7",
+                                    "null",     "\"-_-_\""};
   for (gsize i = 0; i < G_N_ELEMENTS(bad); i++) {
     forget(f);
     g_autofree char *text = g_strdup_printf("{\"type\":\"input_audio_buffer.append\",\"audio\":%s}", bad[i]);
@@ -453,7 +500,8 @@ static void test_formats(Fixture *f, gconstpointer data) {
   g_assert_cmpstr(fake_live.log->str, ==, "audio:3@8000");
 }
 
-/* --- errors ------------------------------------------------------------------------------------------------------------- */
+/* --- errors
+ * ------------------------------------------------------------------------------------------------------------- */
 
 static void test_bad_events(Fixture *f, gconstpointer data) {
   static const struct {
@@ -467,17 +515,26 @@ static void test_bad_events(Fixture *f, gconstpointer data) {
       {"{\"type\":7}", "invalid_value", "type"},
       {"{\"type\":\"transcription_session.update\"}", "invalid_value", "type"},
       {"{\"type\":\"conversation.item.create\"}", "unsupported", "item"},
-      {"{\"type\":\"conversation.item.create\",\"item\":{\"type\":\"function_call_output\",\"call_id\":\"c\",\"output\":\"1\"}}", "unsupported", "item"},
-      {"{\"type\":\"conversation.item.create\",\"item\":{\"type\":\"message\",\"role\":\"assistant\",\"content\":[]}}", "unsupported", "item"},
-      {"{\"type\":\"conversation.item.create\",\"item\":{\"type\":\"message\",\"role\":\"user\",\"content\":[]}}", "invalid_value", "item.content"},
-      {"{\"type\":\"conversation.item.create\",\"item\":{\"type\":\"message\",\"role\":\"user\",\"content\":[{\"type\":\"input_image\"}]}}", "unsupported", "item.content"},
-      {"{\"type\":\"conversation.item.create\",\"previous_item_id\":\"zz\",\"item\":{\"type\":\"message\",\"role\":\"user\",\"content\":[{\"type\":\"input_text\",\"text\":\"x\"}]}}",
+      {"{\"type\":\"conversation.item.create\",\"item\":{\"type\":\"function_call_output\",\"call_id\":\"c\","
+       "\"output\":\"1\"}}",
+       "unsupported", "item"},
+      {"{\"type\":\"conversation.item.create\",\"item\":{\"type\":\"message\",\"role\":\"assistant\",\"content\":[]}}",
+       "unsupported", "item"},
+      {"{\"type\":\"conversation.item.create\",\"item\":{\"type\":\"message\",\"role\":\"user\",\"content\":[]}}",
+       "invalid_value", "item.content"},
+      {"{\"type\":\"conversation.item.create\",\"item\":{\"type\":\"message\",\"role\":\"user\",\"content\":[{\"type\":"
+       "\"input_image\"}]}}",
+       "unsupported", "item.content"},
+      {"{\"type\":\"conversation.item.create\",\"previous_item_id\":\"zz\",\"item\":{\"type\":\"message\",\"role\":"
+       "\"user\",\"content\":[{\"type\":\"input_text\",\"text\":\"x\"}]}}",
        "item_not_found", "previous_item_id"},
       {"{\"type\":\"conversation.item.delete\",\"item_id\":\"zz\"}", "item_not_found", "item_id"},
       {"{\"type\":\"conversation.item.retrieve\"}", "item_not_found", "item_id"},
       {"{\"type\":\"response.create\"}", "nothing_to_answer", NULL},
-      {"{\"type\":\"response.create\",\"response\":{\"conversation\":\"none\"}}", "unsupported", "response.conversation"},
-      {"{\"type\":\"response.create\",\"response\":{\"output_modalities\":[\"video\"]}}", "invalid_type", "response.output_modalities"},
+      {"{\"type\":\"response.create\",\"response\":{\"conversation\":\"none\"}}", "unsupported",
+       "response.conversation"},
+      {"{\"type\":\"response.create\",\"response\":{\"output_modalities\":[\"video\"]}}", "invalid_type",
+       "response.output_modalities"},
       {"{\"type\":\"response.create\",\"response\":{\"tools\":[{}]}}", "unsupported", "response.tools"},
       {"{\"type\":\"response.create\",\"response\":3}", "invalid_type", "response"},
   };
@@ -501,7 +558,11 @@ static void test_live_errors(Fixture *f, gconstpointer data) {
   add_text(f);
   client(f, "{\"type\":\"response.create\"}");
   forget(f);
-  live(f, (ChoirLiveEvent){.type = CHOIR_LIVE_RESPONSE_DONE, .response_id = "r9", .item_id = "a9", .status = "failed", .reason = "busy"});
+  live(f, (ChoirLiveEvent){.type = CHOIR_LIVE_RESPONSE_DONE,
+                           .response_id = "r9",
+                           .item_id = "a9",
+                           .status = "failed",
+                           .reason = "busy"});
   expect(f, "response.created response.done");
   g_assert_cmpstr(text_at(last(f), "response.status_details.error.code"), ==, "busy");
 }

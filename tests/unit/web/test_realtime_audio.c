@@ -17,7 +17,8 @@ static void test_base64(void) {
 }
 
 static void test_base64_bad(void) {
-  static const char *const bad[] = {"A", "AA", "AAA", "A===", "AA=A", "AAAA=", "AA==AAAA", "AA A", "AA\n=", "AAA\xc3", "QQ==QQ==", "QR==", "QUI=\n"};
+  static const char *const bad[] = {"A",    "AA",    "AAA",     "A===",     "AA=A", "AAAA=", "AA==AAAA",
+                                    "AA A", "AA\n=", "AAA\xc3", "QQ==QQ==", "QR==", "QUI=\n"};
   for (gsize i = 0; i < G_N_ELEMENTS(bad); i++) {
     g_autoptr(GByteArray) out = g_byte_array_new();
     g_byte_array_append(out, (const guint8 *)"x", 1);
@@ -42,10 +43,10 @@ static void test_g711(void) {
     ChoirRealtimeFormat format;
     guint8 code;
     gint16 value;
-  } rows[] = {{CHOIR_REALTIME_PCMU, 0xff, 0},      {CHOIR_REALTIME_PCMU, 0x7f, 0},     {CHOIR_REALTIME_PCMU, 0x00, -32124},
-              {CHOIR_REALTIME_PCMU, 0x80, 32124},  {CHOIR_REALTIME_PCMU, 0xfe, 8},     {CHOIR_REALTIME_PCMU, 0x70, -120},
-              {CHOIR_REALTIME_PCMA, 0xd5, 8},      {CHOIR_REALTIME_PCMA, 0x55, -8},    {CHOIR_REALTIME_PCMA, 0xaa, 32256},
-              {CHOIR_REALTIME_PCMA, 0x2a, -32256}, {CHOIR_REALTIME_PCMA, 0xd4, 24},    {CHOIR_REALTIME_PCMA, 0x80, 5504}};
+  } rows[] = {{CHOIR_REALTIME_PCMU, 0xff, 0},      {CHOIR_REALTIME_PCMU, 0x7f, 0},  {CHOIR_REALTIME_PCMU, 0x00, -32124},
+              {CHOIR_REALTIME_PCMU, 0x80, 32124},  {CHOIR_REALTIME_PCMU, 0xfe, 8},  {CHOIR_REALTIME_PCMU, 0x70, -120},
+              {CHOIR_REALTIME_PCMA, 0xd5, 8},      {CHOIR_REALTIME_PCMA, 0x55, -8}, {CHOIR_REALTIME_PCMA, 0xaa, 32256},
+              {CHOIR_REALTIME_PCMA, 0x2a, -32256}, {CHOIR_REALTIME_PCMA, 0xd4, 24}, {CHOIR_REALTIME_PCMA, 0x80, 5504}};
   for (gsize i = 0; i < G_N_ELEMENTS(rows); i++) {
     g_autoptr(GArray) pcm = g_array_new(FALSE, FALSE, sizeof(gint16));
     g_assert_cmpuint(choir_realtime_decode(rows[i].format, &rows[i].code, 1, pcm), ==, 1);
