@@ -7,8 +7,8 @@
 
 /* Marks that some models print instead of ending. The template's own end is the server's business. */
 static const char *const stops[] = {"<|im_end|>", "<|im_start|>", "<end_of_turn>", "<|eot_id|>", "\nUser:", "\nuser:", NULL};
-/* Keeps a model of this class out of loops without bending its words; 1.0 is none. */
-#define REPEAT_PENALTY 1.1
+/* No repeat penalty: at 1.1 the default model's answers grew from one sentence to several in the persona bench, because the
+ * right words were used up. Loops are stopped by choir_repeat_check() instead. */
 #define TOP_P 0.9
 
 gsize choir_turn_utf8_floor(const char *text, gsize bytes) {
@@ -292,8 +292,7 @@ void choir_turn_start(ChoirTurn *turn) {
   turn->sent = message(twin, turn->text);
   json_t *messages = choir_window_messages(twin->window, persona, turn->sent);
   ChoirChatRequest request = {.messages = messages, .slot = CHOIR_SLOT_LIVE, .max_tokens = (int)twin->options.max_reply_tokens,
-                              .temperature = twin->options.temperature, .top_p = TOP_P, .stop = stops,
-                              .repeat_penalty = REPEAT_PENALTY};
+                              .temperature = twin->options.temperature, .top_p = TOP_P, .stop = stops};
   ChoirChatHandlers handlers = {.delta = on_delta, .done = on_done};
   twin->refs++;
   turn->call = choir_chat_begin(choir_llm_server_chat(twin->llm), &request, &handlers, turn);

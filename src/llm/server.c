@@ -95,9 +95,10 @@ static void restart(ChoirLlmServer *server, const char *reason) {
 }
 
 static void explain(ChoirLlmServer *server, const char *source) {
+  guint ubatch = server->command.ubatch;
   g_free(server->why);
-  server->why = g_strdup_printf("%s: %.1f tokens a second while reading, so %u at a time keep a cancel under %.1f s", source,
-                                server->rate, server->command.ubatch, CHOIR_BATCH_SECONDS);
+  server->why = g_strdup_printf("%s: reads %.1f tokens a second, so %u at a time: a cancelled prompt stops within %.1f s", source,
+                                server->rate, ubatch, MAX(0.1, ubatch / server->rate));
 }
 
 static void on_probe(double rate, const GError *error, gpointer user) {

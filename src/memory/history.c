@@ -151,25 +151,34 @@ static gboolean perform(ChoirHistory *history, Job *job, GError **error) {
   return changed > 0;
 }
 
+/* FALSE when SQLite gave the whole transaction up by itself, as it may on a full disk. */
+static gboolean perform_one(ChoirHistory *history, Job *job) {
+  if (!choir_history_exec(history->writer, "SAVEPOINT job", &job->error))
+    return FALSE;
+  if (!perform(history, job, &job->error))
+    sqlite3_exec(history->writer, "ROLLBACK TO job", NULL, NULL, NULL);
+  if (sqlite3_get_autocommit(history->writer))
+    return FALSE;
+  sqlite3_exec(history->writer, "RELEASE job", NULL, NULL, NULL);
+  return TRUE;
+}
+
 /* All jobs in one transaction, each inside a savepoint of its own: one bad job does not take the others with it. */
 static void perform_batch(ChoirHistory *history, GQueue *batch) {
   g_autoptr(GError) error = NULL;
-  if (choir_history_exec(history->writer, "BEGIN IMMEDIATE", &error)) {
-    for (GList *l = batch->head; l; l = l->next) {
-      Job *job = l->data;
-      gboolean ok = choir_history_exec(history->writer, "SAVEPOINT job", &job->error) && perform(history, job, &job->error);
-      /* A full disk may have rolled back everything by itself; the COMMIT below then fails and says so for all. */
-      if (!ok)
-        sqlite3_exec(history->writer, "ROLLBACK TO job", NULL, NULL, NULL);
-      sqlite3_exec(history->writer, "RELEASE job", NULL, NULL, NULL);
-    }
-    if (choir_history_exec(history->writer, "COMMIT", &error))
-      return;
-    sqlite3_exec(history->writer, "ROLLBACK", NULL, NULL, NULL);
+  gboolean whole = choir_history_exec(history->writer, "BEGIN IMMEDIATE", &error);
+  for (GList *l = batch->head; l && whole; l = l->next) {
+    Job *job = l->data;
+    whole = perform_one(history, job);
+    if (!whole && job->error)
+      error = g_error_copy(job->error);
   }
+  if (whole && choir_history_exec(history->writer, "COMMIT", &error))
+    return;
+  sqlite3_exec(history->writer, "ROLLBACK", NULL, NULL, NULL);
   for (GList *l = batch->head; l; l = l->next) {
     Job *job = l->data;
-    if (!job->error)
+    if (!job->error && error)
       job->error = g_error_copy(error);
   }
 }
