@@ -30,18 +30,18 @@ CORE2_INLINE __m128 scale4(enum fmt f, const char *x, const char *y, __m128 *ret
   const size_t xs = weight_size(f), ys = act_size(f);
   if (f == Q4_1) {
     __m128 dx, mx, dy, sy;
-    core2_f16x4_pair(core2_gather4(x, xs), &dx, &mx);
-    core2_f16x4_pair(core2_gather4(y, ys), &dy, &sy);
+    core2_f16x4_pair(core2_gather4(x, x + xs, x + 2 * xs, x + 3 * xs), &dx, &mx);
+    core2_f16x4_pair(core2_gather4(y, y + ys, y + 2 * ys, y + 3 * ys), &dy, &sy);
     *ret_min = _mm_mul_ps(mx, sy);
     return _mm_mul_ps(dx, dy);
   }
-  const __m128 dy = core2_f16x4_low(core2_gather4(y, ys));
+  const __m128 dy = core2_f16x4_low(core2_gather4(y, y + ys, y + 2 * ys, y + 3 * ys));
   if (f == MXFP4) {
     const __m128 dx = _mm_setr_ps(core2_e8m0_half((uint8_t)x[0]), core2_e8m0_half((uint8_t)x[xs]),
                                   core2_e8m0_half((uint8_t)x[2 * xs]), core2_e8m0_half((uint8_t)x[3 * xs]));
     return _mm_mul_ps(dx, dy);
   }
-  return _mm_mul_ps(core2_f16x4_low(core2_gather4(x, xs)), dy);
+  return _mm_mul_ps(core2_f16x4_low(core2_gather4(x, x + xs, x + 2 * xs, x + 3 * xs)), dy);
 }
 
 CORE2_INLINE float one_block(enum fmt f, const char *x, const char *y) {

@@ -1,26 +1,8 @@
 // Matrix products behind ggml's llamafile_sgemm hook: see gemm.h for the layout and docs/engine.md for the picture.
-#include <pthread.h>
-#include <stdlib.h>
 #include "gemm.h"
+#include "scratch.h"
 #include "tile.h"
-
-static pthread_key_t scratch_key;
-static pthread_once_t scratch_once = PTHREAD_ONCE_INIT;
-
-static void make_key(void) {
-  pthread_key_create(&scratch_key, free);
-}
-
-// One per thread, 400 kB, kept until the thread ends. NULL when memory is short; then ggml uses the dot products.
-static core2_scratch *scratch(void) {
-  pthread_once(&scratch_once, make_key);
-  core2_scratch *s = pthread_getspecific(scratch_key);
-  if (!s) {
-    s = aligned_alloc(64, (sizeof *s + 63) / 64 * 64);
-    pthread_setspecific(scratch_key, s);
-  }
-  return s;
-}
+#include "variant.h"
 
 typedef struct {
   enum core2_type type;
@@ -78,6 +60,15 @@ static void chunk(const job *j, core2_scratch *s, int64_t column, int64_t k0) {
   }
 }
 
+// Formats that are not ours: a stock file with AVX has kernels for floats.
+static _Bool stock_sgemm(const struct core2_params *params, int64_t m, int64_t n, int64_t k, const void *A, int64_t lda,
+                         const void *B, int64_t ldb, void *C, int64_t ldc, int Atype, int Btype, int Ctype) {
+  _Bool (*stock)(const struct core2_params *, int64_t, int64_t, int64_t, const void *, int64_t, const void *, int64_t,
+                 void *, int64_t, int, int, int);
+  *(void **)&stock = core2_stock.sgemm;
+  return stock && stock(params, m, n, k, A, lda, B, ldb, C, ldc, Atype, Btype, Ctype);
+}
+
 CORE2_EXPORT _Bool llamafile_sgemm(const struct core2_params *params, int64_t m, int64_t n, int64_t k, const void *A,
                                    int64_t lda, const void *B, int64_t ldb, void *C, int64_t ldc, int Atype, int Btype,
                                    int Ctype) {
@@ -93,13 +84,11 @@ CORE2_EXPORT _Bool llamafile_sgemm(const struct core2_params *params, int64_t m,
   case CORE2_Q6_K:
     break;
   default:
-    return 0;
+    return stock_sgemm(params, m, n, k, A, lda, B, ldb, C, ldc, Atype, Btype, Ctype);
   }
   if (Btype != (int)core2_activation(type) || Ctype != CORE2_F32)
     return 0;
-  core2_scratch *s = scratch();
-  if (!s)
-    return 0;
+  core2_scratch *s = core2_thread_scratch();
   const int64_t a_block = (int64_t)core2_block_size(type);
   const int64_t b_block = Btype == CORE2_Q8_K   ? (int64_t)sizeof(core2_q8_K)
                           : Btype == CORE2_Q8_1 ? (int64_t)sizeof(core2_q8_1)

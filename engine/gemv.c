@@ -46,38 +46,42 @@ CORE2_INLINE __m128i fold(enum core2_type t, __m128i a, __m128i b, __m128i c, __
   return _mm_madd_epi16(all, _mm_set1_epi16(1));
 }
 
+// Four blocks, of which the last may be repeated: the packed column is zero beyond its end.
+CORE2_INLINE void four_blocks(enum core2_type t, const char *const x[4], const core2_column *c, int b, __m128 *acc,
+                              __m128 *mins) {
+  const int8_t *y = c->q + 32 * b;
+  const __m128i sums = fold(t, products(t, x[0], y), products(t, x[1], y + 32), products(t, x[2], y + 64),
+                            products(t, x[3], y + 96), c->b32.start + b);
+  __m128 d, m;
+  if (t == CORE2_MXFP4) {
+    d = _mm_setr_ps(core2_e8m0_half((uint8_t)*x[0]), core2_e8m0_half((uint8_t)*x[1]), core2_e8m0_half((uint8_t)*x[2]),
+                    core2_e8m0_half((uint8_t)*x[3]));
+  } else {
+    const __m128i dm = core2_gather4(x[0], x[1], x[2], x[3]);
+    if (t == CORE2_Q4_1) {
+      core2_f16x4_pair(dm, &d, &m);
+      *mins = _mm_add_ps(*mins, _mm_mul_ps(m, _mm_load_ps(c->b32.s + b)));
+    } else {
+      d = core2_f16x4_low(dm);
+    }
+  }
+  *acc = _mm_add_ps(*acc, _mm_mul_ps(_mm_cvtepi32_ps(sums), _mm_mul_ps(d, _mm_load_ps(c->b32.d + b))));
+}
+
 CORE2_INLINE float row32(enum core2_type t, const char *x, const core2_column *c, int n) {
   const size_t size = core2_block_size(t);
+  const int blocks = n / 32;
   __m128 acc = _mm_setzero_ps(), mins = _mm_setzero_ps();
   int b = 0;
-  for (; b + 4 <= n / 32; b += 4, x += 4 * size) {
-    const int8_t *y = c->q + 32 * b;
-    const __m128i sums = fold(t, products(t, x, y), products(t, x + size, y + 32), products(t, x + 2 * size, y + 64),
-                              products(t, x + 3 * size, y + 96), c->b32.start + b);
-    __m128 d, m;
-    if (t == CORE2_Q4_1) {
-      core2_f16x4_pair(core2_gather4(x, size), &d, &m);
-      mins = _mm_add_ps(mins, _mm_mul_ps(m, _mm_load_ps(c->b32.s + b)));
-    } else if (t == CORE2_MXFP4) {
-      d = _mm_setr_ps(core2_e8m0_half((uint8_t)x[0]), core2_e8m0_half((uint8_t)x[size]),
-                      core2_e8m0_half((uint8_t)x[2 * size]), core2_e8m0_half((uint8_t)x[3 * size]));
-    } else {
-      d = core2_f16x4_low(core2_gather4(x, size));
-    }
-    acc = _mm_add_ps(acc, _mm_mul_ps(_mm_cvtepi32_ps(sums), _mm_mul_ps(d, _mm_load_ps(c->b32.d + b))));
+  for (; b + 4 <= blocks; b += 4, x += 4 * size) {
+    const char *const four[4] = {x, x + size, x + 2 * size, x + 3 * size};
+    four_blocks(t, four, c, b, &acc, &mins);
   }
-  float sum = core2_hsum_ps(_mm_add_ps(acc, mins));
-  for (; b < n / 32; b++, x += size) {
-    const __m128i zero = _mm_setzero_si128();
-    const __m128i p = products(t, x, c->q + 32 * b);
-    const int32_t start[4] __attribute__((aligned(16))) = {c->b32.start[b], 0, 0, 0};
-    const float whole = (float)_mm_cvtsi128_si32(fold(t, p, zero, zero, zero, start));
-    const uint32_t dm = core2_load4(x);
-    sum += whole * (t == CORE2_MXFP4 ? core2_e8m0_half((uint8_t)dm) : core2_f16((uint16_t)dm)) * c->b32.d[b];
-    if (t == CORE2_Q4_1)
-      sum += core2_f16((uint16_t)(dm >> 16)) * c->b32.s[b];
+  if (b < blocks) {
+    const char *const four[4] = {x, blocks - b > 1 ? x + size : x, blocks - b > 2 ? x + 2 * size : x, x};
+    four_blocks(t, four, c, b, &acc, &mins);
   }
-  return sum;
+  return core2_hsum_ps(_mm_add_ps(acc, mins));
 }
 
 #define PAIR(low, high, i) ((i) < 4 ? _mm_shuffle_epi32(low, ((i)&3) * 0x55) : _mm_shuffle_epi32(high, ((i)&3) * 0x55))

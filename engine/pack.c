@@ -166,6 +166,11 @@ static void pack_column32(enum core2_type type, const char *column, int n, core2
     if (offset)
       ret->b32.start[b] = start_of(_mm_add_epi16(_mm_maddubs_epi16(one, y0), _mm_maddubs_epi16(one, y1)), offset);
   }
+  for (int b = n / 32; b % 4; b++) { // core2_gemv takes four blocks at a time
+    memset(ret->q + 32 * b, 0, 32);
+    ret->b32.d[b] = ret->b32.s[b] = 0.0f;
+    ret->b32.start[b] = 0;
+  }
 }
 
 void core2_pack_column(enum core2_type type, const char *column, int n, core2_column *ret) {

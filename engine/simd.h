@@ -111,6 +111,19 @@ CORE2_INLINE __m128 core2_f16x4_low_normal(__m128i v) {
   return core2_f16x4_high_normal(_mm_slli_epi32(v, 16));
 }
 
+// Eight f16 in a row.
+CORE2_INLINE void core2_f16x8(const uint16_t *p, __m128 *ret_first, __m128 *ret_second) {
+  const __m128i h = core2_load_act(p);
+  const __m128i zero = _mm_setzero_si128();
+  if (__builtin_expect(core2_all_normal(h), 1)) {
+    *ret_first = core2_f16x4_high_normal(_mm_unpacklo_epi16(zero, h));
+    *ret_second = core2_f16x4_high_normal(_mm_unpackhi_epi16(zero, h));
+  } else {
+    *ret_first = core2_f16x4_any(_mm_unpacklo_epi16(h, zero));
+    *ret_second = core2_f16x4_any(_mm_unpackhi_epi16(h, zero));
+  }
+}
+
 // Lanes hold (low f16, high f16): the scale pairs of four blocks.
 CORE2_INLINE void core2_f16x4_pair(__m128i v, __m128 *ret_low, __m128 *ret_high) {
   if (__builtin_expect(core2_all_normal(v), 1)) {
@@ -129,13 +142,10 @@ CORE2_INLINE __m128 core2_f16x4_low(__m128i v) {
   return core2_f16x4_any(_mm_srli_epi32(v, 16));
 }
 
-// The first four bytes of four neighbouring blocks.
-CORE2_INLINE __m128i core2_gather4(const void *p, size_t stride) {
-  const char *b = p;
-  const __m128i ab =
-      _mm_unpacklo_epi32(_mm_cvtsi32_si128((int)core2_load4(b)), _mm_cvtsi32_si128((int)core2_load4(b + stride)));
-  const __m128i cd = _mm_unpacklo_epi32(_mm_cvtsi32_si128((int)core2_load4(b + 2 * stride)),
-                                        _mm_cvtsi32_si128((int)core2_load4(b + 3 * stride)));
+// The first four bytes of four blocks.
+CORE2_INLINE __m128i core2_gather4(const char *a, const char *b, const char *c, const char *d) {
+  const __m128i ab = _mm_unpacklo_epi32(_mm_cvtsi32_si128((int)core2_load4(a)), _mm_cvtsi32_si128((int)core2_load4(b)));
+  const __m128i cd = _mm_unpacklo_epi32(_mm_cvtsi32_si128((int)core2_load4(c)), _mm_cvtsi32_si128((int)core2_load4(d)));
   return _mm_unpacklo_epi64(ab, cd);
 }
 

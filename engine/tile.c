@@ -29,6 +29,17 @@ CORE2_INLINE void begin(__m128i acc[2][CORE2_TILE], const int32_t *const start[]
     acc[0][t] = acc[1][t] = start ? _mm_set1_epi32(start[t][i]) : _mm_setzero_si128();
 }
 
+// The minima's share of q4_1, in a loop of its own: inside the other one it would cost registers.
+CORE2_INLINE void add_minima(const core2_panel *p, const core2_column *c, int blocks, int width,
+                             __m128 out[2][CORE2_TILE]) {
+  for (int b = 0; b < blocks; b++)
+    for (int t = 0; t < width; t++) {
+      const __m128 s = _mm_set1_ps(c[t].b32.s[b]);
+      out[0][t] = _mm_add_ps(out[0][t], _mm_mul_ps(_mm_load_ps(p->b32.m[b]), s));
+      out[1][t] = _mm_add_ps(out[1][t], _mm_mul_ps(_mm_load_ps(p->b32.m[b] + 4), s));
+    }
+}
+
 CORE2_INLINE void tile32(enum core2_type type, const core2_panel *p, const core2_column *c, int n, int width,
                          float ret[CORE2_TILE][CORE2_ROWS]) {
   const __m128i one = _mm_set1_epi16(1);
@@ -52,11 +63,11 @@ CORE2_INLINE void tile32(enum core2_type type, const core2_panel *p, const core2
         const __m128 sum = _mm_cvtepi32_ps(_mm_madd_epi16(acc[g][t], one));
         const __m128 scale = _mm_mul_ps(_mm_load_ps(p->b32.d[b] + 4 * g), d);
         out[g][t] = _mm_add_ps(out[g][t], _mm_mul_ps(sum, scale));
-        if (type == CORE2_Q4_1)
-          out[g][t] = _mm_add_ps(out[g][t], _mm_mul_ps(_mm_load_ps(p->b32.m[b] + 4 * g), _mm_set1_ps(c[t].b32.s[b])));
       }
     }
   }
+  if (type == CORE2_Q4_1)
+    add_minima(p, c, n / 32, width, out);
   for (int t = 0; t < width; t++)
     for (int g = 0; g < 2; g++)
       _mm_store_ps(ret[t] + 4 * g, out[g][t]);

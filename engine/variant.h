@@ -11,5 +11,5 @@ CORE2_EXPORT void *ggml_backend_init(void);
 // What was decided and why, one line; static storage. For status pages, found by dlsym.
 CORE2_EXPORT const char *choir_core2_status(void);
 
-// A symbol of the stock variant under us, for the cases a kernel hands back. NULL before ggml_backend_init.
-void *core2_stock_symbol(const char *name);
+// The stock variant's own functions, for what a kernel hands back; NULL before ggml_backend_init.
+extern struct core2_stock { void *sgemm, *attention; } core2_stock;

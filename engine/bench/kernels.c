@@ -1,5 +1,6 @@
-// Kernel rates: one row of 2,048 weights against one activation row, in GMAC per second of CPU time, for each library
-// named on the command line. The libraries take turns, so a busy machine slows all of them alike; medians are shown.
+// Kernel rates in GMAC per second of CPU time, for each library named on the command line: dot products of 2,048-long
+// rows, then matrix products with 64 columns (by dot products where a library has no matrix kernel for the format).
+// The libraries take turns, so a busy machine slows all of them alike; medians are shown.
 //   gcc -O2 -o kernels engine/bench/kernels.c -ldl
 //   ./kernels build/engine/libggml-cpu-core2.so path/to/libggml-cpu-x64.so ...
 #define _GNU_SOURCE
@@ -11,22 +12,26 @@
 #include <time.h>
 #include "../blocks.h"
 
-enum { LENGTH = 2048, ROWS = 24, ROUNDS = 7, MAX_LIBS = 8 };
+enum { LENGTH = 2048, ROWS = 24, COLUMNS = 64, ROUNDS = 7, MAX_LIBS = 8 };
+
+typedef _Bool sgemm_fn(const void *, int64_t, int64_t, int64_t, const void *, int64_t, const void *, int64_t, void *,
+                       int64_t, int, int, int);
 
 static const struct {
   const char *dot;
   size_t block, size, act_block, act_size;
+  int type, act;
 } formats[] = {
-    {"ggml_vec_dot_q4_0_q8_0", 32, sizeof(core2_q4_0), 32, sizeof(core2_q8_0)},
-    {"ggml_vec_dot_q4_1_q8_1", 32, sizeof(core2_q4_1), 32, sizeof(core2_q8_1)},
-    {"ggml_vec_dot_q5_0_q8_0", 32, sizeof(core2_q5_0), 32, sizeof(core2_q8_0)},
-    {"ggml_vec_dot_q8_0_q8_0", 32, sizeof(core2_q8_0), 32, sizeof(core2_q8_0)},
-    {"ggml_vec_dot_mxfp4_q8_0", 32, sizeof(core2_mxfp4), 32, sizeof(core2_q8_0)},
-    {"ggml_vec_dot_q4_K_q8_K", 256, sizeof(core2_q4_K), 256, sizeof(core2_q8_K)},
-    {"ggml_vec_dot_q5_K_q8_K", 256, sizeof(core2_q5_K), 256, sizeof(core2_q8_K)},
-    {"ggml_vec_dot_q6_K_q8_K", 256, sizeof(core2_q6_K), 256, sizeof(core2_q8_K)},
-    {"ggml_vec_dot_f16", 1, 2, 1, 2},
-    {"ggml_vec_dot_f32", 1, 4, 1, 4},
+    {"ggml_vec_dot_q4_0_q8_0", 32, sizeof(core2_q4_0), 32, sizeof(core2_q8_0), CORE2_Q4_0, CORE2_Q8_0},
+    {"ggml_vec_dot_q4_1_q8_1", 32, sizeof(core2_q4_1), 32, sizeof(core2_q8_1), CORE2_Q4_1, CORE2_Q8_1},
+    {"ggml_vec_dot_q5_0_q8_0", 32, sizeof(core2_q5_0), 32, sizeof(core2_q8_0), CORE2_Q5_0, CORE2_Q8_0},
+    {"ggml_vec_dot_q8_0_q8_0", 32, sizeof(core2_q8_0), 32, sizeof(core2_q8_0), CORE2_Q8_0, CORE2_Q8_0},
+    {"ggml_vec_dot_mxfp4_q8_0", 32, sizeof(core2_mxfp4), 32, sizeof(core2_q8_0), CORE2_MXFP4, CORE2_Q8_0},
+    {"ggml_vec_dot_q4_K_q8_K", 256, sizeof(core2_q4_K), 256, sizeof(core2_q8_K), CORE2_Q4_K, CORE2_Q8_K},
+    {"ggml_vec_dot_q5_K_q8_K", 256, sizeof(core2_q5_K), 256, sizeof(core2_q8_K), CORE2_Q5_K, CORE2_Q8_K},
+    {"ggml_vec_dot_q6_K_q8_K", 256, sizeof(core2_q6_K), 256, sizeof(core2_q8_K), CORE2_Q6_K, CORE2_Q8_K},
+    {"ggml_vec_dot_f16", 1, 2, 1, 2, CORE2_F16, CORE2_F16},
+    {"ggml_vec_dot_f32", 1, 4, 1, 4, CORE2_F32, CORE2_F32},
 };
 
 static double cpu_seconds(void) {
@@ -53,6 +58,37 @@ static double rate(core2_dot_fn *dot, const char *x, size_t row, const char *y) 
   return best;
 }
 
+// ggml calls the hook; where it declines, every pair of row and column is a dot product.
+static double matrix_rate(sgemm_fn *sgemm, core2_dot_fn *dot, size_t f, const char *x, size_t row, const char *y,
+                          size_t column) {
+  static float out[ROWS * COLUMNS];
+  const struct {
+    int ith, nth;
+    size_t wsize;
+    void *wdata, *threadpool;
+    _Bool use_ref;
+  } params = {.nth = 1};
+  const int64_t lda = (int64_t)(LENGTH / formats[f].block), ldb = (int64_t)(LENGTH / formats[f].act_block);
+  double best = 0;
+  for (int round = 0; round < 2; round++) {
+    long products = 0;
+    const double start = cpu_seconds();
+    double used;
+    do {
+      if (!sgemm ||
+          !sgemm(&params, ROWS, COLUMNS, lda, x, lda, y, ldb, out, ROWS, formats[f].type, formats[f].act, CORE2_F32))
+        for (int j = 0; j < COLUMNS; j++)
+          for (int i = 0; i < ROWS; i++)
+            dot(LENGTH, &out[j * ROWS + i], 0, x + (size_t)i * row, 0, y + (size_t)j * column, 0, 1);
+      products += ROWS * COLUMNS;
+      used = cpu_seconds() - start;
+    } while (used < 0.01);
+    const double r = (double)products * LENGTH / used / 1e9;
+    best = r > best ? r : best;
+  }
+  return best;
+}
+
 static int by_value(const void *a, const void *b) {
   return (*(const double *)a > *(const double *)b) - (*(const double *)a < *(const double *)b);
 }
@@ -65,6 +101,29 @@ static char *fill(size_t bytes) {
   return p;
 }
 
+static void measure(void *const lib[], int n, size_t f, int matrix) {
+  const size_t row = LENGTH / formats[f].block * formats[f].size;
+  const size_t column = LENGTH / formats[f].act_block * formats[f].act_size;
+  char *x = fill(row * ROWS), *y = fill(column * COLUMNS);
+  double rates[MAX_LIBS][ROUNDS] = {{0}};
+  for (int r = 0; r < ROUNDS; r++)
+    for (int l = 0; l < n; l++) {
+      core2_dot_fn *dot = (core2_dot_fn *)dlsym(lib[l], formats[f].dot);
+      sgemm_fn *sgemm = (sgemm_fn *)dlsym(lib[l], "llamafile_sgemm");
+      if (dot)
+        rates[l][r] = matrix ? matrix_rate(sgemm, dot, f, x, row, y, column) : rate(dot, x, row, y);
+    }
+  printf("%s %-21s", matrix ? "gemm" : "dot ", formats[f].dot + strlen("ggml_vec_dot_"));
+  for (int l = 0; l < n; l++) {
+    qsort(rates[l], ROUNDS, sizeof(double), by_value);
+    printf(" %24.2f", rates[l][ROUNDS / 2]);
+  }
+  printf("\n");
+  fflush(stdout);
+  free(x);
+  free(y);
+}
+
 int main(int argc, char **argv) {
   void *lib[MAX_LIBS];
   const int n = argc - 1 < MAX_LIBS ? argc - 1 : MAX_LIBS;
@@ -72,7 +131,7 @@ int main(int argc, char **argv) {
     fprintf(stderr, "usage: kernels OUR-FILE [STOCK-VARIANT]...\n");
     return 2;
   }
-  printf("%-26s", "GMAC/s, one column");
+  printf("%-26s", "GMAC/s");
   for (int l = 0; l < n; l++) {
     lib[l] = dlopen(argv[l + 1], RTLD_NOW | RTLD_LOCAL);
     if (!lib[l]) {
@@ -87,24 +146,8 @@ int main(int argc, char **argv) {
     free(name);
   }
   printf("\n");
-  for (size_t f = 0; f < sizeof formats / sizeof *formats; f++) {
-    const size_t row = LENGTH / formats[f].block * formats[f].size;
-    char *x = fill(row * ROWS), *y = fill(LENGTH / formats[f].act_block * formats[f].act_size);
-    double rates[MAX_LIBS][ROUNDS] = {{0}};
-    for (int r = 0; r < ROUNDS; r++)
-      for (int l = 0; l < n; l++) {
-        core2_dot_fn *dot = (core2_dot_fn *)dlsym(lib[l], formats[f].dot);
-        if (dot)
-          rates[l][r] = rate(dot, x, row, y);
-      }
-    printf("%-26s", formats[f].dot + strlen("ggml_vec_dot_"));
-    for (int l = 0; l < n; l++) {
-      qsort(rates[l], ROUNDS, sizeof(double), by_value);
-      printf(" %24.2f", rates[l][ROUNDS / 2]);
-    }
-    printf("\n");
-    free(x);
-    free(y);
-  }
+  for (int matrix = 0; matrix < 2; matrix++)
+    for (size_t f = 0; f < sizeof formats / sizeof *formats - (matrix ? 2 : 0); f++)
+      measure(lib, n, f, matrix);
   return 0;
 }

@@ -55,7 +55,7 @@ static void test_scores(void) {
   g_autofree char *x64 = stock_file("libggml-cpu-x64.so");
   put(x64, "libggml-cpu-x64.so");
   const int plain = score();
-  g_assert_cmpint(plain, >, 5);  // stock sse42
+  g_assert_cmpint(plain, >, 21); // stock sandybridge, slower here
   g_assert_cmpint(plain, <, 64); // stock haswell
   g_setenv("CHOIR_CPU_VARIANT", "core2", TRUE);
   g_assert_cmpint(score(), >, 1 << 16);
