@@ -21,7 +21,7 @@ const body = document.body;
 const face = new Face();
 const transcript = new Transcript((text) => void send(text));
 const terminal = new Terminal((level) => events.send({ type: 'log_filter', level, topic: '*' }));
-const models = new Models();
+const models = new Models(() => void panel.refresh());
 const conversations = new Conversations(() => drawer('none'));
 const composer = new Composer((text) => send(text), () => show());
 const panel = new StatusPanel({

@@ -7,7 +7,9 @@ import { percent } from './status.js';
 /** @typedef {import('./types').Status} Status */
 
 export class Models {
-  constructor() {
+  /** @param {() => void} onChange something was asked of the server: its status is worth a look */
+  constructor(onChange) {
+    this.onChange = onChange;
     this.dialog = /** @type {HTMLDialogElement} */ (byId('models-dialog'));
     this.list = byId('models');
     this.banner = byId('banner');
@@ -90,6 +92,7 @@ export class Models {
       toast(/** @type {Error} */ (error).message, 'error');
     }
     await this.refresh();
+    this.onChange();
   }
 
   /** @param {string} name */
@@ -102,6 +105,7 @@ export class Models {
       prefs.set('use', null);
       toast(/** @type {Error} */ (error).message, 'error');
     }
+    this.onChange();
   }
 
   drawBanner() {

@@ -11,9 +11,9 @@ const QUIET = ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-ru
 
 /**
  * A browser of its own, with its own profile; `page` records what went wrong on it.
- * @param {{args?: string[], width?: number, height?: number, dark?: boolean, permissions?: string[], touch?: boolean, before?: () => void}} [options]
+ * @param {{args?: string[], width?: number, height?: number, dark?: boolean, permissions?: string[], touch?: boolean, still?: boolean, before?: () => void}} [options]
  */
-export async function openBrowser({ args = [], width = 1440, height = 900, dark = false, permissions = [], touch = false, before } = {}) {
+export async function openBrowser({ args = [], width = 1440, height = 900, dark = false, permissions = [], touch = false, still = false, before } = {}) {
   const executablePath = process.env.CHROMIUM ?? ['/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome'].find(existsSync);
   const profile = mkdtempSync(join(tmpdir(), 'choir-page-'));
   mkdirSync(OUT, { recursive: true });
@@ -24,6 +24,7 @@ export async function openBrowser({ args = [], width = 1440, height = 900, dark 
     viewport: { width, height },
     colorScheme: dark ? 'dark' : 'light',
     hasTouch: touch,
+    reducedMotion: still ? 'reduce' : 'no-preference',
     permissions,
     acceptDownloads: true,
   });

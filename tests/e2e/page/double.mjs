@@ -1,6 +1,6 @@
 // A test double of the daemon, for working on the page and for its quick tests: it speaks docs/http.md, answers with
 // fixed sentences and plays tones in place of speech. It is no part of the product.
-//   node double.mjs [--port 8123] [--fault no-voice|no-tts]
+//   node double.mjs [--port 8123 (0: any)] [--fault no-voice|no-tts] [--loading MS]
 import { createServer } from 'node:http';
 import { readFileSync } from 'node:fs';
 import { dirname, extname, join } from 'node:path';
@@ -365,10 +365,11 @@ server.on('upgrade', (request, socket, head) => {
 });
 setInterval(() => log('hub', 'debug', `loop lag ${(Math.random() * 2).toFixed(1)} ms`), 1000);
 server.listen(port, '127.0.0.1', () => {
-  log('daemon', 'info', `listening on http://127.0.0.1:${port}`);
+  const { port: bound } = server.address();
+  log('daemon', 'info', `listening on http://127.0.0.1:${bound}`);
   log('llm', 'info', 'llama-server is ready: SmolLM2-135M-Instruct, 2 threads, batch 64');
   log('speech', 'info', 'choir-stt: whisper base q8_0 loaded in 412 ms');
   log('speech', 'warning', 'choir-stt: the first transcription was slow (1840 ms)');
   log('web', 'error', 'a client sent <b>half</b> a frame and left');
-  console.log(`double listens on http://127.0.0.1:${port}`);
+  console.log(`double listens on http://127.0.0.1:${bound}`);
 });
