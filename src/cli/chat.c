@@ -16,7 +16,7 @@ static gboolean option_json;
 
 static const GOptionEntry entries[] = {
     {"once", 'o', 0, G_OPTION_ARG_STRING, &option_once, "say this, print the answer and leave", "TEXT"},
-    {"json", 0, 0, G_OPTION_ARG_NONE, &option_json, "one JSON object a turn: text, reply, status, seconds", NULL},
+    {"json", 0, 0, G_OPTION_ARG_NONE, &option_json, "one JSON object a turn: text, reply, status, ms", NULL},
     {"url", 'u', 0, G_OPTION_ARG_STRING, &option_url, "address of the daemon (default: $CHOIR_URL, else this machine)",
      "URL"},
     G_OPTION_ENTRY_NULL,
@@ -94,8 +94,8 @@ static void next_turn(Chat *chat) {
 static void finish_turn(Chat *chat, const char *status, const char *problem) {
   gboolean failed = strcmp(status, "completed") != 0 && strcmp(status, "cancelled") != 0;
   if (option_json) {
-    json_auto_t *result = json_pack("{s:s,s:s,s:s,s:f}", "text", chat->text, "reply", chat->reply->str, "status",
-                                    status, "seconds", (double)(g_get_monotonic_time() - chat->began) / 1e6);
+    json_auto_t *result = json_pack("{s:s,s:s,s:s,s:I}", "text", chat->text, "reply", chat->reply->str, "status",
+                                    status, "ms", (json_int_t)((g_get_monotonic_time() - chat->began) / 1000));
     if (problem)
       json_object_set_new(result, "error", json_string(problem));
     g_autofree char *line = choir_json_dump(result);

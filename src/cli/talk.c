@@ -379,7 +379,7 @@ static void print_figures(Talk *talk, const char *out) {
       choir_talk_measure((const gint16 *)(gpointer)talk->stereo->data, talk->stereo->len / 2, RATE, talk->turns);
   json_auto_t *json = choir_talk_figures_json(figures, RATE);
   json_object_set_new(json, "recording", json_string(out));
-  json_object_set_new(json, "seconds", json_real((double)talk->now / RATE));
+  json_object_set_new(json, "length_ms", json_integer(talk->now * 1000 / RATE));
   json_object_set_new(json, "underruns", json_integer(choir_talk_player_underruns(talk->player)));
   json_object_set_new(json, "clock_late_ms", json_integer(talk->late / 1000));
   json_object_set(json, "transcript", talk->transcript);
