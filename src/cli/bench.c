@@ -18,13 +18,14 @@ static const char help[] = "Usage:\n  choir bench [NAME [OPTION...]]\n\n"
                            "Examples:\n  choir bench\n  choir bench wer\n  choir bench persona --help\n\n"
                            "Exit codes: the bench's own; 1 there is no such bench, 2 wrong usage.\n";
 
-/* The program of a bench: the file "run" or "run.EXT" in its folder. Caller frees; NULL when there is none. */
+/* The program of a bench: the file run, run.EXT or bench.EXT in its folder. Caller frees; NULL when there is none. */
 static char *program_of(const char *name) {
   g_autofree char *folder = g_build_filename(BENCHES, name, NULL);
   g_autoptr(GDir) dir = g_dir_open(folder, 0, NULL);
   for (const char *file = dir ? g_dir_read_name(dir) : NULL; file; file = g_dir_read_name(dir)) {
     g_autofree char *path = g_build_filename(folder, file, NULL);
-    if ((strcmp(file, "run") == 0 || g_str_has_prefix(file, "run.")) && g_file_test(path, G_FILE_TEST_IS_EXECUTABLE))
+    if ((strcmp(file, "run") == 0 || g_str_has_prefix(file, "run.") || g_str_has_prefix(file, "bench.")) &&
+        g_file_test(path, G_FILE_TEST_IS_EXECUTABLE))
       return g_steal_pointer(&path);
   }
   return NULL;

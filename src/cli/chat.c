@@ -27,7 +27,7 @@ static const char description[] =
     "A turn and its answer also appear on every open page.\n\n"
     "Examples:\n"
     "  choir chat\n"
-    "  choir chat --once \"What is the capital of France?\"\n"
+    "  choir chat --once \"Say good morning to the crew.\"\n"
     "  choir chat --json < questions.txt\n\n"
     "Exit codes: 0 done, 1 no daemon or the answer failed, 2 wrong usage, 130 interrupted.\n";
 
