@@ -77,6 +77,50 @@ static void test_noise_is_no_onset(void) {
   finish(w);
 }
 
+static void windows(World *w, guint n, double probability) {
+  world_event(w, (SessionEvent){.type = SESSION_EV_AUDIO, .samples = (guint64)n * CHOIR_VAD_WINDOW});
+  for (guint i = 0; i < n; i++, w->window_done += CHOIR_VAD_WINDOW)
+    world_event(w, (SessionEvent){.type = SESSION_EV_WINDOW,
+                                  .position = w->window_done + CHOIR_VAD_WINDOW,
+                                  .probability = probability});
+}
+
+/* Three windows start a turn, four interrupt; doubtful ones neither count nor break; hysteresis keeps speech going. */
+static void test_onset(void) {
+  World *w = start();
+  windows(w, 2, 0.6);
+  windows(w, 1, 0.1);
+  windows(w, 2, 0.6);
+  windows(w, 1, 0.4);
+  g_assert_false(w->s.utterance.active);
+  windows(w, 1, 0.6);
+  g_assert_true(w->s.utterance.active);
+  windows(w, 100, 0.4);
+  g_assert_true(w->s.utterance.active);
+  windows(w, 18, 0.3);
+  g_assert_true(w->s.utterance.active);
+  windows(w, 1, 0.3);
+  g_assert_false(w->s.utterance.active);
+  world_until(w, SESSION_SPEAKING, 3000);
+  windows(w, 3, 0.6);
+  g_assert_cmpuint(w->truncated, ==, 0);
+  windows(w, 1, 0.6);
+  g_assert_cmpuint(w->truncated, ==, 1);
+  finish(w);
+}
+
+/* Doubtful windows do not stretch a run into the past. */
+static void test_onset_run(void) {
+  World *w = start();
+  windows(w, 1, 0.6);
+  windows(w, 200, 0.4);
+  windows(w, 3, 0.6);
+  g_assert_true(w->s.utterance.active);
+  g_assert_cmpuint(w->s.utterance.start, ==, 201 * CHOIR_VAD_WINDOW - MIC(300));
+  w->speech = FALSE;
+  finish(w);
+}
+
 static void interrupted(World *w, const char *words) {
   guint responses = w->responses;
   world_say(w, 600);
@@ -367,8 +411,10 @@ static void test_long_speech(void) {
   world_say(w, 34000);
   g_assert_cmpuint(w->committed, ==, 1);
   g_assert_cmpuint(w->job_end - w->job_start, <=, MIC(30100));
+  guint64 first_end = w->job_end;
   g_assert_cmpuint(w->responses, ==, 0); /* nobody is interrupted after half a minute */
   world_until(w, SESSION_SPEAKING, 4000);
+  g_assert_cmpuint(w->job_start, >=, first_end); /* nothing is heard twice */
   g_assert_cmpuint(w->committed, ==, 2);
   g_assert_cmpuint(w->responses, ==, 1);
   finish(w);
@@ -531,6 +577,23 @@ static void test_tts_clause_fails(void) {
   finish(w);
 }
 
+/* Samples of another clause than the one being spoken belong nowhere. */
+static void test_wrong_clause(void) {
+  World *w = start();
+  w->tts_ms = 1000;
+  world_type(w);
+  while (!w->s.reply.synthesising)
+    world_run(w, 20);
+  guint64 stale = w->s.stale;
+  for (guint32 index = 1; index < 3; index++) {
+    world_event(w, (SessionEvent){.type = SESSION_EV_TTS_PCM, .gen = w->reply_gen, .index = index, .samples = 4800});
+    world_event(w, (SessionEvent){.type = SESSION_EV_TTS_DONE, .gen = w->reply_gen, .index = index});
+  }
+  g_assert_cmpuint(w->s.stale, ==, stale + 4);
+  g_assert_cmpuint(w->s.reply.stored, ==, 0);
+  finish(w);
+}
+
 static void test_back_pressure(void) {
   World *w = start();
   w->clauses = 20;
@@ -665,6 +728,8 @@ int main(int argc, char **argv) {
       {"speculation", test_speculation},
       {"speculation-late", test_speculation_late},
       {"noise", test_noise_is_no_onset},
+      {"onset", test_onset},
+      {"onset/run", test_onset_run},
       {"barge-in/transcribing", test_barge_in_transcribing},
       {"barge-in/thinking", test_barge_in_thinking},
       {"barge-in/first-clause", test_barge_in_first_clause},
@@ -690,6 +755,7 @@ int main(int argc, char **argv) {
       {"tts-dies", test_tts_dies},
       {"tts-dies/first-clause", test_tts_before_first_clause},
       {"tts-clause-fails", test_tts_clause_fails},
+      {"wrong-clause", test_wrong_clause},
       {"back-pressure", test_back_pressure},
       {"acks-stop", test_acks_stop},
       {"hang-up", test_hangup},
