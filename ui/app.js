@@ -180,6 +180,11 @@ function loadingText() {
   return model ? `${model.name || 'The language model'}: ${loadingWords(model)}` : '';
 }
 
+/** @param {NonNullable<import('./types').Status['missing']>} missing */
+function missingText(missing) {
+  return `No ${missing[0].what}${missing.length > 1 ? ` and ${missing.length - 1} more` : ''}`;
+}
+
 function retryText() {
   const { state, retryAt } = events.state;
   if (state !== 'waiting') return 'Connecting…';
@@ -195,9 +200,10 @@ function show() {
   setText('state-word', now.word);
   setText('state-note', now.note);
   const ready = modelReady(panel.status);
-  const light = !events.isOpen ? 'off' : now.state === 'error' ? 'bad' : ready ? 'ok' : 'busy';
+  const missing = panel.status?.missing ?? [];
+  const light = !events.isOpen ? 'off' : now.state === 'error' ? 'bad' : ready && !missing.length ? 'ok' : 'busy';
   byId('status-light').dataset.light = light;
-  setText('status-display', !events.isOpen ? retryText() : panel.status && !ready ? loadingText() : 'Connected');
+  setText('status-display', !events.isOpen ? retryText() : panel.status && !ready ? loadingText() : missing.length ? missingText(missing) : 'Connected');
   byId('status-pill').title = panel.status?.status ?? '';
   const stop = byId('stop-button');
   stop.hidden = !voice.busy;

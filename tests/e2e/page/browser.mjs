@@ -46,6 +46,9 @@ export async function openBrowser({ args = [], width = 1440, height = 900, dark 
   return { context, page, problems, close };
 }
 
+/** For waits in the page: the language model is warm. */
+export const warm = async () => document.getElementById('status-light').dataset.light !== 'off' && (await fetch('/health')).status === 200;
+
 /** Prints one TAP line per check; end() sets the exit code. */
 export class Tap {
   constructor() {

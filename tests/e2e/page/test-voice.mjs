@@ -1,7 +1,7 @@
 // The page, spoken: a recording plays into the microphone, an answer is heard, and speech over it silences it.
 //   CHOIR_SPEECH=FILE.wav (16-bit mono, real speech)  CHOIR_URL=…  node test-voice.mjs
 import { join } from 'node:path';
-import { openBrowser, OUT, Tap, URL_UNDER_TEST } from './browser.mjs';
+import { openBrowser, OUT, Tap, URL_UNDER_TEST, warm } from './browser.mjs';
 import { padded, readWav, writeWav } from './wav.mjs';
 import { mkdirSync } from 'node:fs';
 
@@ -106,7 +106,8 @@ if (!source) {
   const args = ['--use-fake-device-for-media-stream', '--use-fake-ui-for-media-stream', `--use-file-for-fake-audio-capture=${caller}%noloop`];
   const { page, problems, close } = await openBrowser({ args, permissions: ['microphone'] });
   await page.goto(URL_UNDER_TEST);
-  await page.waitForFunction(() => document.getElementById('status-light').dataset.light === 'ok', null, { timeout: 180000 });
+  await page.waitForFunction(warm, null, { timeout: 180000 });
+  problems.length = 0;
   await page.click('#new-conversation');
   await page.waitForFunction(() => document.getElementById('talk').classList.contains('is-empty'));
   tap.ok(!(await page.isVisible('#mic-note')), 'nothing is said against the microphone');
