@@ -217,6 +217,23 @@ static gboolean set_value(ChoirConfig *config, const char *section, const char *
   return TRUE;
 }
 
+/* \\n, \\t, \\r, \\s and \\\\, as GKeyFile has them (its own reader complains about a second mistake on standard
+ * error). NULL when it is no UTF-8 text or has another escape. Caller frees. */
+static char *unescape(const char *raw) {
+  static const char letters[] = "ntrs\\", meanings[] = "\n\t\r \\";
+  g_autoptr(GString) text = g_string_new(NULL);
+  for (const char *c = raw; *c != '\0'; c++) {
+    const char *letter = *c == '\\' ? (c[1] != '\0' ? strchr(letters, c[1]) : NULL) : NULL;
+    if (*c == '\\' && letter == NULL)
+      return NULL;
+    g_string_append_c(text, letter != NULL ? meanings[letter - letters] : *c);
+    c += letter != NULL;
+  }
+  if (!g_utf8_validate(text->str, (gssize)text->len, NULL))
+    return NULL;
+  return g_string_free(g_steal_pointer(&text), FALSE);
+}
+
 static gboolean merge_group(ChoirConfig *config, GKeyFile *file, const char *group, const char *name, GError **error) {
   g_auto(GStrv) keys = g_key_file_get_keys(file, group, NULL, NULL);
   g_autofree char *origin = g_strdup_printf("file %s", name);
@@ -227,16 +244,16 @@ static gboolean merge_group(ChoirConfig *config, GKeyFile *file, const char *gro
     return FALSE;
   }
   for (guint i = 0; keys[i] != NULL; i++) {
-    g_autoptr(GError) problem = NULL;
-    g_autofree char *text = g_key_file_get_string(file, group, keys[i], &problem);
-    if (text == NULL || problem != NULL) { /* a wrong escape gives both */
-      g_autofree char *shown = choir_utf8(keys[i], (gssize)strnlen(keys[i], 60));
+    g_autofree char *raw = g_key_file_get_value(file, group, keys[i], NULL);
+    g_autofree char *text = raw != NULL ? unescape(g_strchomp(raw)) : NULL;
+    if (find_item(config, group, keys[i]) >= 0 && text == NULL) {
       g_set_error(error, CHOIR_CONFIG_ERROR, CHOIR_CONFIG_ERROR_BAD_VALUE,
-                  "%s: [%s] %s is not valid UTF-8 text, or has a wrong escape (\\n, \\t, \\s and \\\\ are accepted)",
-                  name, group, shown);
+                  "%s: [%s] %s is not valid UTF-8 text, or has a wrong escape; it must be text in which \\ stands "
+                  "before n, t, r, s or another \\ only",
+                  name, group, keys[i]);
       return FALSE;
     }
-    if (!set_value(config, group, keys[i], g_strchomp(text), name, origin, error))
+    if (!set_value(config, group, keys[i], text != NULL ? text : "", name, origin, error))
       return FALSE;
   }
   return TRUE;
@@ -262,7 +279,8 @@ gboolean choir_config_merge_data(ChoirConfig *config, const char *data, gsize le
     return FALSE;
   }
   if (!g_key_file_load_from_data(file, length > 0 ? data : "", length, G_KEY_FILE_NONE, &problem)) {
-    g_autofree char *message = choir_utf8(problem->message, -1);
+    g_autofree char *message =
+        choir_utf8(problem->message, (gssize)strnlen(problem->message, 300)); /* it quotes a line */
     g_set_error(error, CHOIR_CONFIG_ERROR, CHOIR_CONFIG_ERROR_FILE, "%s: %s", name, message);
     return FALSE;
   }

@@ -80,7 +80,8 @@ static gboolean take_line(ChoirSse *sse) {
     sse->has_data = TRUE;
   } else if (name_length == 5 && memcmp(line, "event", 5) == 0) {
     g_string_truncate(sse->type, 0);
-    g_string_append_len(sse->type, value, (gssize)MIN(value_length, MAX_TYPE));
+    g_string_append_len(sse->type, value,
+                        (gssize)strnlen(value, MIN(value_length, MAX_TYPE))); /* a C string to its reader */
   }
   /* id and retry serve reconnecting, which nobody here does; comments and unknown fields are ignored. */
   return TRUE;
