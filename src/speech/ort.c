@@ -29,7 +29,6 @@ ChoirOrt *choir_ort_open(const char *library, GError **error) {
   ChoirOrt *ort = g_new0(ChoirOrt, 1);
   ort->api = api;
   ort->version = base->GetVersionString();
-  ort->library = handle;
   if (!choir_ort_ok(ort, api->CreateEnv(ORT_LOGGING_LEVEL_ERROR, "choir", &ort->env), error) ||
       !choir_ort_ok(ort, api->DisableTelemetryEvents(ort->env), error) ||
       !choir_ort_ok(ort, api->CreateCpuMemoryInfo(OrtArenaAllocator, OrtMemTypeDefault, &ort->memory), error)) {
@@ -46,8 +45,7 @@ void choir_ort_close(ChoirOrt *ort) {
     ort->api->ReleaseMemoryInfo(ort->memory);
   if (ort->env)
     ort->api->ReleaseEnv(ort->env);
-  dlclose(ort->library);
-  g_free(ort);
+  g_free(ort); /* the library stays loaded: it has thread-local parts, and the process is about to end */
 }
 
 OrtSession *choir_ort_session(const ChoirOrt *ort, const char *model, int threads, gboolean arena, GError **error) {

@@ -12,7 +12,6 @@ typedef struct {
   OrtEnv *env;
   OrtMemoryInfo *memory;
   const char *version;
-  void *library;
 } ChoirOrt;
 
 /* library: path of libonnxruntime.so. NULL with error when it is missing or too old. */
