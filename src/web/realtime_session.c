@@ -161,7 +161,7 @@ void choir_realtime_restore_modality(ChoirRealtimeSession *session) {
 }
 
 static void on_response_started(ChoirRealtimeSession *session, const ChoirLiveEvent *event) {
-  if (session->active || !event->response_id || !event->item_id) {
+  if (session->active || !event->response_id || !event->item_id || choir_realtime_find(session, event->item_id)) {
     count("response_overlap");
     return;
   }
@@ -187,10 +187,9 @@ static gboolean is_current(ChoirRealtimeSession *session, const ChoirLiveEvent *
   return FALSE;
 }
 
-static void text_delta(ChoirRealtimeSession *session, const char *raw) {
-  if (!raw || !*raw)
+static void text_delta(ChoirRealtimeSession *session, const char *text) {
+  if (!text || !*text)
     return;
-  g_autofree char *text = choir_utf8(raw, -1);
   g_string_append(session->response.item->text, text);
   emit_part(session, session->response.audio ? "response.output_audio_transcript.delta" : "response.output_text.delta",
             "delta", text);
@@ -266,6 +265,8 @@ static void on_committed(ChoirRealtimeSession *session, const ChoirLiveEvent *ev
   if (choir_realtime_find(session, event->item_id))
     return; /* a typed message: announced when it came */
   g_autofree char *id = g_steal_pointer(&session->speech_item);
+  if (id && choir_realtime_find(session, id))
+    g_clear_pointer(&id, g_free);
   if (!id)
     id = event->item_id ? g_strdup(event->item_id) : choir_id("item_");
   session->buffered = 0;
@@ -344,7 +345,13 @@ static void on_error(ChoirRealtimeSession *session, const char *message) {
     choir_realtime_session_error(session, "server_error", "voice_error", message);
 }
 
-void choir_realtime_session_live(ChoirRealtimeSession *session, const ChoirLiveEvent *event) {
+void choir_realtime_session_live(ChoirRealtimeSession *session, const ChoirLiveEvent *raw) {
+  /* JSON takes valid UTF-8 only; an engine's slip must not cost a whole event. */
+  ChoirLiveEvent copy = *raw;
+  g_autofree char *valid = raw->text && !g_utf8_validate(raw->text, -1, NULL) ? choir_utf8(raw->text, -1) : NULL;
+  if (valid)
+    copy.text = valid;
+  const ChoirLiveEvent *event = &copy;
   switch (event->type) {
   case CHOIR_LIVE_SPEECH_STARTED:
   case CHOIR_LIVE_SPEECH_STOPPED:

@@ -86,13 +86,13 @@ static void teardown(Fixture *f, gconstpointer data) {
   choir_web_free(f->web);
   choir_http_server_free(f->server);
   choir_http_client_free(f->http);
-  spin(20);
+  spin(60);
   fake_house_finish();
   choir_history_close(f->history);
   choir_config_free(f->config);
   g_object_unref(f->session);
   g_object_unref(f->leave);
-  spin(20);
+  spin(60);
   choir_hub_free(f->hub);
   fake_house_clear();
   g_autofree char *command = g_strdup_printf("rm -r %s", f->dir);
@@ -539,7 +539,7 @@ static void test_client_leaves(Fixture *f, gconstpointer data) {
     Answer *answer = ask_begin(f, "POST", "/v1/chat/completions", NULL, i ? HELLO ",\"stream\":true}" : HELLO "}");
     WAIT_FOR(fake_house.chats == (guint)i + 1);
     fake_house_delta("word");
-    spin(20);
+    spin(60);
     leave(f);
     WAIT_FOR(fake_house.cancelled == (guint)i + 1);
     WAIT_FOR(answer->done);
@@ -655,7 +655,7 @@ static void test_models(Fixture *f, gconstpointer data) {
   fake_house.fail = TRUE;
   g_autoptr(Answer) fetch = ask(f, "POST", "/api/models/fetch", NULL, "{\"name\":\"small\"}");
   g_assert_cmpuint(fetch->status, ==, 202);
-  spin(20);
+  spin(60);
   g_autoptr(Answer) status = ask(f, "GET", "/api/status", NULL, NULL);
   const json_t *state = json_object_get(status->json, "fetch");
   g_assert_cmpstr(choir_json_string(state, "error", ""), ==, "the disk is full");
@@ -663,7 +663,7 @@ static void test_models(Fixture *f, gconstpointer data) {
   fake_house.fail = FALSE;
   g_autoptr(Answer) again = ask(f, "POST", "/api/models/fetch", NULL, "{\"name\":\"small\"}");
   g_assert_cmpuint(again->status, ==, 202);
-  spin(20);
+  spin(60);
   g_autoptr(Answer) after = ask(f, "GET", "/api/status", NULL, NULL);
   g_assert_true(json_is_null(json_object_get(after->json, "fetch")));
 }
