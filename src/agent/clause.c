@@ -227,6 +227,13 @@ void choir_clause_feed(ChoirClause *clause, const char *data, gsize length) {
   cut_all(clause, FALSE);
 }
 
+gsize choir_clause_truncate(ChoirClause *clause, gsize length) {
+  length = MAX(length, clause->begin);
+  if (length - clause->begin < clause->raw->len)
+    g_string_truncate(clause->raw, length - clause->begin);
+  return length;
+}
+
 void choir_clause_end(ChoirClause *clause) {
   cut_all(clause, TRUE);
   if (clause->raw->len > 0)

@@ -15,5 +15,8 @@ ChoirClause *choir_clause_new(ChoirClauseFound found, gpointer user);
 void choir_clause_free(ChoirClause *clause);
 /* Any split of the bytes gives the same clauses, inside a character too. */
 void choir_clause_feed(ChoirClause *clause, const char *data, gsize length);
+/* The reply turned out to be only `length` bytes long: what was fed beyond is forgotten. Returns the length that stands, which
+ * is longer when clauses beyond were already given out. */
+gsize choir_clause_truncate(ChoirClause *clause, gsize length);
 void choir_clause_end(ChoirClause *clause); /* the rest is a clause too; nothing may be fed afterwards */
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(ChoirClause, choir_clause_free)

@@ -5,7 +5,6 @@
 #include "base/names.h"
 #include "base/text.h"
 
-#define SMALL_PARAMS 400000000
 #define MAX_PERSONA (64 * 1024)
 #define GENERIC "You are a helpful voice assistant. Answer in one short spoken sentence."
 
@@ -87,7 +86,7 @@ static gboolean try_file(ChoirPersona *persona, const char *name, const char *su
 }
 
 const char *choir_persona_text(ChoirPersona *persona, const char *name, guint64 params) {
-  if (params > 0 && params < SMALL_PARAMS && try_file(persona, name, ".small.txt"))
+  if (params > 0 && params < CHOIR_SMALL_PARAMS && try_file(persona, name, ".small.txt"))
     return persona->text;
   if (try_file(persona, name, ".txt"))
     return persona->text;

@@ -3,6 +3,8 @@
 #pragma once
 #include <glib.h>
 
+#define CHOIR_SMALL_PARAMS 400000000
+
 typedef struct ChoirPersona ChoirPersona;
 
 ChoirPersona *choir_persona_new(const char *dir);

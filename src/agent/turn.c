@@ -131,8 +131,12 @@ static void finish(ChoirTurn *turn, GError *error /* taken */) {
   if (twin->running == turn)
     twin->running = NULL;
   twin->last_turn_us = choir_clock_us();
-  if (turn->keep < turn->reply->len)
-    g_string_truncate(turn->reply, choir_turn_utf8_floor(turn->reply->str, turn->keep));
+  if (turn->keep < turn->reply->len) {
+    gsize keep_bytes = choir_turn_utf8_floor(turn->reply->str, turn->keep);
+    if (turn->clause)
+      keep_bytes = choir_clause_truncate(turn->clause, keep_bytes);
+    g_string_truncate(turn->reply, keep_bytes);
+  }
   if (!error && turn->reply->len == 0)
     error = g_error_new(CHOIR_TWIN_ERROR, CHOIR_TWIN_ERROR_MODEL, "the model gave an empty answer; say it in other words");
   turn->error = error;
@@ -251,6 +255,13 @@ static char *message(const ChoirTwin *twin, const char *text) {
   return g_strdup_printf("[%s] %s", stamp, text);
 }
 
+static double temperature(const ChoirTwin *twin) {
+  guint64 params = choir_llm_server_params(twin->llm);
+  if (twin->options.temperature >= 0)
+    return twin->options.temperature;
+  return params > 0 && params < CHOIR_SMALL_PARAMS ? 0.0 : 0.6;
+}
+
 ChoirTurn *choir_turn_new(ChoirTwin *twin, const ChoirTurnRequest *request, const char *text, const ChoirTurnHandlers *handlers,
                           gpointer user) {
   ChoirTurn *turn = g_new0(ChoirTurn, 1);
@@ -292,7 +303,7 @@ void choir_turn_start(ChoirTurn *turn) {
   turn->sent = message(twin, turn->text);
   json_t *messages = choir_window_messages(twin->window, persona, turn->sent);
   ChoirChatRequest request = {.messages = messages, .slot = CHOIR_SLOT_LIVE, .max_tokens = (int)twin->options.max_reply_tokens,
-                              .temperature = twin->options.temperature, .top_p = TOP_P, .stop = stops};
+                              .temperature = temperature(twin), .top_p = TOP_P, .stop = stops};
   ChoirChatHandlers handlers = {.delta = on_delta, .done = on_done};
   twin->refs++;
   turn->call = choir_chat_begin(choir_llm_server_chat(twin->llm), &request, &handlers, turn);

@@ -13,7 +13,7 @@ typedef struct {
   const char *prompts_dir;    /* persona files, re-read when they change */
   guint max_queue;            /* waiting turns, 0 = 16 */
   guint max_reply_tokens;     /* 0 = 200 */
-  double temperature;
+  double temperature;         /* below 0: 0 for small models (they lose facts above it), 0.6 for others */
   gboolean benchmark;         /* BENCHMARK_MODE */
 } ChoirTwinOptions;
 

@@ -25,6 +25,8 @@ const ChoirModel *choir_models_get(const ChoirModels *models, guint index);
 const ChoirModel *choir_models_find(const ChoirModels *models, const char *name);
 /* The one chosen by `use`, else the largest present one that fits the memory; never NULL when the default is present. */
 const ChoirModel *choir_models_current(const ChoirModels *models);
+/* Fits this machine's memory beside the system and the voice. */
+gboolean choir_models_fits(const ChoirModel *model);
 gboolean choir_models_use(ChoirModels *models, const char *name, GError **error);
 gboolean choir_models_verify(ChoirModels *models, const char *name, GError **error);   /* blocking: hashes the file */
 gboolean choir_models_remove(ChoirModels *models, const char *name, GError **error);

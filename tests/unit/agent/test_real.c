@@ -45,15 +45,18 @@ static gboolean missing(const char *variant) {
   return TRUE;
 }
 
+static gboolean tick(gpointer user) {
+  return G_SOURCE_CONTINUE;
+}
+
 static void spin_until(gboolean (*ready)(gpointer), gpointer data, guint seconds) {
   gint64 end = g_get_monotonic_time() + (gint64)seconds * G_USEC_PER_SEC;
+  guint ticker = g_timeout_add(50, tick, NULL);
   while (!ready(data)) {
     g_assert_cmpint(g_get_monotonic_time(), <, end);
-    g_autoptr(GSource) timer = g_timeout_source_new(50);
-    g_source_attach(timer, NULL);
     g_main_context_iteration(NULL, TRUE);
-    g_source_destroy(timer);
   }
+  g_source_remove(ticker);
 }
 
 static gboolean llm_ready(gpointer data) {

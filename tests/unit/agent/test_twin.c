@@ -1,0 +1,484 @@
+/* The turn engine against a chat server in this process. */
+#include <glib/gstdio.h>
+#include <string.h>
+#include <unistd.h>
+#include "agent/twin_private.h"
+#include "base/text.h"
+#include "mock_llm.h"
+
+typedef struct {
+  char *dir, *path;
+  MockLlm *mock;
+  ChoirHttpClient *http;
+  ChoirLlmServer *llm;
+  ChoirHistory *history;
+  ChoirTwin *twin;
+  GString *events;   /* "user:hi;agent_delta:.." */
+} Fixture;
+
+typedef struct {
+  Fixture *f;
+  ChoirTurn *turn;
+  gboolean started;
+  guint done;
+  char *reply;
+  GError *error;
+  GString *deltas, *clauses;
+  gsize last_end;
+  guint cancel_at; /* deltas */
+  guint n;
+} Said;
+
+static void wait_for(gboolean (*ready)(gpointer), gpointer data) {
+  while (!ready(data))
+    g_main_context_iteration(NULL, TRUE);
+}
+
+static void on_event(const ChoirTwinEvent *event, gpointer user) {
+  Fixture *f = user;
+  if (!g_str_equal(event->type, "status"))
+    g_string_append_printf(f->events, "%s:%s;", event->type, event->text);
+}
+
+static gboolean settled(gpointer user) {
+  return choir_twin_settled(((Fixture *)user)->twin);
+}
+
+static void write_persona(Fixture *f, const char *text) {
+  g_autofree char *path = g_build_filename(f->dir, "router.txt", NULL);
+  g_assert_true(g_file_set_contents(path, text, -1, NULL));
+}
+
+static void twin_up(Fixture *f) {
+  g_autoptr(GError) error = NULL;
+  ChoirTwinOptions options = {.prompts_dir = f->dir, .max_reply_tokens = 50};
+  f->history = choir_history_open(f->path, &error);
+  g_assert_no_error(error);
+  f->twin = choir_twin_new(&options, f->llm, f->history, &error);
+  g_assert_no_error(error);
+  choir_twin_observe(f->twin, on_event, f);
+}
+
+static void setup(Fixture *f, gconstpointer data) {
+  g_autoptr(GError) error = NULL;
+  f->dir = g_dir_make_tmp("choir-twin-XXXXXX", NULL);
+  f->path = g_build_filename(f->dir, "history.db", NULL);
+  f->events = g_string_new(NULL);
+  f->mock = mock_llm_new();
+  f->http = choir_http_client_new();
+  write_persona(f, "# a comment\nBe brief.\n");
+  ChoirLlmServerOptions options = {.external_url = mock_llm_url(f->mock), .model_name = "mock", .state_dir = f->dir};
+  f->llm = choir_llm_server_new(&options, f->http, &error);
+  g_assert_no_error(error);
+  twin_up(f);
+  choir_llm_server_start(f->llm);
+}
+
+static void teardown(Fixture *f, gconstpointer data) {
+  choir_twin_free(f->twin);
+  choir_llm_server_stop(f->llm, NULL, NULL);
+  choir_llm_server_free(f->llm);
+  choir_history_close(f->history);
+  choir_http_client_free(f->http);
+  for (int i = 0; i < 50; i++)
+    g_main_context_iteration(NULL, FALSE);
+  mock_llm_free(f->mock);
+  for (const char *const *name = (const char *const[]){"history.db", "history.db-wal", "history.db-shm", "router.txt", NULL}; *name; name++) {
+    g_autofree char *file = g_build_filename(f->dir, *name, NULL);
+    g_unlink(file);
+  }
+  g_rmdir(f->dir);
+  g_free(f->dir);
+  g_free(f->path);
+  g_string_free(f->events, TRUE);
+}
+
+static void on_started(ChoirTurn *turn, gpointer user) {
+  ((Said *)user)->started = TRUE;
+}
+
+static void on_delta(ChoirTurn *turn, const char *text, gpointer user) {
+  Said *said = user;
+  g_string_append(said->deltas, text);
+  if (++said->n == said->cancel_at)
+    choir_turn_cancel(turn);
+}
+
+static void on_clause(ChoirTurn *turn, const char *text, gsize begin, gsize end, gpointer user) {
+  Said *said = user;
+  g_assert_cmpuint(begin, ==, said->last_end);
+  said->last_end = end;
+  g_string_append_printf(said->clauses, "%s|", text);
+}
+
+static void on_done(ChoirTurn *turn, const char *reply, const GError *error, gpointer user) {
+  Said *said = user;
+  said->done++;
+  said->reply = g_strdup(reply);
+  said->error = error ? g_error_copy(error) : NULL;
+}
+
+static Said *say(Fixture *f, const char *text, gboolean spoken) {
+  g_autoptr(GError) error = NULL;
+  ChoirTurnRequest request = {.text = text, .source = "cli", .spoken = spoken, .request_id = "r1"};
+  ChoirTurnHandlers handlers = {on_started, on_delta, spoken ? on_clause : NULL, on_done};
+  Said *said = g_new0(Said, 1);
+  said->f = f;
+  said->deltas = g_string_new(NULL);
+  said->clauses = g_string_new(NULL);
+  said->turn = choir_twin_begin(f->twin, &request, &handlers, said, &error);
+  g_assert_no_error(error);
+  return said;
+}
+
+static gboolean is_done(gpointer user) {
+  return ((Said *)user)->done > 0;
+}
+
+static gboolean has_clause(gpointer user) {
+  return ((Said *)user)->clauses->len > 0;
+}
+
+static void said_free(Said *said) {
+  g_assert_cmpuint(said->done, ==, 1);
+  g_string_free(said->deltas, TRUE);
+  g_string_free(said->clauses, TRUE);
+  g_free(said->reply);
+  g_clear_error(&said->error);
+  g_free(said);
+}
+
+static void exchange(Fixture *f, const char *text, const char *reply) {
+  mock_llm_push(f->mock, MOCK_OK, reply, 1);
+  Said *said = say(f, text, FALSE);
+  wait_for(is_done, said);
+  g_assert_no_error(said->error);
+  said_free(said);
+}
+
+static gboolean stored(gpointer user) {
+  return choir_history_queued(((Fixture *)user)->history) == 0;
+}
+
+/* "u:text a:text a!:cut text ..." of the current conversation */
+static char *story(Fixture *f) {
+  GString *out = g_string_new(NULL);
+  wait_for(stored, f);
+  g_usleep(20000);
+  json_t *entries = choir_history_entries(f->history, choir_history_current(f->history), 0, NULL);
+  gsize i;
+  json_t *entry;
+  json_array_foreach(entries, i, entry)
+    g_string_append_printf(out, "%s%c%s:%s", i ? " " : "", choir_json_string(entry, "role", "?")[0],
+                           choir_json_bool(entry, "cut", FALSE) ? "!" : "", choir_json_string(entry, "text", ""));
+  json_decref(entries);
+  return g_string_free(out, FALSE);
+}
+
+/* "s:text u:text a:text ..." of a request to the model */
+static char *prompt(Fixture *f, guint index) {
+  GString *out = g_string_new(NULL);
+  json_t *messages = json_object_get(mock_llm_request(f->mock, index), "messages");
+  gsize i;
+  json_t *message;
+  json_array_foreach(messages, i, message)
+    g_string_append_printf(out, "%s%c:%s", i ? " " : "", choir_json_string(message, "role", "?")[0], choir_json_string(message, "content", ""));
+  return g_string_free(out, FALSE);
+}
+
+static void test_typed(Fixture *f, gconstpointer data) {
+  mock_llm_push(f->mock, MOCK_OK, "Hel|lo.", 1);
+  Said *said = say(f, "  hi \n", FALSE);
+  g_assert_cmpstr(choir_twin_state(f->twin), ==, "waiting for the model");
+  wait_for(is_done, said);
+  g_assert_no_error(said->error);
+  g_assert_true(said->started);
+  g_assert_cmpstr(said->reply, ==, "Hello.");
+  g_assert_cmpstr(said->deltas->str, ==, "Hello.");
+  g_assert_cmpstr(f->events->str, ==, "user:hi;agent_delta:Hel;agent_delta:lo.;agent:Hello.;");
+  g_autofree char *stored_text = story(f);
+  g_assert_cmpstr(stored_text, ==, "u:hi a:Hello.");
+  g_autofree char *sent = prompt(f, 0);
+  g_assert_cmpstr(sent, ==, "s:Be brief. u:hi");
+  g_assert_cmpint(choir_json_int(mock_llm_request(f->mock, 0), "id_slot", -1), ==, CHOIR_SLOT_LIVE);
+  said_free(said);
+}
+
+static void test_refusals(Fixture *f, gconstpointer data) {
+  g_autoptr(GError) error = NULL;
+  ChoirTurnHandlers handlers = {.done = on_done};
+  ChoirTurnRequest request = {.text = " \n "};
+  g_assert_null(choir_twin_begin(f->twin, &request, &handlers, NULL, &error));
+  g_assert_error(error, CHOIR_TWIN_ERROR, CHOIR_TWIN_ERROR_EMPTY);
+  g_clear_error(&error);
+  g_autofree char *large = g_strnfill(10001, 'x');
+  request.text = large;
+  g_assert_null(choir_twin_begin(f->twin, &request, &handlers, NULL, &error));
+  g_assert_error(error, CHOIR_TWIN_ERROR, CHOIR_TWIN_ERROR_TOO_LONG);
+  g_clear_error(&error);
+  Said *said[16];
+  for (int i = 0; i < 16; i++) {
+    g_autofree char *text = g_strdup_printf("n%d", i);
+    said[i] = say(f, text, FALSE);
+  }
+  request.text = "one too many";
+  g_assert_null(choir_twin_begin(f->twin, &request, &handlers, NULL, &error));
+  g_assert_error(error, CHOIR_TWIN_ERROR, CHOIR_TWIN_ERROR_BUSY);
+  /* One in the middle changes its mind. */
+  choir_turn_cancel(said[7]->turn);
+  for (int i = 0; i < 16; i++) {
+    wait_for(is_done, said[i]);
+    g_assert_cmpint(said[i]->error != NULL, ==, i == 7);
+  }
+  g_assert_error(said[7]->error, CHOIR_TWIN_ERROR, CHOIR_TWIN_ERROR_CANCELLED);
+  g_assert_cmpuint(mock_llm_requests(f->mock), ==, 15);
+  g_autofree char *order = story(f);
+  g_assert_cmpstr(order, ==,
+                  "u:n0 a:Fine. u:n1 a:Fine. u:n2 a:Fine. u:n3 a:Fine. u:n4 a:Fine. u:n5 a:Fine. u:n6 a:Fine. u:n8 a:Fine. "
+                  "u:n9 a:Fine. u:n10 a:Fine. u:n11 a:Fine. u:n12 a:Fine. u:n13 a:Fine. u:n14 a:Fine. u:n15 a:Fine.");
+  for (int i = 0; i < 16; i++)
+    said_free(said[i]);
+}
+
+static void test_cancel(Fixture *f, gconstpointer data) {
+  mock_llm_push(f->mock, MOCK_OK, "One |two |three |four |five", 20);
+  Said *said = say(f, "count", FALSE);
+  said->cancel_at = 2;
+  wait_for(is_done, said);
+  g_assert_error(said->error, CHOIR_TWIN_ERROR, CHOIR_TWIN_ERROR_CANCELLED);
+  g_assert_cmpuint(mock_llm_left(f->mock) + 1, >=, 1);
+  g_autofree char *text = story(f);
+  g_assert_cmpstr(text, ==, "u:count a!:One two ");
+  exchange(f, "and?", "Yes.");
+  g_autofree char *sent = prompt(f, 1);
+  g_assert_cmpstr(sent, ==, "s:Be brief. u:count a:One two u:and?");
+  g_assert_nonnull(strstr(f->events->str, "cut:One two ;"));
+  said_free(said);
+}
+
+static void test_spoken(Fixture *f, gconstpointer data) {
+  mock_llm_push(f->mock, MOCK_OK, "Yes. |It rains |today. |Bye.", 1);
+  Said *said = say(f, "weather?", TRUE);
+  wait_for(is_done, said);
+  g_assert_no_error(said->error);
+  g_assert_cmpstr(said->clauses->str, ==, "Yes.| It rains today.| Bye.|");
+  g_autofree char *before = story(f);
+  g_assert_cmpstr(before, ==, ""); /* not before it was heard */
+  choir_turn_first_audio(said->turn, g_get_monotonic_time());
+  choir_turn_heard(said->turn, strlen("Yes. It rains"), TRUE);
+  g_autofree char *after = story(f);
+  g_assert_cmpstr(after, ==, "u:weather? a!:Yes. It rains");
+  exchange(f, "go on", "Well.");
+  g_autofree char *sent = prompt(f, 1);
+  g_assert_cmpstr(sent, ==, "s:Be brief. u:weather? a:Yes. It rains u:go on");
+  json_t *export = choir_history_export(f->history, choir_history_current(f->history), NULL);
+  json_t *entry = json_array_get(json_object_get(export, "entries"), 1);
+  g_assert_cmpstr(choir_json_string(entry, "full_text", ""), ==, "Yes. It rains today. Bye.");
+  json_decref(export);
+  said_free(said);
+}
+
+/* The person speaks while the model still writes; heard() comes before done. */
+static void test_barge_in(Fixture *f, gconstpointer data) {
+  mock_llm_push(f->mock, MOCK_OK, "First part. |Second |part |goes |on.", 30);
+  Said *said = say(f, "tell", TRUE);
+  wait_for(has_clause, said);
+  choir_turn_heard(said->turn, strlen("First"), TRUE);
+  wait_for(is_done, said);
+  g_assert_error(said->error, CHOIR_TWIN_ERROR, CHOIR_TWIN_ERROR_CANCELLED);
+  g_autofree char *text = story(f);
+  g_assert_cmpstr(text, ==, "u:tell a!:First");
+  /* Interrupted before a word was heard: the question stays, the next message joins it. */
+  mock_llm_push(f->mock, MOCK_OK, "Some |words |here", 30);
+  Said *second = say(f, "again", TRUE);
+  while (!second->n)
+    g_main_context_iteration(NULL, TRUE);
+  choir_turn_cancel(second->turn);
+  wait_for(is_done, second);
+  choir_turn_heard(second->turn, 0, TRUE);
+  exchange(f, "no, stop", "Good.");
+  g_autofree char *sent = prompt(f, 2);
+  g_assert_cmpstr(sent, ==, "s:Be brief. u:tell a:First u:again\nno, stop");
+  g_autofree char *all = story(f);
+  g_assert_cmpstr(all, ==, "u:tell a!:First u:again u:no, stop a:Good.");
+  said_free(said);
+  said_free(second);
+}
+
+static void test_discard(Fixture *f, gconstpointer data) {
+  mock_llm_push(f->mock, MOCK_OK, "A guess. |More.", 10);
+  Said *said = say(f, "what is", TRUE);
+  wait_for(has_clause, said);
+  choir_turn_discard(said->turn);
+  wait_for(is_done, said);
+  exchange(f, "what is this", "It.");
+  g_autofree char *sent = prompt(f, 1);
+  g_assert_cmpstr(sent, ==, "s:Be brief. u:what is this");
+  g_autofree char *text = story(f);
+  g_assert_cmpstr(text, ==, "u:what is this a:It.");
+  said_free(said);
+}
+
+static void test_failures(Fixture *f, gconstpointer data) {
+  static const MockMode modes[] = {MOCK_STATUS_500, MOCK_CUT, MOCK_EARLY_END, MOCK_GARBAGE, MOCK_ERROR_EVENT, MOCK_HTML};
+  for (gsize i = 0; i < G_N_ELEMENTS(modes); i++) {
+    mock_llm_push(f->mock, modes[i], "some|thing|went|wrong", 1);
+    Said *said = say(f, "q", i % 2);
+    wait_for(is_done, said);
+    g_assert_error(said->error, CHOIR_TWIN_ERROR, CHOIR_TWIN_ERROR_MODEL);
+    if (i % 2)
+      choir_turn_heard(said->turn, 0, TRUE);
+    said_free(said);
+    exchange(f, "still there?", "Yes.");
+  }
+  g_assert_nonnull(strstr(f->events->str, "error:the language model failed"));
+}
+
+static void test_window(Fixture *f, gconstpointer data) {
+  wait_for(settled, f);
+  g_autofree char *previous = g_strdup("s:Be brief.");
+  for (int i = 1; i <= 20; i++) {
+    g_autofree char *text = g_strdup_printf("q%d", i), *reply = g_strdup_printf("a%d", i);
+    exchange(f, text, reply);
+    char *sent = prompt(f, (guint)i - 1);
+    g_assert_true(g_str_has_prefix(sent, previous)); /* append-only: the cache stays valid */
+    g_free(previous);
+    previous = g_strdup_printf("%s a:%s", sent, reply);
+    g_free(sent);
+  }
+  guint warms = mock_llm_warms(f->mock);
+  wait_for(settled, f); /* a second of silence, then the cut */
+  g_assert_cmpuint(mock_llm_warms(f->mock), >, warms);
+  exchange(f, "q21", "a21");
+  g_autofree char *sent = prompt(f, 20);
+  g_assert_true(g_str_has_prefix(sent, "s:Be brief. u:q11 a:a11 u:q12"));
+  g_assert_true(g_str_has_suffix(sent, "a:a20 u:q21"));
+}
+
+static void test_context(Fixture *f, gconstpointer data) {
+  for (int i = 1; i <= 6; i++)
+    exchange(f, "q", "a");
+  mock_llm_push(f->mock, MOCK_CONTEXT, "", 1);
+  exchange(f, "long", "fits now"); /* exchange() pushes the second answer */
+  json_t *messages = json_object_get(mock_llm_request(f->mock, 7), "messages");
+  g_assert_cmpint(json_array_size(messages), ==, 1 + 2 * 3 + 1);
+  g_autofree char *large = g_strnfill(9000, 'x');
+  mock_llm_push(f->mock, MOCK_CONTEXT, "", 1);
+  mock_llm_push(f->mock, MOCK_CONTEXT, "", 1);
+  Said *said = say(f, large, FALSE);
+  wait_for(is_done, said);
+  g_assert_error(said->error, CHOIR_TWIN_ERROR, CHOIR_TWIN_ERROR_TOO_LONG);
+  said_free(said);
+}
+
+static void test_repeats(Fixture *f, gconstpointer data) {
+  mock_llm_push(f->mock, MOCK_OK, "The cat is grey. |It is old. |The cat |is grey. |It is|old.|And|so|on", 10);
+  Said *said = say(f, "q", TRUE);
+  wait_for(is_done, said);
+  g_assert_no_error(said->error);
+  g_assert_cmpstr(said->reply, ==, "The cat is grey. It is old.");
+  g_assert_cmpstr(said->clauses->str, ==, "The cat is grey.| It is old.|");
+  choir_turn_heard(said->turn, strlen(said->reply), FALSE);
+  g_autofree char *text = story(f);
+  g_assert_cmpstr(text, ==, "u:q a:The cat is grey. It is old.");
+  said_free(said);
+}
+
+static void test_persona_edit(Fixture *f, gconstpointer data) {
+  exchange(f, "one", "1");
+  write_persona(f, "Be long and kind.\n#context: time\n");
+  exchange(f, "two", "2");
+  exchange(f, "three", "3");
+  g_autofree char *sent = prompt(f, 2);
+  g_assert_true(g_str_has_prefix(sent, "s:Be long and kind. u:one a:1 u:["));
+  g_assert_true(g_str_has_suffix(sent, "] three"));
+  g_autofree char *text = story(f); /* the stamp is the model's business */
+  g_assert_cmpstr(text, ==, "u:one a:1 u:two a:2 u:three a:3");
+  g_autofree char *path = g_build_filename(f->dir, "router.txt", NULL);
+  g_unlink(path);
+  exchange(f, "four", "4");
+  g_autofree char *generic = prompt(f, 3);
+  g_assert_true(g_str_has_prefix(generic, "s:You are a helpful voice assistant."));
+}
+
+static gboolean conversation_changed(gpointer user) {
+  return strstr(((Fixture *)user)->events->str, "conversation:") != NULL;
+}
+
+static void test_conversations(Fixture *f, gconstpointer data) {
+  exchange(f, "one", "1");
+  gint64 first = choir_history_current(f->history);
+  choir_twin_open_conversation(f->twin, 0);
+  Said *said = say(f, "fresh", FALSE); /* said into the new one */
+  wait_for(is_done, said);
+  g_assert_true(conversation_changed(f));
+  g_autofree char *sent = prompt(f, 1);
+  g_assert_cmpstr(sent, ==, "s:Be brief. u:fresh");
+  g_assert_cmpint(choir_history_current(f->history), !=, first);
+  g_string_truncate(f->events, 0);
+  choir_twin_open_conversation(f->twin, first);
+  wait_for(conversation_changed, f);
+  exchange(f, "two", "2");
+  g_autofree char *back = prompt(f, 2);
+  g_assert_cmpstr(back, ==, "s:Be brief. u:one a:1 u:two");
+  said_free(said);
+  /* After a restart the conversation is in the prompt again. */
+  choir_twin_free(f->twin);
+  choir_history_close(f->history);
+  twin_up(f);
+  exchange(f, "three", "3");
+  g_autofree char *again = prompt(f, 3);
+  g_assert_cmpstr(again, ==, "s:Be brief. u:one a:1 u:two a:2 u:three");
+}
+
+static void test_free_while_running(Fixture *f, gconstpointer data) {
+  mock_llm_push(f->mock, MOCK_OK, "a|b|c|d|e|f", 50);
+  Said *running = say(f, "q", FALSE), *waiting = say(f, "r", TRUE);
+  while (!running->n)
+    g_main_context_iteration(NULL, TRUE);
+  choir_twin_free(f->twin);
+  choir_history_close(f->history);
+  g_assert_cmpuint(running->done + waiting->done, ==, 0);
+  for (int i = 0; i < 20; i++)
+    g_main_context_iteration(NULL, FALSE);
+  running->done = waiting->done = 1;
+  said_free(running);
+  said_free(waiting);
+  twin_up(f);
+  exchange(f, "again", "ok");
+}
+
+static void test_latency_block(Fixture *f, gconstpointer data) {
+  ChoirTurn turn = {.twin = f->twin, .spoken = TRUE, .speech_end_us = 1000000, .transcript_us = 1250000, .begin_us = 1250100,
+                    .first_text_us = 1750000, .first_audio_us = 2000000};
+  g_autofree char *spoken = choir_latency_block(&turn, 3000000);
+  g_assert_cmpstr(spoken, ==,
+                  "--- BENCHMARK RESULTS ---\nSTT Latency: 0.2500s\nLLM Time to First Token: 0.5000s\n"
+                  "TTS Time to First Audio: 0.2500s\nTotal Pipeline Latency: 1.0000s\n-------------------------\n");
+  ChoirTurn typed = {.twin = f->twin, .begin_us = 1000000, .first_text_us = 1500000};
+  g_autofree char *text = choir_latency_block(&typed, 3000000);
+  g_assert_cmpstr(text, ==,
+                  "--- BENCHMARK RESULTS ---\nSTT Latency: 0.0000s\nLLM Time to First Token: 0.5000s\n"
+                  "Total Pipeline Latency: 0.5000s\n-------------------------\n");
+}
+
+int main(int argc, char **argv) {
+  g_test_init(&argc, &argv, NULL);
+  alarm(80);
+#define ADD(name) g_test_add("/agent/twin/" #name, Fixture, NULL, setup, test_##name, teardown)
+  ADD(typed);
+  ADD(refusals);
+  ADD(cancel);
+  ADD(spoken);
+  ADD(barge_in);
+  ADD(discard);
+  ADD(failures);
+  ADD(window);
+  ADD(context);
+  ADD(repeats);
+  ADD(persona_edit);
+  ADD(conversations);
+  ADD(free_while_running);
+  ADD(latency_block);
+  return g_test_run();
+}
