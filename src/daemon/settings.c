@@ -18,6 +18,7 @@ const ChoirConfigItem choir_settings[] = {
     {"paths", "models", CHOIR_CONFIG_STRING, "", 0, 0, NULL, "CHOIR_MODELS", "folder of the converted models; empty: found"},
     {"paths", "runtime", CHOIR_CONFIG_STRING, "", 0, 0, NULL, "CHOIR_RUNTIME", "folder of libonnxruntime.so; empty: found"},
     {"paths", "prompts", CHOIR_CONFIG_STRING, "", 0, 0, NULL, "CHOIR_PROMPTS", "folder of the persona files; empty: /etc/choir/prompts or the checkout's"},
+    {"paths", "list", CHOIR_CONFIG_STRING, "", 0, 0, NULL, "CHOIR_MODEL_LIST", "models.yaml; empty: /etc/choir/models.yaml or the checkout's"},
     {"log", "format", CHOIR_CONFIG_ENUM, "plain", 0, 0, "plain|json", "CHOIR_LOG_FORMAT", "plain lines or one JSON object a line"},
     {"log", "levels", CHOIR_CONFIG_STRING, "info", 0, 0, NULL, "CHOIR_LOG", "level, or levels by topic: info,llm=debug"},
     {"log", "debug", CHOIR_CONFIG_BOOL, "false", 0, 0, NULL, "DEBUG_MODE", "true is the same as levels = debug"},
@@ -83,7 +84,7 @@ void choir_paths_resolve(ChoirPaths *paths, const ChoirConfig *config) {
   paths->models = first_existing(choir_config_string(config, "paths", "models"), "/opt/nomad/models/choir", cache_models, NULL);
   paths->runtime = first_existing(choir_config_string(config, "paths", "runtime"), "/usr/lib/choir/runtime", cache_runtime, NULL);
   paths->prompts = first_existing(choir_config_string(config, "paths", "prompts"), "/etc/choir/prompts", CHOIR_SOURCE_DIR "/prompts", NULL);
-  paths->list = first_existing(NULL, "/etc/choir/models.yaml", CHOIR_SOURCE_DIR "/group_vars/models.yaml", NULL);
+  paths->list = first_existing(choir_config_string(config, "paths", "list"), "/etc/choir/models.yaml", CHOIR_SOURCE_DIR "/group_vars/models.yaml", NULL);
   paths->grammar = first_existing(NULL, "/etc/choir/commands.gram", CHOIR_SOURCE_DIR "/src/speech/data/commands.gram", NULL);
   g_autofree char *beside = g_build_filename(own, "choir-ear", NULL);
   paths->programs = g_file_test(beside, G_FILE_TEST_EXISTS) ? g_steal_pointer(&own) : first_existing(NULL, built, "/usr/lib/choir", NULL);

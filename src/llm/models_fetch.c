@@ -3,11 +3,12 @@
 #include <fcntl.h>
 #include <libsoup/soup.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include "llm/models_private.h"
 
-#define STALL_S 60
+#define STALL_S 30
 #define MAX_BYTES (G_GUINT64_CONSTANT(64) << 30)
 #define PROGRESS_US 200000
 
@@ -189,6 +190,11 @@ static void run(GTask *task, gpointer source, gpointer data, GCancellable *cance
   int fd = -1;
   if (g_mkdir_with_parents(folder, 0755) < 0 || (fd = open(fetch->part, O_RDWR | O_CREAT | O_CLOEXEC, 0644)) < 0)
     fail(&error, "cannot write %s: %s", fetch->part, g_strerror(errno));
+  if (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) != 0) {
+    fail(&error, "%s is being fetched already", fetch->name);
+    close(fd);
+    fd = -1;
+  }
   gboolean ok = fd >= 0 && download(task, fetch, fd, cancellable, &error);
   if (ok && fsync(fd) != 0)
     ok = fail(&error, "cannot write %s: %s", fetch->part, g_strerror(errno));
