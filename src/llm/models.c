@@ -1,14 +1,15 @@
+#include "llm/models_private.h"
 #include <errno.h>
 #include <glib/gstdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
-#include "base/log.h"
-#include "base/names.h"
 #include "base/text.h"
-#include "llm/models_private.h"
 
-#define RESERVED_MB 2048 /* for everything else on the machine; the original's rule */
-#define TALK_ROLE "main"
+/* What the system, the voice and the daemon need beside the language model. */
+#define RESERVED_MB 1536
+
+G_DEFINE_QUARK(choir-models-error-quark, choir_models_error)
 
 void choir_model_free(ChoirModel *model) {
   if (!model)
@@ -24,34 +25,62 @@ void choir_model_free(ChoirModel *model) {
   g_free(model);
 }
 
-void choir_model_refresh(ChoirModel *model) {
-  GStatBuf status;
-  model->present = g_stat(model->path, &status) == 0 && S_ISREG(status.st_mode) && status.st_size > 0;
-  if (model->present)
-    model->bytes = (guint64)status.st_size;
+static void load_state(ChoirModels *models) {
+  g_autofree char *text = NULL;
+  gsize length = 0;
+  if (!g_file_get_contents(models->state_path, &text, &length, NULL))
+    return;
+  json_t *state = choir_json_parse(text, length, NULL);
+  models->chosen = g_strdup(choir_json_string(state, "chosen", NULL));
+  const char *name;
+  json_t *hash;
+  json_object_foreach(json_object_get(state, "sha256"), name, hash) {
+    if (json_is_string(hash))
+      g_hash_table_insert(models->hashes, g_strdup(name), g_strdup(json_string_value(hash)));
+  }
+  json_decref(state);
 }
 
-static guint64 machine_memory_mb(void) {
-  long pages = sysconf(_SC_PHYS_PAGES), size = sysconf(_SC_PAGESIZE);
-  return pages > 0 && size > 0 ? (guint64)pages * (guint64)size >> 20 : 0;
+gboolean choir_models_save(ChoirModels *models, GError **error) {
+  json_t *hashes = json_object();
+  GHashTableIter iter;
+  gpointer name, hash;
+  g_hash_table_iter_init(&iter, models->hashes);
+  while (g_hash_table_iter_next(&iter, &name, &hash))
+    json_object_set_new(hashes, name, json_string(hash));
+  json_t *state = json_pack("{s:s*,s:o}", "chosen", models->chosen, "sha256", hashes);
+  g_autofree char *text = choir_json_dump(state);
+  json_decref(state);
+  g_autofree char *folder = g_path_get_dirname(models->state_path);
+  if (g_mkdir_with_parents(folder, 0700) < 0 || !g_file_set_contents(models->state_path, text, -1, error)) {
+    if (error && !*error)
+      g_set_error(error, CHOIR_MODELS_ERROR, CHOIR_MODELS_ERROR_FETCH, "cannot write %s: %s", models->state_path, g_strerror(errno));
+    return FALSE;
+  }
+  return TRUE;
+}
+
+static void look(ChoirModel *model) {
+  GStatBuf info;
+  model->present = g_stat(model->path, &info) == 0 && S_ISREG(info.st_mode) && info.st_size > 0;
+  if (model->present && !model->verified)
+    model->bytes = (guint64)info.st_size;
 }
 
 ChoirModels *choir_models_load(const char *yaml_path, const char *models_dir, const char *state_dir, GError **error) {
-  GPtrArray *list = choir_models_parse(yaml_path, error);
-  if (!list)
-    return NULL;
   ChoirModels *models = g_new0(ChoirModels, 1);
-  models->list = list;
+  models->list = g_ptr_array_new_with_free_func((GDestroyNotify)choir_model_free);
+  models->hashes = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
+  models->yaml_path = g_strdup(yaml_path);
   models->models_dir = g_strdup(models_dir);
-  models->state_dir = g_strdup(state_dir);
-  models->fetching = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
-  models->stall_s = 30;
-  models->memory_mb = machine_memory_mb();
-  for (guint i = 0; i < list->len; i++) {
-    ChoirModel *model = list->pdata[i];
-    model->path = g_build_filename(models_dir, model->filename, NULL);
-    choir_model_refresh(model);
+  models->state_path = g_build_filename(state_dir, "models.json", NULL);
+  if (!choir_models_parse(yaml_path, models_dir, models->list, error)) {
+    choir_models_free(models);
+    return NULL;
   }
+  load_state(models);
+  for (guint i = 0; i < models->list->len; i++)
+    look(models->list->pdata[i]);
   return models;
 }
 
@@ -59,9 +88,11 @@ void choir_models_free(ChoirModels *models) {
   if (!models)
     return;
   g_ptr_array_unref(models->list);
-  g_hash_table_unref(models->fetching);
+  g_hash_table_unref(models->hashes);
+  g_free(models->yaml_path);
   g_free(models->models_dir);
-  g_free(models->state_dir);
+  g_free(models->state_path);
+  g_free(models->chosen);
   g_free(models);
 }
 
@@ -70,177 +101,144 @@ guint choir_models_count(const ChoirModels *models) {
 }
 
 const ChoirModel *choir_models_get(const ChoirModels *models, guint index) {
-  return index < models->list->len ? models->list->pdata[index] : NULL;
+  ChoirModel *model = models->list->pdata[index];
+  look(model);
+  return model;
 }
 
 const ChoirModel *choir_models_find(const ChoirModels *models, const char *name) {
   for (guint i = 0; i < models->list->len; i++) {
-    const ChoirModel *model = models->list->pdata[i];
-    if (g_ascii_strcasecmp(model->name, name) == 0)
+    const ChoirModel *model = choir_models_get(models, i);
+    if (strcmp(model->name, name) == 0)
       return model;
   }
   return NULL;
 }
 
-static ChoirModel *find(const ChoirModels *models, const char *name, GError **error) {
-  const ChoirModel *model = choir_models_find(models, name);
-  if (model)
-    return (ChoirModel *)model;
-  g_autoptr(GPtrArray) names = g_ptr_array_new();
-  for (guint i = 0; i < models->list->len; i++)
-    g_ptr_array_add(names, ((ChoirModel *)models->list->pdata[i])->name);
-  g_ptr_array_add(names, NULL);
-  const char *near = choir_nearest(name, (const char *const *)names->pdata);
-  g_set_error(error, CHOIR_MODELS_ERROR, CHOIR_MODELS_ERROR_UNKNOWN, "there is no model '%s' in the list%s%s%s", name,
-              near ? "; did you mean '" : "", near ? near : "", near ? "'?" : "; see choir models list");
-  return NULL;
+const char *choir_models_hash(const ChoirModels *models, const ChoirModel *model) {
+  return model->sha256 ? model->sha256 : g_hash_table_lookup(models->hashes, model->name);
 }
 
-static gboolean fits(const ChoirModels *models, const ChoirModel *model) {
-  guint64 room = models->memory_mb > RESERVED_MB ? models->memory_mb - RESERVED_MB : models->memory_mb / 2;
-  return models->memory_mb == 0 || model->memory_mb <= room;
-}
-
-static char *choice_path(const ChoirModels *models) {
-  return g_build_filename(models->state_dir, "model", NULL);
+gboolean choir_models_fits(const ChoirModel *model) {
+  guint64 mb = (guint64)sysconf(_SC_PHYS_PAGES) * (guint64)sysconf(_SC_PAGESIZE) >> 20;
+  return model->memory_mb + (guint64)RESERVED_MB <= mb;
 }
 
 const ChoirModel *choir_models_current(const ChoirModels *models) {
-  g_autofree char *path = choice_path(models);
-  g_autofree char *name = NULL;
-  if (g_file_get_contents(path, &name, NULL, NULL)) {
-    const ChoirModel *chosen = choir_models_find(models, g_strstrip(name));
-    if (chosen && chosen->present)
-      return chosen;
-  }
-  const ChoirModel *best = NULL, *any = NULL;
+  const ChoirModel *best = NULL;
+  const ChoirModel *chosen = models->chosen ? choir_models_find(models, models->chosen) : NULL;
+  if (chosen && chosen->present)
+    return chosen;
   for (guint i = 0; i < models->list->len; i++) {
-    const ChoirModel *model = models->list->pdata[i];
-    if (!model->present || !g_str_equal(model->role, TALK_ROLE))
-      continue;
-    if (!any || model->memory_mb < any->memory_mb)
-      any = model;
-    if (fits(models, model) && (!best || model->memory_mb > best->memory_mb))
+    const ChoirModel *model = choir_models_get(models, i);
+    gboolean better = !best || (model->present && !best->present) ||
+                      (model->present == best->present && choir_models_fits(model) && model->memory_mb > best->memory_mb);
+    /* Nothing on disk: the smallest, which is the one ./run brings. */
+    if (best && !best->present && !model->present)
+      better = model->memory_mb < best->memory_mb;
+    if (better)
       best = model;
   }
-  return best ? best : any; /* too large is better than nothing: it may swap, but it answers */
+  return best;
+}
+
+static const ChoirModel *require(const ChoirModels *models, const char *name, gboolean on_disk, GError **error) {
+  const ChoirModel *model = choir_models_find(models, name);
+  if (!model) {
+    g_autoptr(GPtrArray) names = g_ptr_array_new();
+    for (guint i = 0; i < models->list->len; i++)
+      g_ptr_array_add(names, ((ChoirModel *)models->list->pdata[i])->name);
+    g_ptr_array_add(names, NULL);
+    const char *near = choir_nearest(name, (const char *const *)names->pdata);
+    g_set_error(error, CHOIR_MODELS_ERROR, CHOIR_MODELS_ERROR_UNKNOWN, "there is no model '%s'%s%s%s; 'choir models list' shows them", name,
+                near ? ", did you mean '" : "", near ? near : "", near ? "'?" : "");
+    return NULL;
+  }
+  if (on_disk && !model->present) {
+    g_set_error(error, CHOIR_MODELS_ERROR, CHOIR_MODELS_ERROR_UNKNOWN, "%s is not on disk; %s%s", name,
+                model->url ? "get it with: choir models fetch " : "get it with: ./run --setup-only", model->url ? name : "");
+    return NULL;
+  }
+  return model;
 }
 
 gboolean choir_models_use(ChoirModels *models, const char *name, GError **error) {
-  ChoirModel *model = find(models, name, error);
+  const ChoirModel *model = require(models, name, TRUE, error);
   if (!model)
     return FALSE;
-  choir_model_refresh(model);
-  if (!model->present) {
-    g_set_error(error, CHOIR_MODELS_ERROR, CHOIR_MODELS_ERROR_FETCH, "%s is not on this machine yet; fetch it first", model->name);
-    return FALSE;
-  }
-  if (!fits(models, model)) {
+  if (!choir_models_fits(model)) {
     g_set_error(error, CHOIR_MODELS_ERROR, CHOIR_MODELS_ERROR_MEMORY,
-                "%s needs %u MB and this machine has %" G_GUINT64_FORMAT " MB, of which %d are for everything else", model->name,
-                model->memory_mb, models->memory_mb, RESERVED_MB);
+                "%s needs %u MB beside the %d MB for the system and the voice, more than this machine has; choose a smaller one", name,
+                model->memory_mb, RESERVED_MB);
     return FALSE;
   }
-  g_autofree char *path = choice_path(models);
-  if (g_mkdir_with_parents(models->state_dir, 0700) == 0 && g_file_set_contents(path, model->name, -1, error))
+  g_autofree char *before = models->chosen;
+  models->chosen = g_strdup(name);
+  if (choir_models_save(models, error))
     return TRUE;
-  g_prefix_error(error, "the choice cannot be kept: ");
+  g_free(models->chosen);
+  models->chosen = g_steal_pointer(&before);
   return FALSE;
 }
 
-/* Recorded hashes: {"FILENAME": "sha256"} */
-
-static json_t *read_records(const ChoirModels *models, char **ret_path) {
-  *ret_path = g_build_filename(models->state_dir, "model-hashes.json", NULL);
-  g_autofree char *text = NULL;
-  gsize length;
-  json_t *all = g_file_get_contents(*ret_path, &text, &length, NULL) ? choir_json_parse(text, length, NULL) : NULL;
-  if (json_is_object(all))
-    return all;
-  json_decref(all);
-  return json_object();
-}
-
-char *choir_models_recorded(const ChoirModels *models, const char *filename) {
-  g_autofree char *path = NULL;
-  json_t *all = read_records(models, &path);
-  char *hash = g_strdup(choir_json_string(all, filename, NULL));
-  json_decref(all);
-  return hash;
-}
-
-gboolean choir_models_record(const ChoirModels *models, const char *filename, const char *sha256, GError **error) {
-  g_autofree char *path = NULL;
-  json_t *all = read_records(models, &path);
-  json_object_set_new(all, filename, json_string(sha256));
-  g_autofree char *text = choir_json_dump(all);
-  json_decref(all);
-  g_mkdir_with_parents(models->state_dir, 0700);
-  return g_file_set_contents(path, text, -1, error);
-}
-
-char *choir_models_hash_file(const char *path, GCancellable *cancellable, GError **error) {
+char *choir_models_sha256(const char *path, GCancellable *cancellable, GError **error) {
   g_autoptr(GFile) file = g_file_new_for_path(path);
-  g_autoptr(GFileInputStream) stream = g_file_read(file, cancellable, error);
-  g_autoptr(GChecksum) checksum = g_checksum_new(G_CHECKSUM_SHA256);
-  g_autofree guchar *buffer = g_malloc(1 << 20);
-  gssize n;
-  if (!stream)
+  g_autoptr(GFileInputStream) in = g_file_read(file, cancellable, error);
+  if (!in)
     return NULL;
-  while ((n = g_input_stream_read(G_INPUT_STREAM(stream), buffer, 1 << 20, cancellable, error)) > 0)
-    g_checksum_update(checksum, buffer, n);
-  return n < 0 ? NULL : g_strdup(g_checksum_get_string(checksum));
+  g_autoptr(GChecksum) sum = g_checksum_new(G_CHECKSUM_SHA256);
+  g_autofree guint8 *chunk = g_malloc(1 << 18);
+  gssize n;
+  while ((n = g_input_stream_read(G_INPUT_STREAM(in), chunk, 1 << 18, cancellable, error)) > 0)
+    g_checksum_update(sum, chunk, n);
+  return n < 0 ? NULL : g_strdup(g_checksum_get_string(sum));
 }
 
 gboolean choir_models_verify(ChoirModels *models, const char *name, GError **error) {
-  ChoirModel *model = find(models, name, error);
+  const ChoirModel *model = require(models, name, TRUE, error);
   if (!model)
     return FALSE;
-  g_autofree char *recorded = *model->sha256 ? g_strdup(model->sha256) : choir_models_recorded(models, model->filename);
-  g_autofree char *hash = choir_models_hash_file(model->path, NULL, error);
+  g_autofree char *hash = choir_models_sha256(model->path, NULL, error);
   if (!hash)
     return FALSE;
-  if (!recorded) {
-    g_set_error(error, CHOIR_MODELS_ERROR, CHOIR_MODELS_ERROR_HASH, "nothing is known to compare %s with; its SHA-256 is %s",
-                model->filename, hash);
+  const char *wanted = choir_models_hash(models, model);
+  if (!wanted) {
+    g_set_error(error, CHOIR_MODELS_ERROR, CHOIR_MODELS_ERROR_HASH, "%s: no sha256 is known yet; the file has %s", name, hash);
     return FALSE;
   }
-  if (g_ascii_strcasecmp(hash, recorded) == 0)
+  if (strcmp(hash, wanted) == 0)
     return TRUE;
-  g_set_error(error, CHOIR_MODELS_ERROR, CHOIR_MODELS_ERROR_HASH, "%s is damaged: SHA-256 %s instead of %s; remove and fetch it again",
-              model->filename, hash, recorded);
+  g_set_error(error, CHOIR_MODELS_ERROR, CHOIR_MODELS_ERROR_HASH, "%s is damaged: sha256 %s, expected %s; remove and fetch it again", name, hash,
+              wanted);
   return FALSE;
 }
 
 gboolean choir_models_remove(ChoirModels *models, const char *name, GError **error) {
-  ChoirModel *model = find(models, name, error);
+  const ChoirModel *model = require(models, name, FALSE, error);
   if (!model)
     return FALSE;
-  if (g_hash_table_contains(models->fetching, model->name)) {
-    g_set_error(error, CHOIR_MODELS_ERROR, CHOIR_MODELS_ERROR_FETCH, "%s is being fetched; stop that first", model->name);
+  if (model == choir_models_current(models) && model->present) {
+    g_set_error(error, CHOIR_MODELS_ERROR, CHOIR_MODELS_ERROR_UNKNOWN, "%s is in use; choose another model first", name);
     return FALSE;
   }
   g_autofree char *part = g_strconcat(model->path, ".part", NULL);
-  g_autofree char *tag = g_strconcat(part, ".etag", NULL);
-  g_unlink(part);
-  g_unlink(tag);
-  if (g_unlink(model->path) < 0 && errno != ENOENT) {
-    g_set_error(error, CHOIR_MODELS_ERROR, CHOIR_MODELS_ERROR_FETCH, "%s cannot be removed: %s", model->path, g_strerror(errno));
+  gboolean had_part = g_unlink(part) == 0;
+  if (g_unlink(model->path) < 0 && !(errno == ENOENT && had_part)) {
+    g_set_error(error, CHOIR_MODELS_ERROR, CHOIR_MODELS_ERROR_UNKNOWN, "cannot remove %s: %s", model->path, g_strerror(errno));
     return FALSE;
   }
-  choir_model_refresh(model);
   return TRUE;
 }
 
 json_t *choir_models_json(const ChoirModels *models) {
-  const ChoirModel *current = choir_models_current(models);
   json_t *list = json_array();
   for (guint i = 0; i < models->list->len; i++) {
-    const ChoirModel *m = models->list->pdata[i];
-    json_t *one = json_pack("{s:s,s:s,s:s,s:b,s:i,s:I,s:b,s:b,s:s,s:b,s:s}", "name", m->name, "role", m->role, "filename", m->filename,
-                            "present", m->present, "memory_mb", (int)m->memory_mb, "bytes", (json_int_t)m->bytes, "verified",
-                            m->verified, "dense", m->dense, "note", m->note, "fits", fits(models, m), "format", m->format);
-    json_array_append_new(list, one);
+    const ChoirModel *model = choir_models_get(models, i);
+    json_array_append_new(
+        list, json_pack("{s:s,s:b,s:i,s:I,s:b,s:b,s:s,s:b,s:s,s:b}", "name", model->name, "present", model->present, "memory_mb",
+                        (int)model->memory_mb, "bytes", (json_int_t)model->bytes, "verified", choir_models_hash(models, model) != NULL,
+                        "dense", model->dense, "note", model->note ? model->note : "", "fits", choir_models_fits(model), "format",
+                        model->format ? model->format : "", "fetchable", model->url != NULL));
   }
-  return json_pack("{s:s*,s:o}", "current", current ? current->name : NULL, "models", list);
+  return list;
 }

@@ -3,20 +3,18 @@
 #include "llm/models.h"
 
 struct ChoirModels {
-  char *models_dir, *state_dir;
-  GPtrArray *list;      /* ChoirModel* */
-  GHashTable *fetching; /* names */
-  guint stall_s;        /* longest silence of a download */
-  guint64 memory_mb;    /* of this machine */
+  GPtrArray *list; /* ChoirModel */
+  char *yaml_path, *models_dir, *state_path;
+  char *chosen;        /* what `use` said, NULL when nothing */
+  GHashTable *hashes;  /* name -> sha256 recorded at the first fetch of an unverified model */
 };
 
-/* Reads the list; every other key of the file is left alone. NULL with error that names the line. */
-GPtrArray *choir_models_parse(const char *yaml_path, GError **error);
+/* models_list.c: reads expert_models.main of the YAML file into list. */
+gboolean choir_models_parse(const char *yaml_path, const char *models_dir, GPtrArray *list, GError **error);
 void choir_model_free(ChoirModel *model);
-/* Looks at the disk again. */
-void choir_model_refresh(ChoirModel *model);
-/* SHA-256 that was recorded when an unverified model was fetched first, or NULL; caller frees. */
-char *choir_models_recorded(const ChoirModels *models, const char *filename);
-gboolean choir_models_record(const ChoirModels *models, const char *filename, const char *sha256, GError **error);
-/* Blocking. progress may be NULL. Caller frees. */
-char *choir_models_hash_file(const char *path, GCancellable *cancellable, GError **error);
+/* Writes the choice and the recorded hashes, atomically. */
+gboolean choir_models_save(ChoirModels *models, GError **error);
+/* The hash that counts: the list's, else the recorded one, else NULL. */
+const char *choir_models_hash(const ChoirModels *models, const ChoirModel *model);
+/* Hex sha256 of a file, NULL with error. Blocking. */
+char *choir_models_sha256(const char *path, GCancellable *cancellable, GError **error);
