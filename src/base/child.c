@@ -75,8 +75,6 @@ static void clear_source(guint *id) {
   *id = 0;
 }
 
-/* --- what it prints --- */
-
 static ChoirLogLevel level_of_line(const char *line) {
   static const struct {
     const char *prefix;
@@ -151,8 +149,6 @@ static gboolean on_output(gint fd, GIOCondition condition, gpointer user) {
   return G_SOURCE_REMOVE;
 }
 
-/* --- its end --- */
-
 static void run_waiters(ChoirChild *child) {
   hold(child);
   while (!child->freed && child->waiters->len > 0) {
@@ -215,8 +211,6 @@ static void on_child_exit(GPid pid, gint status, gpointer user) {
     back_off(child);
   }
 }
-
-/* --- its start --- */
 
 static void close_all(GArray *fds) {
   for (guint i = 0; i < fds->len; i++)

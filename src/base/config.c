@@ -42,8 +42,6 @@ static gint find_item(const ChoirConfig *config, const char *section, const char
   return -1;
 }
 
-/* --- values --- */
-
 static char *number_text(double number) {
   char digits[G_ASCII_DTOSTR_BUF_SIZE];
   return g_strdup(g_ascii_formatd(digits, sizeof digits, "%.10g", number));
@@ -141,8 +139,6 @@ static gboolean parse_or_explain(const ChoirConfigItem *item, const char *text, 
   return FALSE;
 }
 
-/* --- unknown names --- */
-
 static gboolean has_section(const ChoirConfig *config, const char *section) {
   for (guint i = 0; i < config->n_items; i++)
     if (strcmp(config->items[i].section, section) == 0)
@@ -198,8 +194,6 @@ static void explain_unknown(const ChoirConfig *config, const char *section, cons
   g_set_error(error, CHOIR_CONFIG_ERROR, CHOIR_CONFIG_ERROR_UNKNOWN_KEY, "%s: unknown key \"%s\" in section [%s]; %s",
               source, shown_key, shown_section, hint);
 }
-
-/* --- layers --- */
 
 static gboolean set_value(ChoirConfig *config, const char *section, const char *key, const char *text,
                           const char *source, const char *origin, GError **error) {
@@ -372,8 +366,6 @@ ChoirConfig *choir_config_load(const ChoirConfigItem *items, const char *path, G
   return g_steal_pointer(&config);
 }
 
-/* --- reading --- */
-
 static const Value *get(const ChoirConfig *config, const char *section, const char *key, ChoirConfigType type) {
   gint index = find_item(config, section, key);
   if (index < 0)
@@ -405,8 +397,6 @@ gboolean choir_config_bool(const ChoirConfig *config, const char *section, const
 const char *choir_config_origin(const ChoirConfig *config, const char *section, const char *key) {
   return get(config, section, key, CHOIR_CONFIG_STRING)->origin;
 }
-
-/* --- reference --- */
 
 static void append_item(GString *text, const ChoirConfigItem *item) {
   g_autofree char *wanted = accepted(item);

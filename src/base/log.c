@@ -69,8 +69,7 @@ static gboolean parse_level(const char *text, ChoirLogLevel *ret_level, GError *
   return FALSE;
 }
 
-/* --- topics and their limits; all under the lock --- */
-
+/* Topics, their levels and limits: called under the lock. */
 static ChoirLogLevel level_of(const char *topic) {
   for (guint i = rules != NULL ? rules->len : 0; i > 0; i--) {
     const Rule *rule = &g_array_index(rules, Rule, i - 1);
@@ -104,8 +103,6 @@ static gboolean topic_take(Topic *topic) {
   topic->allowance -= 1;
   return TRUE;
 }
-
-/* --- one line --- */
 
 /* Control characters would let a line forge others or steer the terminal that shows it. */
 static char *one_line(const char *text) {
@@ -190,8 +187,7 @@ static Kept *kept_new(const char *topic, ChoirLogLevel level, const char *text) 
   return kept;
 }
 
-/* --- listeners: a cursor into the ring each, so that a slow one costs nothing and sees a gap in the serials --- */
-
+/* Listeners: a cursor into the ring each, so that a slow one costs nothing and sees a gap in the serials. */
 static Listener *listener_find(guint id) {
   for (GList *l = listeners; l != NULL; l = l->next)
     if (((Listener *)l->data)->id == id)
@@ -256,7 +252,7 @@ static void schedule_delivery(void) {
 }
 
 guint choir_log_listen(guint backlog, ChoirLogListener callback, gpointer user) {
-  g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&lock);
+  g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&lock);
   Listener *listener = g_new0(Listener, 1);
   guint64 first = next_serial - MIN((guint64)MIN(backlog, KEPT_LINES), next_serial - 1);
   *listener = (Listener){next_listener_id++, first, callback, user};
@@ -266,15 +262,13 @@ guint choir_log_listen(guint backlog, ChoirLogListener callback, gpointer user) 
 }
 
 void choir_log_unlisten(guint id) {
-  g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&lock);
+  g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&lock);
   Listener *listener = listener_find(id);
   if (listener == NULL)
     return;
   listeners = g_list_remove(listeners, listener);
   g_free(listener);
 }
-
-/* --- the way in --- */
 
 /* Under the lock. */
 static void emit(const char *topic, ChoirLogLevel level, const char *text) {
@@ -299,7 +293,7 @@ static void report_drops(const char *name, Topic *topic) {
 
 /* A flood that ends in silence would otherwise never be told. */
 static gboolean report_all_drops(gpointer user) {
-  g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&lock);
+  g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&lock);
   drop_report_pending = FALSE;
   GHashTableIter iter;
   gpointer name, topic;
@@ -331,7 +325,7 @@ static void log_raw(const char *name, ChoirLogLevel level, const char *raw) {
   /* The searching is the slow part: outside the lock. */
   g_autofree char *text = clean(raw);
   g_autofree char *topic_text = one_line(name);
-  g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&lock);
+  g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&lock);
   report_drops(name, topic_get(name));
   emit(topic_text, level, text);
 }
@@ -347,7 +341,7 @@ void choir_log(const char *topic, ChoirLogLevel level, const char *format, ...) 
 }
 
 gboolean choir_log_enabled(const char *topic, ChoirLogLevel level) {
-  g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&lock);
+  g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&lock);
   return level <= topic_get(topic)->level;
 }
 
@@ -356,11 +350,9 @@ void choir_log_add_secret(const char *secret) {
 }
 
 guint64 choir_log_dropped(void) {
-  g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&lock);
+  g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&lock);
   return total_dropped;
 }
-
-/* --- GLib's own messages --- */
 
 static GLogWriterOutput glib_writer(GLogLevelFlags flags, const GLogField *fields, gsize n_fields, gpointer user) {
   const char *message = NULL, *domain = "glib";

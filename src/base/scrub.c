@@ -27,7 +27,7 @@ static int longest_first(gconstpointer a, gconstpointer b) {
 void choir_scrub_add_secret(const char *secret) {
   if (secret == NULL || strlen(secret) < MIN_SECRET)
     return;
-  g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&lock);
+  g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&lock);
   if (secrets == NULL)
     secrets = g_ptr_array_new();
   for (guint i = 0; i < secrets->len; i++)
@@ -40,7 +40,7 @@ void choir_scrub_add_secret(const char *secret) {
 }
 
 static char *hide_registered(const char *text) {
-  g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&lock);
+  g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&lock);
   GString *result = g_string_new(text);
   for (guint i = 0; secrets != NULL && i < secrets->len; i++)
     if (strstr(result->str, g_ptr_array_index(secrets, i)) != NULL)

@@ -56,8 +56,6 @@ static void call_free(Call *call) {
   g_free(call);
 }
 
-/* --- the end of a call --- */
-
 static char *where(const Call *call) {
   if (call->message == NULL)
     return g_strdup("the server");
@@ -133,8 +131,6 @@ static void fail(Call *call, gint code, const char *text) {
     call->error = g_error_new(CHOIR_HTTP_ERROR, code, "%s %s", place, text);
 }
 
-/* --- reading --- */
-
 static void on_sse_event(const char *event, const char *data, gsize length, gpointer user) {
   Call *call = user;
   /* An event behind the cancelling one may be in the same bytes. */
@@ -201,8 +197,6 @@ static void on_sent(GObject *source, GAsyncResult *result, gpointer user) {
   }
   g_input_stream_read_async(call->body, call->chunk, CHUNK, G_PRIORITY_DEFAULT, call->own, on_read, call);
 }
-
-/* --- the start --- */
 
 static gboolean on_timer(gpointer user);
 

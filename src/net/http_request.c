@@ -15,8 +15,6 @@ static void resume(ChoirHttpRequest *request) {
   choir_http_server_resumed(request->connection->server);
 }
 
-/* --- reading a request --- */
-
 static void refuse(ChoirHttpRequest *request, guint status, const char *code, const char *text) {
   if (request->refusal != 0)
     return;
@@ -200,8 +198,6 @@ void choir_http_on_completed(void *user, struct MHD_Connection *mhd, void **cont
   request_free(request);
 }
 
-/* --- what a handler sees --- */
-
 const char *choir_http_request_method(const ChoirHttpRequest *request) {
   return request->method;
 }
@@ -241,8 +237,6 @@ void choir_http_request_on_gone(ChoirHttpRequest *request, void (*gone)(gpointer
   request->gone = gone;
   request->gone_user = user;
 }
-
-/* --- answers --- */
 
 static gboolean may_answer(const ChoirHttpRequest *request) {
   return request->state == CHOIR_REQUEST_HANDLING || request->state == CHOIR_REQUEST_WAITING;
@@ -319,8 +313,6 @@ void choir_http_respond_not_allowed(ChoirHttpRequest *request, const char *allow
   respond_json(request, 405, error_json("invalid_request_error", "method_not_allowed", message), header);
 }
 
-/* --- streams --- */
-
 /* libmicrohttpd asks for more when the socket takes it. */
 static ssize_t read_stream(void *user, uint64_t position, char *buffer, size_t max) {
   ChoirHttpStream *stream = user;
@@ -381,8 +373,6 @@ void choir_http_stream_end(ChoirHttpStream *stream) {
   stream->ended = TRUE;
   stream_resume(stream);
 }
-
-/* --- upgrade --- */
 
 static void on_websocket_freed(gpointer user) {
   ((ChoirHttpRequest *)user)->ws = NULL;

@@ -48,8 +48,6 @@ struct ChoirHttpServer {
   ChoirMetric *open, *refused, *late, *by_class[6];
 };
 
-/* --- deadlines --- */
-
 static void arm_timer(ChoirHttpServer *server, gint64 at) {
   server->timer_at = at;
   g_source_set_ready_time(server->timer, at != 0 ? at : -1);
@@ -106,8 +104,7 @@ static gboolean timer_dispatch(GSource *source, GSourceFunc callback, gpointer u
 
 static GSourceFuncs timer_funcs = {.dispatch = timer_dispatch};
 
-/* --- the peer's leaving: libmicrohttpd does not look at a suspended connection --- */
-
+/* The peer's leaving: libmicrohttpd does not look at a suspended connection. */
 static void on_peer_left(int fd, uint32_t events, gpointer user) {
   ChoirHttpConnection *connection = user;
   choir_http_connection_unwatch(connection);
@@ -127,8 +124,6 @@ void choir_http_connection_unwatch(ChoirHttpConnection *connection) {
     choir_hub_remove(connection->server->hub, connection->fd);
   connection->watched = FALSE;
 }
-
-/* --- connections --- */
 
 static void format_peer(const struct sockaddr *address, char *text, gsize size) {
   g_strlcpy(text, "unknown", size);
@@ -197,8 +192,6 @@ static void *on_first_line(void *user, const char *target, struct MHD_Connection
     choir_http_connection_deadline(connection, CHOIR_DEADLINE_REQUEST, server->options.header_deadline_ms);
   return NULL;
 }
-
-/* --- routing --- */
 
 static gboolean route_matches(const Route *route, const char *path) {
   return route->below ? g_str_has_prefix(path, route->path) : strcmp(route->path, path) == 0;
@@ -271,8 +264,6 @@ static void route_free(gpointer data) {
   g_free(route);
 }
 
-/* --- libmicrohttpd as a source of the main loop --- */
-
 static gint wait_of(const ChoirHttpServer *server) {
   MHD_UNSIGNED_LONG_LONG timeout = 0;
   if (server->resumed)
@@ -315,8 +306,6 @@ static void on_mhd_log(void *user, const char *format, va_list arguments) {
 static size_t keep_escapes(void *user, struct MHD_Connection *mhd, char *text) {
   return strlen(text);
 }
-
-/* --- life --- */
 
 static int listen_on(const char *address, guint16 port, guint16 *ret_port, GError **error) {
   g_autoptr(GSocketAddress) wanted =

@@ -85,8 +85,7 @@ static void finish(ChoirWebSocket *ws, guint16 code) {
   g_free(ws);
 }
 
-/* --- timer: the earliest of ping, stall and close --- */
-
+/* Timer: the earliest of ping, stall and close. */
 static void arm(ChoirWebSocket *ws) {
   gint64 stall_at = ws->full_since != NEVER ? ws->full_since + ws->handlers.stall_ms * G_TIME_SPAN_MILLISECOND : NEVER;
   gint64 at = MIN(MIN(ws->ping_at, ws->close_deadline), stall_at);
@@ -153,8 +152,6 @@ static void owe_writable(ChoirWebSocket *ws) {
   if (ws->handlers.writable != NULL)
     ws->handlers.writable(ws, ws->user);
 }
-
-/* --- frames --- */
 
 static void on_message(gboolean is_text, const char *data, gsize length, gpointer user) {
   ChoirWebSocket *ws = user;

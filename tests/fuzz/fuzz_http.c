@@ -34,11 +34,17 @@ static void check_target(const char *target) {
   g_free(path);
 }
 
+typedef struct {
+  ChoirHttpHandshake handshake;
+  GStringChunk *strings;
+} Headers;
+
 static void on_line(const char *name, const char *value, gpointer user) {
   g_assert_cmpint(*name, !=, '\0');
   g_assert_null(strpbrk(name, " \t\r\n:"));
   g_assert_null(strpbrk(value, "\r\n"));
-  ChoirHttpHandshake *handshake = user;
+  Headers *headers = user;
+  ChoirHttpHandshake *handshake = &headers->handshake;
   const struct {
     const char *name, **value;
   } wanted[] = {{"connection", &handshake->connection},
@@ -47,7 +53,7 @@ static void on_line(const char *name, const char *value, gpointer user) {
                 {"sec-websocket-key", &handshake->ws_key}};
   for (guint i = 0; i < G_N_ELEMENTS(wanted); i++)
     if (g_ascii_strcasecmp(name, wanted[i].name) == 0)
-      *wanted[i].value = g_intern_string(value);
+      *wanted[i].value = g_string_chunk_insert(headers->strings, value);
   guint64 length = 0;
   if (g_ascii_strcasecmp(name, "content-length") == 0 && choir_http_parse_length(value, &length)) {
     g_autofree char *printed = g_strdup_printf("%" G_GUINT64_FORMAT, length);
@@ -56,15 +62,16 @@ static void on_line(const char *name, const char *value, gpointer user) {
 }
 
 static void check_handshake(const char *headers) {
-  ChoirHttpHandshake handshake = {.method = "GET", .version = "HTTP/1.1"};
+  Headers read = {{.method = "GET", .version = "HTTP/1.1"}, g_string_chunk_new(256)};
   char *accept = NULL;
   const char *problem = NULL;
-  (void)choir_http_parse_lines(headers, on_line, &handshake);
-  guint status = choir_http_check_handshake(&handshake, &accept, &problem);
+  (void)choir_http_parse_lines(headers, on_line, &read);
+  guint status = choir_http_check_handshake(&read.handshake, &accept, &problem);
   g_assert_true(status == 101 ? accept != NULL && problem == NULL : accept == NULL && problem != NULL);
   if (status == 101)
     g_assert_cmpuint(strlen(accept), ==, 28);
   g_free(accept);
+  g_string_chunk_free(read.strings);
 }
 
 static void check_json(const char *body, gsize length) {

@@ -75,7 +75,8 @@ static GString *feed(const uint8_t *data, size_t size, guint step, guint close_a
   }
   world.room = 16 * 1024 * 1024;
   g_assert_true(choir_ws_frames_flush(world.frames));
-  g_assert_cmpuint(choir_ws_frames_queued(world.frames), <, MAX_MESSAGE); /* what a close frame made superfluous */
+  /* Only an answer to the peer's close frame, which overtakes all else, leaves something behind. */
+  g_assert_true(choir_ws_frames_queued(world.frames) == 0 || choir_ws_frames_close_sent(world.frames));
   check_sent(world.sent);
   (void)choir_ws_frames_finished(world.frames);
   (void)choir_ws_frames_close_code(world.frames);
