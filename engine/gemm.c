@@ -1,6 +1,7 @@
 // Matrix products behind ggml's llamafile_sgemm hook: see gemm.h for the layout and docs/engine.md for the picture.
 #include "gemm.h"
 #include "scratch.h"
+#include "tensor.h"
 #include "tile.h"
 #include "variant.h"
 
@@ -69,11 +70,8 @@ static _Bool stock_sgemm(const struct core2_params *params, int64_t m, int64_t n
   return stock && stock(params, m, n, k, A, lda, B, ldb, C, ldc, Atype, Btype, Ctype);
 }
 
-CORE2_EXPORT _Bool llamafile_sgemm(const struct core2_params *params, int64_t m, int64_t n, int64_t k, const void *A,
-                                   int64_t lda, const void *B, int64_t ldb, void *C, int64_t ldc, int Atype, int Btype,
-                                   int Ctype) {
-  const enum core2_type type = (enum core2_type)Atype;
-  switch (Atype) {
+static int ours(int type) {
+  switch (type) {
   case CORE2_Q4_0:
   case CORE2_Q4_1:
   case CORE2_Q5_0:
@@ -82,10 +80,24 @@ CORE2_EXPORT _Bool llamafile_sgemm(const struct core2_params *params, int64_t m,
   case CORE2_Q4_K:
   case CORE2_Q5_K:
   case CORE2_Q6_K:
-    break;
+    return 1;
   default:
-    return stock_sgemm(params, m, n, k, A, lda, B, ldb, C, ldc, Atype, Btype, Ctype);
+    return 0;
   }
+}
+
+CORE2_EXPORT _Bool ggml_compute_forward_mul_mat_tiled(const struct core2_params_full *params, core2_tensor *dst) {
+  _Bool (*stock)(const struct core2_params_full *, core2_tensor *);
+  *(void **)&stock = core2_stock.tiled;
+  return !ours(dst->src[0]->type) && stock && stock(params, dst);
+}
+
+CORE2_EXPORT _Bool llamafile_sgemm(const struct core2_params *params, int64_t m, int64_t n, int64_t k, const void *A,
+                                   int64_t lda, const void *B, int64_t ldb, void *C, int64_t ldc, int Atype, int Btype,
+                                   int Ctype) {
+  const enum core2_type type = (enum core2_type)Atype;
+  if (!ours(Atype))
+    return stock_sgemm(params, m, n, k, A, lda, B, ldb, C, ldc, Atype, Btype, Ctype);
   if (Btype != (int)core2_activation(type) || Ctype != CORE2_F32)
     return 0;
   core2_scratch *s = core2_thread_scratch();

@@ -28,6 +28,9 @@ CORE2_INLINE __m128i core2_group_q6(const uint8_t *ql, const uint8_t *qh, int g)
   const int shift = g / 2 * 2; // of the two bits within a byte of qh
   __m128i high = core2_load16(qh + 16 * (g & 1));
   high = _mm_and_si128(high, _mm_set1_epi8((char)(3 << shift)));
-  high = shift <= 4 ? _mm_slli_epi16(high, 4 - shift) : _mm_srli_epi16(high, shift - 4);
+  if (shift < 4)
+    high = _mm_slli_epi16(high, 4 - shift);
+  else if (shift > 4)
+    high = _mm_srli_epi16(high, shift - 4);
   return _mm_or_si128(low, high);
 }

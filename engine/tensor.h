@@ -1,4 +1,4 @@
-// The part of ggml's tensor that attention reads. The test of attention.c compares these offsets with ggml.h.
+// The part of ggml's tensor that whole operations read. The attention test compares these offsets with ggml.h.
 #pragma once
 #include <stddef.h>
 #include <stdint.h>
@@ -28,3 +28,6 @@ struct core2_params_full { // ggml_compute_params
 // ggml's own name: dst = softmax(scale q k^T + mask) v. q: [DK, tokens, heads, streams] f32; k, v: [DK or DV,
 // positions, kv heads, streams]; dst: [DV, heads, tokens, streams] f32. Called by every thread of the graph.
 void ggml_compute_forward_flash_attn_ext(const struct core2_params_full *params, core2_tensor *dst);
+
+// Stock variants with AVX take k-quants here, before they ask llamafile_sgemm. Declines the formats that are ours.
+_Bool ggml_compute_forward_mul_mat_tiled(const struct core2_params_full *params, core2_tensor *dst);

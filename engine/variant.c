@@ -122,6 +122,7 @@ void *ggml_backend_init(void) {
     return NULL;
   }
   core2_stock.sgemm = dlsym(stock, "llamafile_sgemm");
+  core2_stock.tiled = dlsym(stock, "ggml_compute_forward_mul_mat_tiled");
   core2_stock.attention = dlsym(stock, "ggml_compute_forward_flash_attn_ext");
   char text[PATH_MAX + 64];
   if (!known) {

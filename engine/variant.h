@@ -12,4 +12,4 @@ CORE2_EXPORT void *ggml_backend_init(void);
 CORE2_EXPORT const char *choir_core2_status(void);
 
 // The stock variant's own functions, for what a kernel hands back; NULL before ggml_backend_init.
-extern struct core2_stock { void *sgemm, *attention; } core2_stock;
+extern struct core2_stock { void *sgemm, *tiled, *attention; } core2_stock;
