@@ -36,12 +36,14 @@ void choir_clause_free(ChoirClause *clause) {
 }
 
 /* Words that end with a full stop that does not end a sentence. */
-static const char *const never[] = {"dr", "mr", "mrs", "ms", "prof", "st", "mt", "gen", "sen", "rep", "rev", "hon", "sgt", "capt",
-                                    "col", "lt", "e.g", "i.e", "eg", "ie", "vs", "approx", "ca", "cf", "viz", NULL};
-static const char *const before_digit[] = {"no", "nr", "fig", "vol", "p", "pp", "ch", "sec", "art", "jan", "feb", "mar", "apr",
-                                           "jun", "jul", "aug", "sep", "sept", "oct", "nov", "dec", NULL};
-static const char *const before_lower[] = {"etc", "inc", "ltd", "co", "corp", "jr", "sr", "a.m", "p.m", "est", "dept", "ave", "al",
-                                           "min", "max", "hr", "hrs", "sec", "ft", "in", "oz", "lb", "lbs", NULL};
+static const char *const never[] = {"dr",  "mr",  "mrs", "ms",     "prof", "st",  "mt",  "gen", "sen",
+                                    "rep", "rev", "hon", "sgt",    "capt", "col", "lt",  "e.g", "i.e",
+                                    "eg",  "ie",  "vs",  "approx", "ca",   "cf",  "viz", NULL};
+static const char *const before_digit[] = {"no",  "nr",  "fig", "vol", "p",   "pp",  "ch",   "sec", "art", "jan", "feb",
+                                           "mar", "apr", "jun", "jul", "aug", "sep", "sept", "oct", "nov", "dec", NULL};
+static const char *const before_lower[] = {"etc", "inc", "ltd",  "co",  "corp", "jr",  "sr",  "a.m",
+                                           "p.m", "est", "dept", "ave", "al",   "min", "max", "hr",
+                                           "hrs", "sec", "ft",   "in",  "oz",   "lb",  "lbs", NULL};
 
 static gboolean is_space(char c) {
   return c == ' ' || c == '\t' || c == '\n' || c == '\r';
@@ -129,7 +131,8 @@ static Verdict judge_mark(const Scan *scan, gsize i, gsize *ret_end) {
 }
 
 static gboolean wide_stop(const char *s, gsize left) {
-  return left >= 3 && (memcmp(s, "\xe3\x80\x82", 3) == 0 || memcmp(s, "\xef\xbc\x81", 3) == 0 || memcmp(s, "\xef\xbc\x9f", 3) == 0);
+  return left >= 3 &&
+         (memcmp(s, "\xe3\x80\x82", 3) == 0 || memcmp(s, "\xef\xbc\x81", 3) == 0 || memcmp(s, "\xef\xbc\x9f", 3) == 0);
 }
 
 /* The end of the first clause in raw[0, n), or 0 when more text is needed. */

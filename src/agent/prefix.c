@@ -138,7 +138,8 @@ static void on_warm(const char *finish, const ChoirChatTimings *timings, const G
     if (error && !cancelled)
       choir_debug(CHOIR_TOPIC_AGENT, "the prefix was not evaluated: %s", error->message);
     else if (!error)
-      choir_debug(CHOIR_TOPIC_AGENT, "prefix: %d tokens cached, %d evaluated", timings->cached_tokens, timings->evaluated_tokens);
+      choir_debug(CHOIR_TOPIC_AGENT, "prefix: %d tokens cached, %d evaluated", timings->cached_tokens,
+                  timings->evaluated_tokens);
     /* Some templates refuse a conversation without a user's message: then the first turn pays. */
     if (!cancelled && choir_llm_server_ready(twin->llm)) {
       set_hash(&twin->warm_hash, hash);
@@ -196,7 +197,8 @@ gboolean choir_prefix_work(ChoirTwin *twin) {
   g_autofree char *hash = live_hash(twin, &live);
   gboolean busy = TRUE;
   if (g_strcmp0(twin->warm_hash, hash) == 0) {
-    busy = choir_window_turns(twin->window) > 0 && g_strcmp0(twin->saved_hash, hash) != 0 && !too_early(twin, IDLE_SAVE_US);
+    busy = choir_window_turns(twin->window) > 0 && g_strcmp0(twin->saved_hash, hash) != 0 &&
+           !too_early(twin, IDLE_SAVE_US);
     if (busy)
       save(twin, &twin->saved_hash, hash);
   } else if (too_early(twin, IDLE_WARM_US)) {

@@ -1,7 +1,7 @@
 #include "agent/repeat.h"
 #include <string.h>
 
-#define MIN_PHRASE 8   /* bytes: "ha ha ha" is not a loop, "I am here. " three times is */
+#define MIN_PHRASE 8 /* bytes: "ha ha ha" is not a loop, "I am here. " three times is */
 #define MAX_PHRASE 120
 
 void choir_repeat_init(ChoirRepeat *repeat) {

@@ -6,9 +6,10 @@
 #include "base/text.h"
 
 /* Marks that some models print instead of ending. The template's own end is the server's business. */
-static const char *const stops[] = {"<|im_end|>", "<|im_start|>", "<end_of_turn>", "<|eot_id|>", "\nUser:", "\nuser:", NULL};
-/* No repeat penalty: at 1.1 the default model's answers grew from one sentence to several in the persona bench, because the
- * right words were used up. Loops are stopped by choir_repeat_check() instead. */
+static const char *const stops[] = {
+    "<|im_end|>", "<|im_start|>", "<end_of_turn>", "<|eot_id|>", "\nUser:", "\nuser:", NULL};
+/* No repeat penalty: at 1.1 the default model's answers grew from one sentence to several in the persona bench, because
+ * the right words were used up. Loops are stopped by choir_repeat_check() instead. */
 #define TOP_P 0.9
 
 gsize choir_turn_utf8_floor(const char *text, gsize bytes) {
@@ -90,7 +91,10 @@ static void on_saved(gint64 id, const GError *error, gpointer user) {
 /* Both halves of the turn in one transaction. tell: the turn waits for it. */
 static void save(ChoirTurn *turn, const char *heard, gboolean cut, gboolean tell) {
   ChoirHistoryEntry user_entry = {.role = "user", .text = turn->text, .source = turn->source};
-  ChoirHistoryEntry reply_entry = {.role = "assistant", .text = heard, .source = turn->source, .cut = cut,
+  ChoirHistoryEntry reply_entry = {.role = "assistant",
+                                   .text = heard,
+                                   .source = turn->source,
+                                   .cut = cut,
                                    .full_text = cut ? turn->reply->str : NULL};
   Saved *saved = g_new0(Saved, 1);
   saved->twin = turn->twin;
@@ -138,7 +142,8 @@ static void finish(ChoirTurn *turn, GError *error /* taken */) {
     g_string_truncate(turn->reply, keep_bytes);
   }
   if (!error && turn->reply->len == 0)
-    error = g_error_new(CHOIR_TWIN_ERROR, CHOIR_TWIN_ERROR_MODEL, "the model gave an empty answer; say it in other words");
+    error =
+        g_error_new(CHOIR_TWIN_ERROR, CHOIR_TWIN_ERROR_MODEL, "the model gave an empty answer; say it in other words");
   turn->error = error;
   if (!error && turn->clause)
     choir_clause_end(turn->clause);
@@ -201,7 +206,8 @@ static GError *turn_error(const ChoirTurn *turn, const GError *error) {
   if (!error || turn->keep != G_MAXSIZE)
     return NULL;
   if (g_error_matches(error, CHOIR_CHAT_ERROR, CHOIR_CHAT_ERROR_CONTEXT))
-    return g_error_new(CHOIR_TWIN_ERROR, CHOIR_TWIN_ERROR_TOO_LONG, "that is longer than the model's memory; say it in parts");
+    return g_error_new(CHOIR_TWIN_ERROR, CHOIR_TWIN_ERROR_TOO_LONG,
+                       "that is longer than the model's memory; say it in parts");
   return g_error_new(CHOIR_TWIN_ERROR, CHOIR_TWIN_ERROR_MODEL, "the language model failed: %s", error->message);
 }
 
@@ -211,8 +217,9 @@ static void answered(ChoirTurn *turn, const ChoirChatTimings *timings, const GEr
     twin->timings = *timings;
     choir_counter_add(twin->m_evaluated, (guint64)MAX(timings->evaluated_tokens, 0));
     choir_counter_add(twin->m_cached, (guint64)MAX(timings->cached_tokens, 0));
-    choir_debug(CHOIR_TOPIC_AGENT, "turn %s: %d tokens cached, %d evaluated in %.0f ms, %d written in %.0f ms", turn->id,
-                timings->cached_tokens, timings->evaluated_tokens, timings->prompt_ms, timings->reply_tokens, timings->reply_ms);
+    choir_debug(CHOIR_TOPIC_AGENT, "turn %s: %d tokens cached, %d evaluated in %.0f ms, %d written in %.0f ms",
+                turn->id, timings->cached_tokens, timings->evaluated_tokens, timings->prompt_ms, timings->reply_tokens,
+                timings->reply_ms);
   }
   gboolean context = g_error_matches(error, CHOIR_CHAT_ERROR, CHOIR_CHAT_ERROR_CONTEXT);
   if (error && !turn->cancelled && !turn->retried && turn->reply->len == 0) {
@@ -262,8 +269,8 @@ static double temperature(const ChoirTwin *twin) {
   return params > 0 && params < CHOIR_SMALL_PARAMS ? 0.0 : 0.6;
 }
 
-ChoirTurn *choir_turn_new(ChoirTwin *twin, const ChoirTurnRequest *request, const char *text, const ChoirTurnHandlers *handlers,
-                          gpointer user) {
+ChoirTurn *choir_turn_new(ChoirTwin *twin, const ChoirTurnRequest *request, const char *text,
+                          const ChoirTurnHandlers *handlers, gpointer user) {
   ChoirTurn *turn = g_new0(ChoirTurn, 1);
   turn->twin = twin;
   turn->id = choir_id("turn_");
@@ -296,14 +303,19 @@ void choir_turn_start(ChoirTurn *turn) {
   choir_twin_set_state(twin, "thinking");
   const char *persona = choir_prefix_persona(twin);
   if (!choir_prefix_fit(twin, turn->text, FALSE)) {
-    finish(turn, g_error_new(CHOIR_TWIN_ERROR, CHOIR_TWIN_ERROR_TOO_LONG, "that is longer than the model's memory; say it in parts"));
+    finish(turn, g_error_new(CHOIR_TWIN_ERROR, CHOIR_TWIN_ERROR_TOO_LONG,
+                             "that is longer than the model's memory; say it in parts"));
     return;
   }
   g_free(turn->sent);
   turn->sent = message(twin, turn->text);
   json_t *messages = choir_window_messages(twin->window, persona, turn->sent);
-  ChoirChatRequest request = {.messages = messages, .slot = CHOIR_SLOT_LIVE, .max_tokens = (int)twin->options.max_reply_tokens,
-                              .temperature = temperature(twin), .top_p = TOP_P, .stop = stops};
+  ChoirChatRequest request = {.messages = messages,
+                              .slot = CHOIR_SLOT_LIVE,
+                              .max_tokens = (int)twin->options.max_reply_tokens,
+                              .temperature = temperature(twin),
+                              .top_p = TOP_P,
+                              .stop = stops};
   ChoirChatHandlers handlers = {.delta = on_delta, .done = on_done};
   twin->refs++;
   turn->call = choir_chat_begin(choir_llm_server_chat(twin->llm), &request, &handlers, turn);

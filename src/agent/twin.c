@@ -7,7 +7,7 @@
 
 #define MAX_CHARACTERS 10000
 
-G_DEFINE_QUARK(choir-twin-error-quark, choir_twin_error)
+G_DEFINE_QUARK(choir - twin - error - quark, choir_twin_error)
 
 /* Observers */
 
@@ -152,20 +152,21 @@ static gboolean check_text(ChoirTwin *twin, const char *text, GError **error) {
     return FALSE;
   }
   if (g_utf8_strlen(text, -1) > MAX_CHARACTERS) {
-    g_set_error(error, CHOIR_TWIN_ERROR, CHOIR_TWIN_ERROR_TOO_LONG, "the message is longer than %d characters", MAX_CHARACTERS);
+    g_set_error(error, CHOIR_TWIN_ERROR, CHOIR_TWIN_ERROR_TOO_LONG, "the message is longer than %d characters",
+                MAX_CHARACTERS);
     return FALSE;
   }
   if (twin->queue.length >= twin->options.max_queue) {
     choir_counter_add(twin->m_refused, 1);
-    g_set_error(error, CHOIR_TWIN_ERROR, CHOIR_TWIN_ERROR_BUSY, "%u messages are waiting already; try again in a moment",
-                twin->queue.length);
+    g_set_error(error, CHOIR_TWIN_ERROR, CHOIR_TWIN_ERROR_BUSY,
+                "%u messages are waiting already; try again in a moment", twin->queue.length);
     return FALSE;
   }
   return TRUE;
 }
 
-ChoirTurn *choir_twin_begin(ChoirTwin *twin, const ChoirTurnRequest *request, const ChoirTurnHandlers *handlers, gpointer user,
-                            GError **error) {
+ChoirTurn *choir_twin_begin(ChoirTwin *twin, const ChoirTurnRequest *request, const ChoirTurnHandlers *handlers,
+                            gpointer user, GError **error) {
   g_autofree char *text = g_strstrip(choir_utf8(request->text ? request->text : "", -1));
   if (!check_text(twin, text, error))
     return NULL;
@@ -179,16 +180,20 @@ ChoirTurn *choir_twin_begin(ChoirTwin *twin, const ChoirTurnRequest *request, co
 /* Life */
 
 static void make_metrics(ChoirTwin *twin) {
-  twin->m_first_text = choir_histogram("choir_turn_first_text_seconds", NULL, "Transcript or message to first text of the reply", NULL, 0);
+  twin->m_first_text = choir_histogram("choir_turn_first_text_seconds", NULL,
+                                       "Transcript or message to first text of the reply", NULL, 0);
   twin->m_total = choir_histogram("choir_turn_seconds", NULL, "Message to the end of the reply's text", NULL, 0);
   twin->m_done = choir_counter("choir_turns_total", "result=\"done\"", "Turns by result");
   twin->m_failed = choir_counter("choir_turns_total", "result=\"failed\"", "Turns by result");
   twin->m_cancelled = choir_counter("choir_turns_total", "result=\"cancelled\"", "Turns by result");
   twin->m_refused = choir_counter("choir_turns_total", "result=\"refused\"", "Turns by result");
   twin->m_queue = choir_gauge("choir_turns_queued", NULL, "Turns that wait");
-  twin->m_evaluated = choir_counter("choir_prompt_tokens_total", "from=\"evaluated\"", "Tokens of prompts by where they came from");
-  twin->m_cached = choir_counter("choir_prompt_tokens_total", "from=\"cache\"", "Tokens of prompts by where they came from");
-  twin->m_cuts = choir_counter("choir_window_cuts_total", NULL, "Times the conversation in the prompt was cut to its last turns");
+  twin->m_evaluated =
+      choir_counter("choir_prompt_tokens_total", "from=\"evaluated\"", "Tokens of prompts by where they came from");
+  twin->m_cached =
+      choir_counter("choir_prompt_tokens_total", "from=\"cache\"", "Tokens of prompts by where they came from");
+  twin->m_cuts =
+      choir_counter("choir_window_cuts_total", NULL, "Times the conversation in the prompt was cut to its last turns");
 }
 
 ChoirTwin *choir_twin_new(const ChoirTwinOptions *options, ChoirLlmServer *llm, ChoirHistory *history, GError **error) {
@@ -276,5 +281,6 @@ const ChoirChatTimings *choir_twin_timings(const ChoirTwin *twin) {
 }
 
 gboolean choir_twin_settled(ChoirTwin *twin) {
-  return !twin->running && twin->queue.length == 0 && twin->pump_idle == 0 && twin->opening == 0 && choir_prefix_settled(twin);
+  return !twin->running && twin->queue.length == 0 && twin->pump_idle == 0 && twin->opening == 0 &&
+         choir_prefix_settled(twin);
 }

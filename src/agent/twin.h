@@ -10,38 +10,45 @@ typedef struct ChoirTwin ChoirTwin;
 typedef struct ChoirTurn ChoirTurn;
 
 typedef struct {
-  const char *prompts_dir;    /* persona files, re-read when they change */
-  guint max_queue;            /* waiting turns, 0 = 16 */
-  guint max_reply_tokens;     /* 0 = 200 */
-  double temperature;         /* below 0: 0 for small models (they lose facts above it), 0.6 for others */
-  gboolean benchmark;         /* BENCHMARK_MODE */
+  const char *prompts_dir; /* persona files, re-read when they change */
+  guint max_queue;         /* waiting turns, 0 = 16 */
+  guint max_reply_tokens;  /* 0 = 200 */
+  double temperature;      /* below 0: 0 for small models (they lose facts above it), 0.6 for others */
+  gboolean benchmark;      /* BENCHMARK_MODE */
 } ChoirTwinOptions;
 
 typedef struct {
-  const char *text;           /* what the person said or typed, UTF-8, at most 10000 characters */
-  const char *source;         /* see ChoirHistoryEntry */
-  const char *request_id;     /* echoed to observers, may be NULL */
-  gboolean spoken;            /* the reply is read aloud: history gets only what choir_turn_heard() says */
-  gint64 speech_end_us;       /* choir_clock_us() at the end of speech, 0 when typed: for the latency block */
-  gint64 transcript_us;       /* when the transcript was there */
+  const char *text;       /* what the person said or typed, UTF-8, at most 10000 characters */
+  const char *source;     /* see ChoirHistoryEntry */
+  const char *request_id; /* echoed to observers, may be NULL */
+  gboolean spoken;        /* the reply is read aloud: history gets only what choir_turn_heard() says */
+  gint64 speech_end_us;   /* choir_clock_us() at the end of speech, 0 when typed: for the latency block */
+  gint64 transcript_us;   /* when the transcript was there */
 } ChoirTurnRequest;
 
 typedef struct {
   /* The turn left the queue and the model works on it. May be NULL. */
   void (*started)(ChoirTurn *turn, gpointer user);
   void (*delta)(ChoirTurn *turn, const char *text, gpointer user);
-  /* A clause fit for speech, [begin, end) bytes of the reply so far; the last one may come with done. May be NULL. text has
-   * exactly end - begin bytes: marks that are not spoken became spaces, so its byte i is byte begin + i of the reply. */
+  /* A clause fit for speech, [begin, end) bytes of the reply so far; the last one may come with done. May be NULL. text
+   * has exactly end - begin bytes: marks that are not spoken became spaces, so its byte i is byte begin + i of the
+   * reply. */
   void (*clause)(ChoirTurn *turn, const char *text, gsize begin, gsize end, gpointer user);
-  /* Exactly once. reply: the whole text; when the model began to repeat itself it ends before the repetition, and deltas
-   * may have run a few words further. error: NULL, or why it failed (cancelled included). A typed turn is stored by now;
-   * a spoken one waits for choir_turn_heard(). */
+  /* Exactly once. reply: the whole text; when the model began to repeat itself it ends before the repetition, and
+   * deltas may have run a few words further. error: NULL, or why it failed (cancelled included). A typed turn is stored
+   * by now; a spoken one waits for choir_turn_heard(). */
   void (*done)(ChoirTurn *turn, const char *reply, const GError *error, gpointer user);
 } ChoirTurnHandlers;
 
 #define CHOIR_TWIN_ERROR (choir_twin_error_quark())
 GQuark choir_twin_error_quark(void);
-enum { CHOIR_TWIN_ERROR_BUSY, CHOIR_TWIN_ERROR_EMPTY, CHOIR_TWIN_ERROR_TOO_LONG, CHOIR_TWIN_ERROR_MODEL, CHOIR_TWIN_ERROR_CANCELLED };
+enum {
+  CHOIR_TWIN_ERROR_BUSY,
+  CHOIR_TWIN_ERROR_EMPTY,
+  CHOIR_TWIN_ERROR_TOO_LONG,
+  CHOIR_TWIN_ERROR_MODEL,
+  CHOIR_TWIN_ERROR_CANCELLED
+};
 
 /* What observers (pages, /ws clients) see. type: "user" "agent" "agent_delta" "status" "error" "cut" "conversation". */
 typedef struct {
@@ -53,7 +60,8 @@ ChoirTwin *choir_twin_new(const ChoirTwinOptions *options, ChoirLlmServer *llm, 
 void choir_twin_free(ChoirTwin *twin); /* no handler runs any more; free what holds turns first */
 /* NULL with error when refused. While the model warms up the turn waits in the queue. The turn is valid until done ran
  * (typed) or choir_turn_heard() was called (spoken), whichever comes last. */
-ChoirTurn *choir_twin_begin(ChoirTwin *twin, const ChoirTurnRequest *request, const ChoirTurnHandlers *handlers, gpointer user, GError **error);
+ChoirTurn *choir_twin_begin(ChoirTwin *twin, const ChoirTurnRequest *request, const ChoirTurnHandlers *handlers,
+                            gpointer user, GError **error);
 void choir_turn_cancel(ChoirTurn *turn); /* done runs with CANCELLED (if it did not yet run), on the next loop turn */
 /* For a spoken turn, once its playback ended or was cut: bytes of the reply that were heard. cut: it was interrupted.
  * Stores the pair (user text, heard text) and releases the turn; after choir_turn_cancel() too. */
@@ -70,7 +78,8 @@ const char *choir_twin_state(const ChoirTwin *twin);
 const char *choir_twin_persona(ChoirTwin *twin);
 /* Switches to another conversation (0 = a new one); its history is loaded and the prefix evaluated again. */
 void choir_twin_open_conversation(ChoirTwin *twin, gint64 conversation);
-/* Another model serves from now on: the running turn is cancelled, the server restarts with it, the prefix is made anew. */
+/* Another model serves from now on: the running turn is cancelled, the server restarts with it, the prefix is made
+ * anew. */
 void choir_twin_use_model(ChoirTwin *twin, const char *model_path, const char *model_name);
 ChoirHistory *choir_twin_history(ChoirTwin *twin);
 ChoirLlmServer *choir_twin_llm(ChoirTwin *twin);

@@ -17,11 +17,11 @@ struct ChoirTurn {
   gpointer user;
   ChoirTurnState state;
   gint64 conversation;
-  char *sent;          /* the user's message as the model sees it */
+  char *sent; /* the user's message as the model sees it */
   GString *reply;
   ChoirClause *clause; /* NULL when nobody wants clauses */
   ChoirRepeat repeat;
-  gsize keep;          /* bytes of reply before a repetition, G_MAXSIZE when there is none */
+  gsize keep; /* bytes of reply before a repetition, G_MAXSIZE when there is none */
   ChoirChatCall *call;
   gboolean cancelled, retried, abandoned;
   guint cancel_idle;
@@ -47,7 +47,7 @@ struct ChoirTwin {
   gint64 conversation; /* the one in the window */
   GQueue queue;        /* waiting turns */
   ChoirTurn *running;
-  GHashTable *turns;   /* every turn that is alive */
+  GHashTable *turns; /* every turn that is alive */
   guint pump_idle;
   GArray *listeners;
   guint last_listener;
@@ -58,18 +58,19 @@ struct ChoirTwin {
   gboolean dead;
 
   /* The prompt cache of slot 0 (prefix.c) */
-  gboolean slot_fresh;              /* the server started anew: nothing is in the slot */
-  gboolean slot_busy;               /* a restore or save runs */
-  ChoirChatCall *warm;              /* a prefix is being evaluated */
-  char *warm_hash;                  /* what the slot holds */
-  char *persona_hash, *tried_hash;  /* the persona: in a file; looked for in a file */
-  char *saved_hash;                 /* the live conversation in a file */
-  char *pending_hash;               /* of the operation under way */
-  gboolean pending_persona;         /* ... which is the persona alone */
+  gboolean slot_fresh;             /* the server started anew: nothing is in the slot */
+  gboolean slot_busy;              /* a restore or save runs */
+  ChoirChatCall *warm;             /* a prefix is being evaluated */
+  char *warm_hash;                 /* what the slot holds */
+  char *persona_hash, *tried_hash; /* the persona: in a file; looked for in a file */
+  char *saved_hash;                /* the live conversation in a file */
+  char *pending_hash;              /* of the operation under way */
+  gboolean pending_persona;        /* ... which is the persona alone */
   gint64 last_turn_us;
   guint idle_timer;
 
-  ChoirMetric *m_first_text, *m_total, *m_done, *m_failed, *m_cancelled, *m_refused, *m_queue, *m_evaluated, *m_cached, *m_cuts;
+  ChoirMetric *m_first_text, *m_total, *m_done, *m_failed, *m_cancelled, *m_refused, *m_queue, *m_evaluated, *m_cached,
+      *m_cuts;
 };
 
 /* twin.c */
@@ -80,8 +81,8 @@ void choir_twin_unref(ChoirTwin *twin);
 void choir_twin_sync_conversation(ChoirTwin *twin); /* loads the window when another conversation is current */
 
 /* turn.c */
-ChoirTurn *choir_turn_new(ChoirTwin *twin, const ChoirTurnRequest *request, const char *text, const ChoirTurnHandlers *handlers,
-                          gpointer user);
+ChoirTurn *choir_turn_new(ChoirTwin *twin, const ChoirTurnRequest *request, const char *text,
+                          const ChoirTurnHandlers *handlers, gpointer user);
 void choir_turn_start(ChoirTurn *turn);
 void choir_turn_abandon(ChoirTurn *turn); /* the twin goes: no handler runs any more */
 /* Whole characters in the first `bytes` of a string. */

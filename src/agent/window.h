@@ -13,12 +13,14 @@ ChoirWindow *choir_window_new(void);
 void choir_window_free(ChoirWindow *window);
 void choir_window_clear(ChoirWindow *window);
 guint choir_window_turns(const ChoirWindow *window);
-/* sent: the user's message exactly as the model saw it. reply may be empty. key tells the turn apart later, 0 for none. */
+/* sent: the user's message exactly as the model saw it. reply may be empty. key tells the turn apart later, 0 for none.
+ */
 void choir_window_add(ChoirWindow *window, gconstpointer key, const char *sent, const char *reply);
 /* The reply was heard only in part. FALSE: that turn is not there any more. */
 gboolean choir_window_amend(ChoirWindow *window, gconstpointer key, const char *reply);
 void choir_window_remove(ChoirWindow *window, gconstpointer key);
-/* From choir_history_entries(): user and assistant in turn; strays are kept as half turns. Keeps the last KEEP..MAX turns. */
+/* From choir_history_entries(): user and assistant in turn; strays are kept as half turns. Keeps the last KEEP..MAX
+ * turns. */
 void choir_window_load(ChoirWindow *window, json_t *entries);
 /* Drops the oldest turns down to `keep`; FALSE when there was nothing to drop. */
 gboolean choir_window_cut(ChoirWindow *window, guint keep);

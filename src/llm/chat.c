@@ -8,7 +8,7 @@
 #define IDLE_MS 120000
 #define MAX_BAD_EVENTS 8
 
-G_DEFINE_QUARK(choir-chat-error-quark, choir_chat_error)
+G_DEFINE_QUARK(choir - chat - error - quark, choir_chat_error)
 
 struct ChoirChat {
   ChoirHttpClient *http;
@@ -21,8 +21,8 @@ struct ChoirChatCall {
   GCancellable *cancellable;
   ChoirChatTimings timings;
   char *finish;
-  GError *error;      /* what the stream itself said; wins over how the connection ended */
-  gboolean finished;  /* [DONE] or a finish reason was seen */
+  GError *error;     /* what the stream itself said; wins over how the connection ended */
+  gboolean finished; /* [DONE] or a finish reason was seen */
   guint bad_events;
 };
 
@@ -69,9 +69,9 @@ const char *choir_chat_headers(const ChoirChat *chat) {
 }
 
 static json_t *request_json(const ChoirChatRequest *request) {
-  json_t *body = json_pack("{s:O,s:b,s:{s:b},s:b,s:f,s:i}", "messages", request->messages, "stream", 1, "stream_options",
-                           "include_usage", 1, "cache_prompt", 1, "temperature", request->temperature, "max_tokens",
-                           request->warm ? 0 : request->max_tokens);
+  json_t *body = json_pack("{s:O,s:b,s:{s:b},s:b,s:f,s:i}", "messages", request->messages, "stream", 1,
+                           "stream_options", "include_usage", 1, "cache_prompt", 1, "temperature", request->temperature,
+                           "max_tokens", request->warm ? 0 : request->max_tokens);
   if (request->warm) {
     /* Without the opening of the assistant's turn the evaluated tokens are a true prefix of what comes later. */
     json_object_set_new(body, "n_predict", json_integer(0));
@@ -112,7 +112,8 @@ static void read_timings(ChoirChatCall *call, json_t *root) {
     return;
   call->timings.prompt_tokens = (gint)choir_json_int(usage, "prompt_tokens", 0);
   call->timings.reply_tokens = (gint)choir_json_int(usage, "completion_tokens", 0);
-  call->timings.cached_tokens = (gint)choir_json_int(json_object_get(usage, "prompt_tokens_details"), "cached_tokens", -1);
+  call->timings.cached_tokens =
+      (gint)choir_json_int(json_object_get(usage, "prompt_tokens_details"), "cached_tokens", -1);
   call->timings.evaluated_tokens = call->timings.prompt_tokens - MAX(call->timings.cached_tokens, 0);
 }
 
@@ -127,7 +128,8 @@ static void fail(ChoirChatCall *call, GError *error) {
 static void server_error(ChoirChatCall *call, json_t *error) {
   const char *type = choir_json_string(error, "type", "");
   int code = g_str_equal(type, "exceed_context_size_error") ? CHOIR_CHAT_ERROR_CONTEXT : CHOIR_CHAT_ERROR_SERVER;
-  const char *message = json_is_string(error) ? json_string_value(error) : choir_json_string(error, "message", "no reason given");
+  const char *message =
+      json_is_string(error) ? json_string_value(error) : choir_json_string(error, "message", "no reason given");
   fail(call, g_error_new(CHOIR_CHAT_ERROR, code, "the language model server says: %s", message));
 }
 
@@ -182,9 +184,11 @@ static GError *refusal(guint status, const char *body, gsize length, const GErro
   GError *ret = NULL;
   if (g_str_equal(type, "exceed_context_size_error") || (message && strstr(message, "context size")) ||
       (error && strstr(error->message, "context size")))
-    ret = g_error_new(CHOIR_CHAT_ERROR, CHOIR_CHAT_ERROR_CONTEXT, "the conversation is longer than the model's context");
+    ret =
+        g_error_new(CHOIR_CHAT_ERROR, CHOIR_CHAT_ERROR_CONTEXT, "the conversation is longer than the model's context");
   else if (message)
-    ret = g_error_new(CHOIR_HTTP_ERROR, CHOIR_HTTP_ERROR_STATUS, "the language model server refused (%u): %s", status, message);
+    ret = g_error_new(CHOIR_HTTP_ERROR, CHOIR_HTTP_ERROR_STATUS, "the language model server refused (%u): %s", status,
+                      message);
   else if (error)
     ret = g_error_copy(error);
   else
@@ -203,7 +207,8 @@ static void on_done(guint status, const char *body, gsize length, const GError *
   else if (!failure && error && !call->finished)
     failure = g_error_copy(error);
   else if (!failure && !call->finished)
-    failure = g_error_new(CHOIR_CHAT_ERROR, CHOIR_CHAT_ERROR_PROTOCOL, "the language model's answer ended in the middle");
+    failure =
+        g_error_new(CHOIR_CHAT_ERROR, CHOIR_CHAT_ERROR_PROTOCOL, "the language model's answer ended in the middle");
   call->handlers.done(failure ? NULL : call->finish, &call->timings, failure, call->user);
   g_object_unref(call->cancellable);
   g_free(call->finish);
@@ -221,7 +226,8 @@ ChoirChatCall *choir_chat_begin(ChoirChat *chat, const ChoirChatRequest *request
   g_autofree char *body = choir_json_dump(json);
   json_decref(json);
   g_autofree char *url = g_strconcat(chat->base_url, "/v1/chat/completions", NULL);
-  choir_http_stream(chat->http, url, body, strlen(body), chat->headers, IDLE_MS, call->cancellable, on_data, on_done, call);
+  choir_http_stream(chat->http, url, body, strlen(body), chat->headers, IDLE_MS, call->cancellable, on_data, on_done,
+                    call);
   return call;
 }
 

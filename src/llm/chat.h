@@ -13,16 +13,16 @@ typedef struct {
 } ChoirChatTimings;
 
 typedef struct {
-  json_t *messages;      /* [{role, content}], borrowed */
-  int slot;              /* id_slot, -1 = any */
-  int max_tokens;        /* 0 with warm = evaluate the prompt only (n_predict 0) */
+  json_t *messages; /* [{role, content}], borrowed */
+  int slot;         /* id_slot, -1 = any */
+  int max_tokens;   /* 0 with warm = evaluate the prompt only (n_predict 0) */
   double temperature;
-  double top_p;          /* 0 = server default */
-  guint64 seed;          /* 0 = random */
+  double top_p;            /* 0 = server default */
+  guint64 seed;            /* 0 = random */
   const char *const *stop; /* may be NULL */
-  const char *grammar;   /* GBNF or NULL */
-  double repeat_penalty; /* 0 = server default (none) */
-  gboolean warm;         /* evaluate the messages as a prefix, generate nothing; no assistant turn is opened */
+  const char *grammar;     /* GBNF or NULL */
+  double repeat_penalty;   /* 0 = server default (none) */
+  gboolean warm;           /* evaluate the messages as a prefix, generate nothing; no assistant turn is opened */
 } ChoirChatRequest;
 
 typedef struct ChoirChat ChoirChat;         /* one server */
@@ -34,9 +34,11 @@ typedef struct {
   void (*done)(const char *finish, const ChoirChatTimings *timings, const GError *error, gpointer user);
 } ChoirChatHandlers;
 
-ChoirChat *choir_chat_new(ChoirHttpClient *http, const char *base_url /* without /v1 */, const char *api_key /* NULL */);
+ChoirChat *choir_chat_new(ChoirHttpClient *http, const char *base_url /* without /v1 */,
+                          const char *api_key /* NULL */);
 void choir_chat_free(ChoirChat *chat);
-ChoirChatCall *choir_chat_begin(ChoirChat *chat, const ChoirChatRequest *request, const ChoirChatHandlers *handlers, gpointer user);
+ChoirChatCall *choir_chat_begin(ChoirChat *chat, const ChoirChatRequest *request, const ChoirChatHandlers *handlers,
+                                gpointer user);
 /* Closes the connection at once (the server then drops the slot's work); done still runs, with G_IO_ERROR_CANCELLED. */
 void choir_chat_cancel(ChoirChatCall *call);
 const char *choir_chat_base_url(const ChoirChat *chat);

@@ -1,5 +1,4 @@
 #include "llm/server_private.h"
-#include <glib/gstdio.h>
 #include <string.h>
 #include "base/log.h"
 #include "base/metrics.h"
@@ -9,39 +8,10 @@
 #define POLL_STARTING_MS 200
 #define POLL_EXTERNAL_MS 5000
 #define HEALTH_TIMEOUT_MS 3000
-#define SLOT_TIMEOUT_MS 60000
-#define MAX_SLOT_FILES 4 /* persona, live conversation, and one older of each */
 
-typedef enum { STATE_STOPPED, STATE_STARTING, STATE_LOADING, STATE_PROBING, STATE_READY, STATE_AWAY } State;
 static const char *const state_names[] = {"stopped", "starting", "loading", "probing", "ready", "away"};
 
-typedef struct {
-  void (*changed)(gpointer user);
-  gpointer user;
-} Listener;
-
-/* Requests in flight hold a reference each, so that free() needs to wait for none of them. */
-struct ChoirLlmServer {
-  guint refs;
-  gboolean dead;
-  ChoirLlmCommand command;
-  char *external_url;
-  ChoirHttpClient *http;
-  ChoirChat *chat;
-  ChoirChild *child;
-  GCancellable *cancellable; /* of the running process's requests */
-  State state;
-  char *progress, *variant, *why;
-  guint64 params;
-  guint context;
-  double rate;
-  const char *restarting; /* why it is being restarted, static; NULL when it is not */
-  guint poll;
-  GArray *listeners;
-  ChoirMetric *ready_gauge;
-};
-
-static void server_unref(ChoirLlmServer *server) {
+void choir_llm_server_unref(ChoirLlmServer *server) {
   if (--server->refs > 0)
     return;
   choir_chat_free(server->chat);
@@ -55,7 +25,7 @@ static void server_unref(ChoirLlmServer *server) {
   g_free(server);
 }
 
-static void set_state(ChoirLlmServer *server, State state, const char *progress) {
+static void set_state(ChoirLlmServer *server, ChoirLlmState state, const char *progress) {
   if (server->state == state && g_strcmp0(server->progress, progress) == 0)
     return;
   server->state = state;
@@ -66,7 +36,7 @@ static void set_state(ChoirLlmServer *server, State state, const char *progress)
   /* A listener may remove itself or others while we walk. */
   g_autoptr(GArray) walk = g_array_copy(server->listeners);
   for (guint i = 0; i < walk->len; i++) {
-    Listener *listener = &g_array_index(walk, Listener, i);
+    ChoirLlmListener *listener = &g_array_index(walk, ChoirLlmListener, i);
     listener->changed(listener->user);
   }
 }
@@ -84,7 +54,7 @@ static void restart_after_stop(gpointer user) {
   if (!server->dead && server->restarting)
     choir_child_start(server->child);
   server->restarting = NULL;
-  server_unref(server);
+  choir_llm_server_unref(server);
 }
 
 static void restart(ChoirLlmServer *server, const char *reason) {
@@ -97,8 +67,9 @@ static void restart(ChoirLlmServer *server, const char *reason) {
 static void explain(ChoirLlmServer *server, const char *source) {
   guint ubatch = server->command.ubatch;
   g_free(server->why);
-  server->why = g_strdup_printf("%s: reads %.1f tokens a second, so %u at a time: a cancelled prompt stops within %.1f s", source,
-                                server->rate, ubatch, MAX(0.1, ubatch / server->rate));
+  server->why =
+      g_strdup_printf("%s: reads %.1f tokens a second, so %u at a time: a cancelled prompt stops within %.1f s", source,
+                      server->rate, ubatch, MAX(0.1, ubatch / server->rate));
 }
 
 static void on_probe(double rate, const GError *error, gpointer user) {
@@ -122,7 +93,7 @@ static void on_probe(double rate, const GError *error, gpointer user) {
       }
     }
   }
-  server_unref(server);
+  choir_llm_server_unref(server);
 }
 
 static void on_models(guint status, const char *body, gsize length, const GError *error, gpointer user) {
@@ -144,7 +115,7 @@ static void on_models(guint status, const char *body, gsize length, const GError
       become_ready(server);
     }
   }
-  server_unref(server);
+  choir_llm_server_unref(server);
 }
 
 static void get(ChoirLlmServer *server, const char *path, ChoirHttpDone done) {
@@ -166,20 +137,22 @@ static void on_health(guint status, const char *body, gsize length, const GError
         server->variant = choir_llm_loaded_variant(choir_child_pid(server->child));
         get(server, "/v1/models", on_models);
       } else {
-        set_state(server, STATE_LOADING, status == 503 ? "loading the language model" : "starting the language model server");
+        set_state(server, STATE_LOADING,
+                  status == 503 ? "loading the language model" : "starting the language model server");
         schedule_poll(server, POLL_STARTING_MS);
       }
     } else {
       if (up && server->state != STATE_READY) {
         get(server, "/v1/models", on_models);
       } else if (!up) {
-        g_autofree char *text = g_strdup_printf("waiting for %s: %s", server->external_url, error ? error->message : "not ready");
+        g_autofree char *text =
+            g_strdup_printf("waiting for %s: %s", server->external_url, error ? error->message : "not ready");
         set_state(server, status == 503 ? STATE_LOADING : STATE_AWAY, text);
       }
       schedule_poll(server, up ? POLL_EXTERNAL_MS : POLL_EXTERNAL_MS / 5);
     }
   }
-  server_unref(server);
+  choir_llm_server_unref(server);
 }
 
 static gboolean poll_now(gpointer user) {
@@ -201,10 +174,15 @@ static void forget_process(ChoirLlmServer *server) {
   server->cancellable = g_cancellable_new();
 }
 
-static gboolean on_prepare(ChoirChild *child, GStrv *ret_argv, GStrv *ret_env, GArray *fds, gpointer user, GError **error) {
+static gboolean on_prepare(ChoirChild *child, GStrv *ret_argv, GStrv *ret_env, GArray *fds, gpointer user,
+                           GError **error) {
   ChoirLlmServer *server = user;
-  if (!choir_llm_command_build(&server->command, ret_argv, ret_env, error))
+  g_autoptr(GError) problem = NULL;
+  if (!choir_llm_command_build(&server->command, ret_argv, ret_env, &problem)) {
+    set_state(server, STATE_STOPPED, problem->message);
+    g_propagate_error(error, g_steal_pointer(&problem));
     return FALSE;
+  }
   g_autofree char *url = g_strdup_printf("http://127.0.0.1:%u", server->command.port);
   choir_chat_set_server(server->chat, url, server->command.api_key);
   return TRUE;
@@ -246,8 +224,13 @@ static void setup_local(ChoirLlmServer *server, const ChoirLlmServerOptions *opt
   recall_probe(server);
   server->chat = choir_chat_new(server->http, "http://127.0.0.1:0", NULL);
   /* A little nicer than the audio workers: a late word is better than a gap in one. */
-  ChoirChildSpec spec = {.name = "llama-server", .topic = CHOIR_TOPIC_LLM, .prepare = on_prepare, .started = on_started,
-                         .exited = on_exited, .user = server, .nice = 5};
+  ChoirChildSpec spec = {.name = "llama-server",
+                         .topic = CHOIR_TOPIC_LLM,
+                         .prepare = on_prepare,
+                         .started = on_started,
+                         .exited = on_exited,
+                         .user = server,
+                         .nice = 5};
   server->child = choir_child_new(&spec);
 }
 
@@ -256,7 +239,7 @@ ChoirLlmServer *choir_llm_server_new(const ChoirLlmServerOptions *options, Choir
   server->refs = 1;
   server->http = http;
   server->cancellable = g_cancellable_new();
-  server->listeners = g_array_new(FALSE, FALSE, sizeof(Listener));
+  server->listeners = g_array_new(FALSE, FALSE, sizeof(ChoirLlmListener));
   server->progress = g_strdup("not started");
   server->ready_gauge = choir_gauge("choir_llm_ready", NULL, "1 when the language model server answers");
   if (options->external_url && *options->external_url) {
@@ -313,7 +296,7 @@ void choir_llm_server_free(ChoirLlmServer *server) {
   if (server->child)
     choir_child_free(server->child);
   server->child = NULL;
-  server_unref(server);
+  choir_llm_server_unref(server);
 }
 
 gboolean choir_llm_server_ready(const ChoirLlmServer *server) {
@@ -321,13 +304,13 @@ gboolean choir_llm_server_ready(const ChoirLlmServer *server) {
 }
 
 void choir_llm_server_on_change(ChoirLlmServer *server, void (*changed)(gpointer user), gpointer user) {
-  Listener listener = {changed, user};
+  ChoirLlmListener listener = {changed, user};
   g_array_append_val(server->listeners, listener);
 }
 
 void choir_llm_server_off_change(ChoirLlmServer *server, void (*changed)(gpointer user), gpointer user) {
   for (guint i = server->listeners->len; i-- > 0;) {
-    Listener *listener = &g_array_index(server->listeners, Listener, i);
+    ChoirLlmListener *listener = &g_array_index(server->listeners, ChoirLlmListener, i);
     if (listener->changed == changed && listener->user == user)
       g_array_remove_index(server->listeners, i);
   }
@@ -359,104 +342,8 @@ const char *choir_llm_server_progress(const ChoirLlmServer *server) {
 
 json_t *choir_llm_server_status(const ChoirLlmServer *server) {
   return json_pack("{s:s,s:s,s:s*,s:s*,s:s*,s:i,s:i,s:i,s:s}", "state", state_names[server->state], "progress",
-                   server->progress ? server->progress : "", "model", server->command.model_name, "variant", server->variant,
-                   "why", server->why, "batch", server->child ? (int)server->command.ubatch : 0, "ubatch",
-                   server->child ? (int)server->command.ubatch : 0, "threads", (int)server->command.threads, "url",
-                   choir_chat_base_url(server->chat));
-}
-
-/* Slot files */
-
-typedef struct {
-  ChoirLlmServer *server;
-  char *path;
-  gboolean save;
-  void (*done)(gboolean ok, gint tokens, gpointer user);
-  gpointer user;
-} SlotJob;
-
-static void slot_job_finish(SlotJob *job, gboolean ok, gint tokens) {
-  job->done(ok, tokens, job->user);
-  server_unref(job->server);
-  g_free(job->path);
-  g_free(job);
-}
-
-static gint newer_first(gconstpointer a, gconstpointer b) {
-  GStatBuf x = {0}, y = {0};
-  g_stat(*(const char *const *)a, &x);
-  g_stat(*(const char *const *)b, &y);
-  return x.st_mtim.tv_sec != y.st_mtim.tv_sec ? (x.st_mtim.tv_sec < y.st_mtim.tv_sec ? 1 : -1)
-                                              : (x.st_mtim.tv_nsec < y.st_mtim.tv_nsec) - (x.st_mtim.tv_nsec > y.st_mtim.tv_nsec);
-}
-
-static void prune_slots(const char *dir) {
-  g_autoptr(GPtrArray) paths = g_ptr_array_new_with_free_func(g_free);
-  g_autoptr(GDir) handle = g_dir_open(dir, 0, NULL);
-  const char *name;
-  while (handle && (name = g_dir_read_name(handle)))
-    if (g_str_has_suffix(name, ".slot"))
-      g_ptr_array_add(paths, g_build_filename(dir, name, NULL));
-  g_ptr_array_sort(paths, newer_first);
-  for (guint i = MAX_SLOT_FILES; i < paths->len; i++)
-    g_unlink(paths->pdata[i]);
-}
-
-static void on_slot(guint status, const char *body, gsize length, const GError *error, gpointer user) {
-  SlotJob *job = user;
-  json_t *answer = !error && status == 200 ? choir_json_parse(body, length, NULL) : NULL;
-  gint tokens = (gint)choir_json_int(answer, job->save ? "n_saved" : "n_restored", 0);
-  json_decref(answer);
-  if (tokens > 0 && job->save)
-    prune_slots(job->server->command.slots_dir);
-  if (tokens <= 0) {
-    choir_debug(CHOIR_TOPIC_LLM, "slot %s: %s", job->save ? "save" : "restore", error ? error->message : "no tokens");
-    /* Half-written, or of another cache type: it would fail at every start. */
-    if (!(error && g_error_matches(error, G_IO_ERROR, G_IO_ERROR_CANCELLED)))
-      g_unlink(job->path);
-  }
-  slot_job_finish(job, tokens > 0, tokens);
-}
-
-static gboolean slot_refused(gpointer user) {
-  slot_job_finish(user, FALSE, 0);
-  return G_SOURCE_REMOVE;
-}
-
-static void slot_action(ChoirLlmServer *server, int slot, const char *key, gboolean save,
-                        void (*done)(gboolean ok, gint tokens, gpointer user), gpointer user) {
-  SlotJob *job = g_new0(SlotJob, 1);
-  job->server = server;
-  job->save = save;
-  job->done = done;
-  job->user = user;
-  server->refs++;
-  if (!server->child || server->state != STATE_READY) {
-    g_idle_add(slot_refused, job);
-    return;
-  }
-  /* What the file depends on besides the caller's prompt: weights, cache type, context. */
-  g_autofree char *kind = g_strdup_printf("%s|%s|%d|%u|%s", server->command.model_path, server->command.engine_dir,
-                                          server->command.half_floats, server->command.context, key);
-  g_autofree char *hash = g_compute_checksum_for_string(G_CHECKSUM_SHA256, kind, -1);
-  g_autofree char *name = g_strdup_printf("%.32s.slot", hash);
-  job->path = g_build_filename(server->command.slots_dir, name, NULL);
-  if (!save && !g_file_test(job->path, G_FILE_TEST_IS_REGULAR)) {
-    g_idle_add(slot_refused, job);
-    return;
-  }
-  g_autofree char *url = g_strdup_printf("%s/slots/%d?action=%s", choir_chat_base_url(server->chat), slot, save ? "save" : "restore");
-  g_autofree char *body = g_strdup_printf("{\"filename\":\"%s\"}", name);
-  choir_http_request(server->http, "POST", url, "application/json", body, strlen(body), choir_chat_headers(server->chat),
-                     SLOT_TIMEOUT_MS, 0, server->cancellable, on_slot, job);
-}
-
-void choir_llm_server_slot_save(ChoirLlmServer *server, int slot, const char *key, void (*done)(gboolean ok, gint tokens, gpointer user),
-                                gpointer user) {
-  slot_action(server, slot, key, TRUE, done, user);
-}
-
-void choir_llm_server_slot_restore(ChoirLlmServer *server, int slot, const char *key,
-                                   void (*done)(gboolean ok, gint tokens, gpointer user), gpointer user) {
-  slot_action(server, slot, key, FALSE, done, user);
+                   server->progress ? server->progress : "", "model", server->command.model_name, "variant",
+                   server->variant, "why", server->why, "batch", server->child ? (int)server->command.ubatch : 0,
+                   "ubatch", server->child ? (int)server->command.ubatch : 0, "threads", (int)server->command.threads,
+                   "url", choir_chat_base_url(server->chat));
 }

@@ -9,16 +9,16 @@
 #define CHOIR_SLOT_API 1
 
 typedef struct {
-  const char *engine_dir;  /* holds bin/llama-server */
+  const char *engine_dir; /* holds bin/llama-server */
   const char *model_path;
   const char *model_name;
-  const char *state_dir;   /* slot files, probe results */
-  guint16 port;            /* 0 = any free one, loopback */
-  guint context;           /* tokens per slot */
-  guint threads;           /* 0 = cores - 1, at least 1 */
-  const char *cpu_variant; /* NULL = the loader's choice; "x64" forces it (CHOIR_CPU_VARIANT) */
-  guint cache_ram_mb;      /* -cram */
-  const char *external_url;/* LLM_BASE_URL: nothing is started, only watched; NULL = local */
+  const char *state_dir;    /* slot files, probe results */
+  guint16 port;             /* 0 = any free one, loopback */
+  guint context;            /* tokens per slot */
+  guint threads;            /* 0 = cores - 1, at least 1 */
+  const char *cpu_variant;  /* NULL = the loader's choice; "x64" forces it (CHOIR_CPU_VARIANT) */
+  guint cache_ram_mb;       /* -cram */
+  const char *external_url; /* LLM_BASE_URL: nothing is started, only watched; NULL = local */
 } ChoirLlmServerOptions;
 
 typedef struct ChoirLlmServer ChoirLlmServer;
@@ -33,11 +33,14 @@ gboolean choir_llm_server_ready(const ChoirLlmServer *server);
 /* Called whenever readiness or the progress text changes. */
 void choir_llm_server_on_change(ChoirLlmServer *server, void (*changed)(gpointer user), gpointer user);
 ChoirChat *choir_llm_server_chat(ChoirLlmServer *server);
-ChoirChild *choir_llm_server_child(ChoirLlmServer *server);   /* NULL when external */
-json_t *choir_llm_server_status(const ChoirLlmServer *server);/* {"state","progress","model","variant","why","batch","ubatch","threads","url"}; caller decrefs */
+ChoirChild *choir_llm_server_child(ChoirLlmServer *server); /* NULL when external */
+json_t *choir_llm_server_status(const ChoirLlmServer *server); /* {"state","progress","model","variant","why","batch","ubatch","threads","url"};
+                                                                  caller decrefs */
 /* Slot file under state_dir/slots, by model and prompt hash; done(ok). No-ops (done(FALSE)) on an external server. */
-void choir_llm_server_slot_save(ChoirLlmServer *server, int slot, const char *key, void (*done)(gboolean ok, gint tokens, gpointer user), gpointer user);
-void choir_llm_server_slot_restore(ChoirLlmServer *server, int slot, const char *key, void (*done)(gboolean ok, gint tokens, gpointer user), gpointer user);
+void choir_llm_server_slot_save(ChoirLlmServer *server, int slot, const char *key,
+                                void (*done)(gboolean ok, gint tokens, gpointer user), gpointer user);
+void choir_llm_server_slot_restore(ChoirLlmServer *server, int slot, const char *key,
+                                   void (*done)(gboolean ok, gint tokens, gpointer user), gpointer user);
 /* Parameters of the loaded model as the server reports them, 0 when unknown: personas are chosen by it. */
 guint64 choir_llm_server_params(const ChoirLlmServer *server);
 /* Tokens of context in one slot, 0 when unknown. */

@@ -9,7 +9,7 @@
 #include <unistd.h>
 #include "base/text.h"
 
-G_DEFINE_QUARK(choir-llm-error-quark, choir_llm_error)
+G_DEFINE_QUARK(choir - llm - error - quark, choir_llm_error)
 
 #define VARIANT_PREFIX "libggml-cpu-"
 
@@ -90,18 +90,21 @@ static gboolean check(ChoirLlmCommand *command, GError **error) {
   g_autofree char *bin = g_build_filename(command->engine_dir, "bin", NULL);
   g_autofree char *program = g_build_filename(bin, "llama-server", NULL);
   if (!g_file_test(program, G_FILE_TEST_IS_EXECUTABLE)) {
-    g_set_error(error, CHOIR_LLM_ERROR, CHOIR_LLM_ERROR_ENGINE, "%s is missing; run ./run --setup-only to build it", program);
+    g_set_error(error, CHOIR_LLM_ERROR, CHOIR_LLM_ERROR_ENGINE, "%s is missing; run ./run --setup-only to build it",
+                program);
     return FALSE;
   }
   if (!command->model_path || !g_file_test(command->model_path, G_FILE_TEST_IS_REGULAR)) {
-    g_set_error(error, CHOIR_LLM_ERROR, CHOIR_LLM_ERROR_MODEL, "the language model %s is missing; see choir models list",
+    g_set_error(error, CHOIR_LLM_ERROR, CHOIR_LLM_ERROR_MODEL,
+                "the language model %s is missing; see choir models list",
                 command->model_path ? command->model_path : "file");
     return FALSE;
   }
   if (!check_variant(command, error))
     return FALSE;
   if (g_mkdir_with_parents(command->slots_dir, 0700) < 0) {
-    g_set_error(error, CHOIR_LLM_ERROR, CHOIR_LLM_ERROR_ENGINE, "%s cannot be created: %s", command->slots_dir, g_strerror(errno));
+    g_set_error(error, CHOIR_LLM_ERROR, CHOIR_LLM_ERROR_ENGINE, "%s cannot be created: %s", command->slots_dir,
+                g_strerror(errno));
     return FALSE;
   }
   g_autofree char *have = command->cpu_variant ? g_strdup(command->cpu_variant) : variants_in(bin);
@@ -113,7 +116,8 @@ static gboolean check(ChoirLlmCommand *command, GError **error) {
   return TRUE;
 }
 
-/* A free loopback port. Somebody may take it before the server binds it: then it exits, and the next start gets another. */
+/* A free loopback port. Somebody may take it before the server binds it: then it exits, and the next start gets
+ * another. */
 static guint16 free_port(void) {
   struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
   socklen_t length = sizeof address;
@@ -136,9 +140,9 @@ static gboolean link_or_copy(const char *from, const char *to, GError **error) {
   return g_file_copy(source, target, G_FILE_COPY_OVERWRITE, NULL, NULL, NULL, error);
 }
 
-/* The loader of CPU back ends searches the folder of the real program file (/proc/self/exe) and takes the best it finds.
- * So a forced variant needs a folder with only that one: the program as a hard link or copy, the rest as symlinks.
- * Returns the folder; caller frees. */
+/* The loader of CPU back ends searches the folder of the real program file (/proc/self/exe) and takes the best it
+ * finds. So a forced variant needs a folder with only that one: the program as a hard link or copy, the rest as
+ * symlinks. Returns the folder; caller frees. */
 static char *variant_dir(const ChoirLlmCommand *command, GError **error) {
   g_autofree char *bin = g_build_filename(command->engine_dir, "bin", NULL);
   g_autofree char *dir = g_strdup_printf("%s/backends-%s", command->state_dir, command->cpu_variant);
@@ -186,7 +190,8 @@ static void add_number(GPtrArray *argv, const char *option, guint value) {
 gboolean choir_llm_command_build(ChoirLlmCommand *command, GStrv *ret_argv, GStrv *ret_env, GError **error) {
   if (!check(command, error))
     return FALSE;
-  g_autofree char *bin = command->cpu_variant ? variant_dir(command, error) : g_build_filename(command->engine_dir, "bin", NULL);
+  g_autofree char *bin =
+      command->cpu_variant ? variant_dir(command, error) : g_build_filename(command->engine_dir, "bin", NULL);
   if (!bin)
     return FALSE;
   command->port = command->fixed_port ? command->fixed_port : free_port();
@@ -197,12 +202,13 @@ gboolean choir_llm_command_build(ChoirLlmCommand *command, GStrv *ret_argv, GStr
   g_free(command->api_key);
   command->api_key = choir_id("llm_");
   g_autofree char *program = g_build_filename(bin, "llama-server", NULL);
-  /* Measured at 384 tokens of context, one thread: x64 with q8_0 and flash attention 12.3 read and 11.5 written tokens a
-   * second, f16 8.3 and 7.5, f16 without flash attention 10.7 and 10.0; haswell f16 99.8 and 49.8, q8_0 43 and 42. */
+  /* Measured at 384 tokens of context, one thread: x64 with q8_0 and flash attention 12.3 read and 11.5 written tokens
+   * a second, f16 8.3 and 7.5, f16 without flash attention 10.7 and 10.0; haswell f16 99.8 and 49.8, q8_0 43 and 42. */
   const char *kv = command->half_floats ? "f16" : "q8_0";
   GPtrArray *argv = g_ptr_array_new();
   /* env -C: the loader also searches the working directory, which must not be one that others can write. */
-  add(argv, "env", "-C", bin, program, "-m", command->model_path, "--alias", command->model_name, "--host", "127.0.0.1", NULL);
+  add(argv, "env", "-C", bin, program, "-m", command->model_path, "--alias", command->model_name, "--host", "127.0.0.1",
+      NULL);
   add_number(argv, "--port", command->port);
   /* Two slots, each with a context of its own: an API call can never push the conversation out. */
   add(argv, "-np", "2", "--no-kv-unified", NULL);
@@ -252,6 +258,6 @@ char *choir_llm_probe_key(const ChoirLlmCommand *command) {
     if (colon)
       processor = g_strstrip(g_strndup(colon + 1, strcspn(colon + 1, "\n")));
   }
-  return g_strdup_printf("%s/%" G_GINT64_FORMAT "/%s/%s/t%u", model, (gint64)status.st_size, processor ? processor : "?", have,
-                         command->threads_batch);
+  return g_strdup_printf("%s/%" G_GINT64_FORMAT "/%s/%s/t%u", model, (gint64)status.st_size,
+                         processor ? processor : "?", have, command->threads_batch);
 }

@@ -1,6 +1,7 @@
 /* Shared by the files of the supervisor; nobody else includes it (tests may). */
 #pragma once
 #include <jansson.h>
+#include "base/metrics.h"
 #include "llm/server.h"
 
 /* Measured: the x64 variant reads 12.9 tokens a second at 8 a batch and 13.6 at 32, so small ones cost little there. */
@@ -19,7 +20,8 @@ typedef struct {
 
 void choir_llm_command_clear(ChoirLlmCommand *command);
 void choir_llm_command_init(ChoirLlmCommand *command, const ChoirLlmServerOptions *options);
-/* Checks that everything is there, picks the KV type, a port and key, prepares the folder of a forced variant; fills argv and environment. */
+/* Checks that everything is there, picks the KV type, a port and key, prepares the folder of a forced variant; fills
+ * argv and environment. */
 gboolean choir_llm_command_build(ChoirLlmCommand *command, GStrv *ret_argv, GStrv *ret_env, GError **error);
 /* Which libggml-cpu-NAME.so the process has mapped; NULL when none yet. Caller frees. */
 char *choir_llm_loaded_variant(GPid pid);
@@ -33,4 +35,35 @@ void choir_llm_probe_store(const char *state_dir, const char *key, guint ubatch,
 guint choir_llm_probe_choose(double rate);
 typedef void (*ChoirLlmProbeDone)(double rate, const GError *error, gpointer user);
 /* Times a prompt on the API slot of the running server. Completes exactly once. */
-void choir_llm_probe_run(ChoirHttpClient *http, ChoirChat *chat, GCancellable *cancellable, ChoirLlmProbeDone done, gpointer user);
+void choir_llm_probe_run(ChoirHttpClient *http, ChoirChat *chat, GCancellable *cancellable, ChoirLlmProbeDone done,
+                         gpointer user);
+
+typedef enum { STATE_STOPPED, STATE_STARTING, STATE_LOADING, STATE_PROBING, STATE_READY, STATE_AWAY } ChoirLlmState;
+
+typedef struct {
+  void (*changed)(gpointer user);
+  gpointer user;
+} ChoirLlmListener;
+
+/* Requests in flight hold a reference each, so that free() needs to wait for none of them. */
+struct ChoirLlmServer {
+  guint refs;
+  gboolean dead;
+  ChoirLlmCommand command;
+  char *external_url;
+  ChoirHttpClient *http;
+  ChoirChat *chat;
+  ChoirChild *child;
+  GCancellable *cancellable; /* of the running process's requests */
+  ChoirLlmState state;
+  char *progress, *variant, *why;
+  guint64 params;
+  guint context;
+  double rate;
+  const char *restarting; /* why it is being restarted, static; NULL when it is not */
+  guint poll;
+  GArray *listeners;
+  ChoirMetric *ready_gauge;
+};
+
+void choir_llm_server_unref(ChoirLlmServer *server);

@@ -78,13 +78,15 @@ static void on_probe(guint status, const char *body, gsize length, const GError 
   double ms = choir_json_double(timings, "prompt_ms", 0);
   json_decref(answer);
   if (!failure && (tokens < PROBE_TOKENS / 2 || ms <= 0))
-    failure = g_error_new(CHOIR_CHAT_ERROR, CHOIR_CHAT_ERROR_PROTOCOL, "the server did not say how long the prompt took");
+    failure =
+        g_error_new(CHOIR_CHAT_ERROR, CHOIR_CHAT_ERROR_PROTOCOL, "the server did not say how long the prompt took");
   if (failure) {
     probe_finish(probe, failure);
     return;
   }
   probe->best = MAX(probe->best, (double)tokens * 1000 / ms);
-  /* The first round also pages the model in. Slow machines are not made to wait for a second one when it cannot matter. */
+  /* The first round also pages the model in. Slow machines are not made to wait for a second one when it cannot matter.
+   */
   if (++probe->round < 2 && ms < 8000)
     probe_send(probe);
   else
@@ -105,7 +107,8 @@ static void probe_send(Probe *probe) {
                      PROBE_TIMEOUT_MS, 0, probe->cancellable, on_probe, probe);
 }
 
-void choir_llm_probe_run(ChoirHttpClient *http, ChoirChat *chat, GCancellable *cancellable, ChoirLlmProbeDone done, gpointer user) {
+void choir_llm_probe_run(ChoirHttpClient *http, ChoirChat *chat, GCancellable *cancellable, ChoirLlmProbeDone done,
+                         gpointer user) {
   Probe *probe = g_new0(Probe, 1);
   probe->http = http;
   probe->chat = chat;

@@ -117,7 +117,9 @@ static gboolean append(ChoirHistory *history, Job *job, GError **error) {
       return FALSE;
   g_autofree char *title = g_utf8_substring(job->entry[0].text, 0, MIN(60, g_utf8_strlen(job->entry[0].text, -1)));
   g_strdelimit(title, "\r\n\t", ' ');
-  return run(history, "UPDATE conversations SET title = CASE title WHEN '' THEN ?1 ELSE title END, updated_us = ?3 WHERE id = ?2",
+  return run(history,
+             "UPDATE conversations SET title = CASE title WHEN '' THEN ?1 ELSE title END, updated_us = ?3 WHERE id = "
+             "?2",
              title, job->conversation, job->entry[job->entries - 1].wall_us, error) >= 0;
 }
 
@@ -128,16 +130,16 @@ static gboolean perform(ChoirHistory *history, Job *job, GError **error) {
   case JOB_APPEND:
     return append(history, job, error);
   case JOB_CREATE:
-    changed = run(history, "INSERT INTO conversations(title, id, created_us, updated_us) VALUES(?1, ?2, ?3, ?3)", job->title,
-                  job->conversation, g_get_real_time(), error);
+    changed = run(history, "INSERT INTO conversations(title, id, created_us, updated_us) VALUES(?1, ?2, ?3, ?3)",
+                  job->title, job->conversation, g_get_real_time(), error);
     break;
   case JOB_SELECT:
-    changed = run(history,
-                  "INSERT OR REPLACE INTO settings(key, value) SELECT ?1, id FROM conversations WHERE id = ?2", "current",
-                  job->conversation, 0, error);
+    changed = run(history, "INSERT OR REPLACE INTO settings(key, value) SELECT ?1, id FROM conversations WHERE id = ?2",
+                  "current", job->conversation, 0, error);
     break;
   case JOB_RENAME:
-    changed = run(history, "UPDATE conversations SET title = ?1 WHERE id = ?2", job->title, job->conversation, 0, error);
+    changed =
+        run(history, "UPDATE conversations SET title = ?1 WHERE id = ?2", job->title, job->conversation, 0, error);
     break;
   case JOB_DELETE:
     changed = run(history, "DELETE FROM conversations WHERE ?1 IS NULL AND id = ?2", NULL, job->conversation, 0, error);
@@ -254,7 +256,8 @@ static gboolean on_delivery(gpointer user) {
 static GSourceFuncs delivery_funcs = {.dispatch = delivery_dispatch};
 
 static gboolean load_current(ChoirHistory *history, GError **error) {
-  return choir_history_int(history->writer, "SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'conversations'",
+  return choir_history_int(history->writer,
+                           "SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'conversations'",
                            &history->last_id, error) &&
          choir_history_int(history->writer,
                            "SELECT coalesce((SELECT value FROM settings JOIN conversations ON id = value"
@@ -368,8 +371,8 @@ gint64 choir_history_current(ChoirHistory *history) {
   return history->current;
 }
 
-void choir_history_append(ChoirHistory *history, gint64 conversation, const ChoirHistoryEntry *entry, ChoirHistoryDone done,
-                          gpointer user) {
+void choir_history_append(ChoirHistory *history, gint64 conversation, const ChoirHistoryEntry *entry,
+                          ChoirHistoryDone done, gpointer user) {
   Job *job = job_new(JOB_APPEND, conversation, NULL);
   job_add_entry(job, entry);
   submit(history, job, done, user);
@@ -392,7 +395,8 @@ void choir_history_select(ChoirHistory *history, gint64 conversation, ChoirHisto
   submit(history, job_new(JOB_SELECT, conversation, NULL), done, user);
 }
 
-void choir_history_rename(ChoirHistory *history, gint64 conversation, const char *title, ChoirHistoryDone done, gpointer user) {
+void choir_history_rename(ChoirHistory *history, gint64 conversation, const char *title, ChoirHistoryDone done,
+                          gpointer user) {
   submit(history, job_new(JOB_RENAME, conversation, title ? title : ""), done, user);
 }
 

@@ -10,11 +10,11 @@ GQuark choir_history_error_quark(void);
 enum { CHOIR_HISTORY_ERROR_OPEN, CHOIR_HISTORY_ERROR_WRITE, CHOIR_HISTORY_ERROR_NOT_FOUND, CHOIR_HISTORY_ERROR_BUSY };
 
 typedef struct {
-  const char *role;       /* "user" "assistant" */
-  const char *text;       /* for a cut reply: the words that were heard */
-  const char *source;     /* "voice" "page" "ws" "api" "realtime" "cli" "internal" */
-  gboolean cut;           /* the reply was interrupted */
-  const char *full_text;  /* what was generated, when cut; NULL otherwise */
+  const char *role;      /* "user" "assistant" */
+  const char *text;      /* for a cut reply: the words that were heard */
+  const char *source;    /* "voice" "page" "ws" "api" "realtime" "cli" "internal" */
+  gboolean cut;          /* the reply was interrupted */
+  const char *full_text; /* what was generated, when cut; NULL otherwise */
   gint64 wall_us;
 } ChoirHistoryEntry;
 
@@ -25,15 +25,17 @@ ChoirHistory *choir_history_open(const char *path, GError **error);
 void choir_history_close(ChoirHistory *history); /* drains the queue */
 /* Current conversation (created on demand). Bounded queue of 256 writes: full gives CHOIR_HISTORY_ERROR_BUSY. */
 gint64 choir_history_current(ChoirHistory *history);
-void choir_history_append(ChoirHistory *history, gint64 conversation, const ChoirHistoryEntry *entry, ChoirHistoryDone done, gpointer user);
-/* Both entries of a turn in one transaction: after a kill there are both or none. The id is the assistant's; an assistant
- * entry with an empty text (interrupted before a word was heard) is left out, the id is then the user's. */
+void choir_history_append(ChoirHistory *history, gint64 conversation, const ChoirHistoryEntry *entry,
+                          ChoirHistoryDone done, gpointer user);
+/* Both entries of a turn in one transaction: after a kill there are both or none. The id is the assistant's; an
+ * assistant entry with an empty text (interrupted before a word was heard) is left out, the id is then the user's. */
 void choir_history_append_turn(ChoirHistory *history, gint64 conversation, const ChoirHistoryEntry *user_entry,
                                const ChoirHistoryEntry *assistant_entry, ChoirHistoryDone done, gpointer user);
 /* Creates, does not select. title may be NULL: the first thing said becomes the title. */
 void choir_history_new_conversation(ChoirHistory *history, const char *title, ChoirHistoryDone done, gpointer user);
 void choir_history_select(ChoirHistory *history, gint64 conversation, ChoirHistoryDone done, gpointer user);
-void choir_history_rename(ChoirHistory *history, gint64 conversation, const char *title, ChoirHistoryDone done, gpointer user);
+void choir_history_rename(ChoirHistory *history, gint64 conversation, const char *title, ChoirHistoryDone done,
+                          gpointer user);
 void choir_history_delete(ChoirHistory *history, gint64 conversation, ChoirHistoryDone done, gpointer user);
 /* Reads (short, indexed, own connection): [{"id","title","turns","updated"}] newest first; caller decrefs. */
 json_t *choir_history_list(ChoirHistory *history, guint limit, GError **error);

@@ -3,8 +3,8 @@
 #include <sqlite3.h>
 #include "memory/history.h"
 
-/* Applies steps[user_version..] one transaction each and sets user_version. A database that is newer than the list is an
- * error that says so. */
+/* Applies steps[user_version..] one transaction each and sets user_version. A database that is newer than the list is
+ * an error that says so. */
 gboolean choir_history_migrate(sqlite3 *db, const char *const *steps, const char *path, GError **error);
 extern const char *const choir_history_steps[];
 

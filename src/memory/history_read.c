@@ -14,7 +14,8 @@ static const char *column_text(ChoirStatement *statement, int column) {
 }
 
 /* Steps until the end; each row goes through `row`, which returns a new reference. */
-static json_t *collect(ChoirHistory *history, ChoirStatement *statement, json_t *(*row)(ChoirStatement *), GError **error) {
+static json_t *collect(ChoirHistory *history, ChoirStatement *statement, json_t *(*row)(ChoirStatement *),
+                       GError **error) {
   json_t *rows = json_array();
   int status;
   while ((status = sqlite3_step(statement)) == SQLITE_ROW)
@@ -47,16 +48,17 @@ json_t *choir_history_list(ChoirHistory *history, guint limit, GError **error) {
 
 static json_t *entry_row(ChoirStatement *statement) {
   return json_pack("{s:I,s:s,s:s,s:s,s:b,s:I}", "id", (json_int_t)sqlite3_column_int64(statement, 0), "role",
-                   column_text(statement, 1), "text", column_text(statement, 2), "source", column_text(statement, 3), "cut",
-                   sqlite3_column_int(statement, 4), "time",
+                   column_text(statement, 1), "text", column_text(statement, 2), "source", column_text(statement, 3),
+                   "cut", sqlite3_column_int(statement, 4), "time",
                    (json_int_t)(sqlite3_column_int64(statement, 5) / G_USEC_PER_SEC));
 }
 
 json_t *choir_history_entries(ChoirHistory *history, gint64 conversation, guint limit, GError **error) {
-  g_autoptr(ChoirStatement) statement = prepare(history,
-                                                "SELECT * FROM (SELECT id, role, text, source, cut, wall_us FROM entries"
-                                                " WHERE conversation = ?1 ORDER BY id DESC LIMIT ?2) ORDER BY id",
-                                                error);
+  g_autoptr(ChoirStatement) statement =
+      prepare(history,
+              "SELECT * FROM (SELECT id, role, text, source, cut, wall_us FROM entries"
+              " WHERE conversation = ?1 ORDER BY id DESC LIMIT ?2) ORDER BY id",
+              error);
   if (!statement)
     return NULL;
   sqlite3_bind_int64(statement, 1, conversation);

@@ -1,6 +1,6 @@
 #include "memory/history_private.h"
 
-G_DEFINE_QUARK(choir-history-error-quark, choir_history_error)
+G_DEFINE_QUARK(choir - history - error - quark, choir_history_error)
 
 /* One string a version; a released string is never edited, a change is a new one at the end. */
 const char *const choir_history_steps[] = {
@@ -54,8 +54,8 @@ gboolean choir_history_migrate(sqlite3 *db, const char *const *steps, const char
     return FALSE;
   }
   for (; version < newest; version++) {
-    g_autofree char *sql =
-        g_strdup_printf("BEGIN IMMEDIATE;%s;PRAGMA user_version=%" G_GINT64_FORMAT ";COMMIT", steps[version], version + 1);
+    g_autofree char *sql = g_strdup_printf("BEGIN IMMEDIATE;%s;PRAGMA user_version=%" G_GINT64_FORMAT ";COMMIT",
+                                           steps[version], version + 1);
     if (!choir_history_exec(db, sql, error)) {
       sqlite3_exec(db, "ROLLBACK", NULL, NULL, NULL);
       g_prefix_error(error, "%s, step to format %" G_GINT64_FORMAT ": ", path, version + 1);

@@ -61,7 +61,8 @@ static const struct {
     {"Well, that depends on the weather, my friend, and on the wind. Ask later.",
      "Well, that depends on the weather,|my friend, and on the wind.|Ask later."},
     {"Pi is 3.14159 and e is 2.718. Both go on.", "Pi is 3.14159 and e is 2.718.|Both go on."},
-    {"Dr. Smith and Mrs. Jones met at 5 p.m. in St. Louis. They talked.", "Dr. Smith and Mrs. Jones met at 5 p.m. in St. Louis.|They talked."},
+    {"Dr. Smith and Mrs. Jones met at 5 p.m. in St. Louis. They talked.",
+     "Dr. Smith and Mrs. Jones met at 5 p.m. in St. Louis.|They talked."},
     {"Use fruit, e.g. apples. See fig. 3 and no. 7. Done.", "Use fruit, e.g. apples.|See fig. 3 and no. 7.|Done."},
     {"Pack pens, etc. Then sit down.", "Pack pens, etc.|Then sit down."},
     {"It starts at 9 a.m. Bring food.", "It starts at 9 a.m.|Bring food."},
@@ -77,9 +78,13 @@ static const struct {
     {"\xf0\x9f\x98\x80", ""},
     {"...", ""},
     {"", ""},
-    {"It is 3 * 4 in C#. \xc2\xb0" "C and 5 \xe2\x82\xac are kept.", "It is 3 * 4 in C#.|\xc2\xb0" "C and 5 \xe2\x82\xac are kept."},
+    {"It is 3 * 4 in C#. \xc2\xb0"
+     "C and 5 \xe2\x82\xac are kept.",
+     "It is 3 * 4 in C#.|\xc2\xb0"
+     "C and 5 \xe2\x82\xac are kept."},
     {"Wait... what? Really?! Yes.", "Wait... what?|Really?!|Yes."},
-    {"\xe4\xbd\xa0\xe5\xa5\xbd\xe3\x80\x82\xe5\x86\x8d\xe8\xa7\x81\xe3\x80\x82", "\xe4\xbd\xa0\xe5\xa5\xbd\xe3\x80\x82|\xe5\x86\x8d\xe8\xa7\x81\xe3\x80\x82"},
+    {"\xe4\xbd\xa0\xe5\xa5\xbd\xe3\x80\x82\xe5\x86\x8d\xe8\xa7\x81\xe3\x80\x82",
+     "\xe4\xbd\xa0\xe5\xa5\xbd\xe3\x80\x82|\xe5\x86\x8d\xe8\xa7\x81\xe3\x80\x82"},
     {"A snake_case name.\nNext line", "A snake case name.|Next line"},
 };
 
@@ -144,7 +149,8 @@ static gsize first_repeat(const char *reply) {
 static void test_repeat(void) {
   g_assert_cmpuint(first_repeat("The cat is grey. The dog is old. It rains."), ==, G_MAXSIZE);
   g_assert_cmpuint(first_repeat("I like it. I like it a lot. Yes. Yes. Ha ha ha ha."), ==, G_MAXSIZE);
-  g_assert_cmpuint(first_repeat("The cat is grey. It rains a lot. the cat, is grey! More."), ==, strlen("The cat is grey. It rains a lot."));
+  g_assert_cmpuint(first_repeat("The cat is grey. It rains a lot. the cat, is grey! More."), ==,
+                   strlen("The cat is grey. It rains a lot."));
   const char *loop = "It is a very big thing, a very big thing, a very big thing, a very big thing, a very big thing";
   gsize keep = first_repeat(loop);
   g_assert_cmpuint(keep, <, 50);

@@ -1,5 +1,5 @@
-/* The turn engine on the real llama-server and the default model: what is evaluated, by the server's own counts. Needs the
- * engine and the model in the cache; skipped without them. */
+/* The turn engine on the real llama-server and the default model: what is evaluated, by the server's own counts. Needs
+ * the engine and the model in the cache; skipped without them. */
 #include <glib/gstdio.h>
 #include <stdio.h>
 #include <string.h>
@@ -32,7 +32,8 @@ static const char *model_path(void) {
 static const char *engine_dir(void) {
   static char *path;
   if (!path)
-    path = *ENGINE_DIR ? g_strdup(ENGINE_DIR) : g_build_filename(g_get_user_cache_dir(), "choir", "engine", "11434", NULL);
+    path =
+        *ENGINE_DIR ? g_strdup(ENGINE_DIR) : g_build_filename(g_get_user_cache_dir(), "choir", "engine", "11434", NULL);
   return path;
 }
 
@@ -69,8 +70,12 @@ static gboolean settled(gpointer data) {
 
 static void house_up(House *house) {
   g_autoptr(GError) error = NULL;
-  ChoirLlmServerOptions options = {.engine_dir = engine_dir(), .model_path = model_path(), .model_name = "SmolLM2-135M-Instruct",
-                                   .state_dir = house->dir, .context = 2048, .cpu_variant = house->variant};
+  ChoirLlmServerOptions options = {.engine_dir = engine_dir(),
+                                   .model_path = model_path(),
+                                   .model_name = "SmolLM2-135M-Instruct",
+                                   .state_dir = house->dir,
+                                   .context = 2048,
+                                   .cpu_variant = house->variant};
   house->http = choir_http_client_new();
   house->llm = choir_llm_server_new(&options, house->http, &error);
   g_assert_no_error(error);
@@ -123,7 +128,8 @@ static int ask(House *house, const char *text) {
   spin_until(answered, &answer, 60);
   g_assert_cmpstr(answer.error, ==, NULL);
   const ChoirChatTimings *timings = choir_twin_timings(house->twin);
-  printf("# %-28s cached %3d evaluated %3d  %s\n", text, timings->cached_tokens, timings->evaluated_tokens, answer.reply);
+  printf("# %-28s cached %3d evaluated %3d  %s\n", text, timings->cached_tokens, timings->evaluated_tokens,
+         answer.reply);
   g_free(answer.reply);
   g_free(answer.error);
   return timings->evaluated_tokens;
@@ -143,8 +149,9 @@ static void on_api_done(const char *finish, const ChoirChatTimings *timings, con
 
 static void api_call(House *house) {
   ApiCall call = {0};
-  json_t *messages = json_pack("[{s:s,s:s},{s:s,s:s}]", "role", "system", "content", "You write poems about the sea.", "role", "user",
-                               "content", "Write something long about waves, ships and the wind in the north.");
+  json_t *messages =
+      json_pack("[{s:s,s:s},{s:s,s:s}]", "role", "system", "content", "You write poems about the sea.", "role", "user",
+                "content", "Write something long about waves, ships and the wind in the north.");
   ChoirChatRequest request = {.messages = messages, .slot = CHOIR_SLOT_API, .max_tokens = 4};
   ChoirChatHandlers handlers = {.done = on_api_done};
   choir_chat_begin(choir_llm_server_chat(house->llm), &request, &handlers, &call);
@@ -179,8 +186,8 @@ static void house_clear(House *house) {
   g_free(house->history_path);
 }
 
-/* "<|im_start|>user\n" + text + "<|im_end|>\n<|im_start|>assistant\n", the end of the reply before it, and at most one token
- * that is always evaluated again. */
+/* "<|im_start|>user\n" + text + "<|im_end|>\n<|im_start|>assistant\n", the end of the reply before it, and at most one
+ * token that is always evaluated again. */
 #define FRAME 16
 
 static void test_only_new_text(void) {
@@ -214,7 +221,8 @@ static void test_only_new_text(void) {
   json_decref(entries);
   json_t *status = choir_llm_server_status(house.llm);
   g_autofree char *text = choir_json_dump(status);
-  printf("# %s\n# llama-server RSS %" G_GINT64_FORMAT " kB\n", text, choir_child_rss_kb(choir_llm_server_child(house.llm)));
+  printf("# %s\n# llama-server RSS %" G_GINT64_FORMAT " kB\n", text,
+         choir_child_rss_kb(choir_llm_server_child(house.llm)));
   json_decref(status);
   house_down(&house);
   house_clear(&house);
@@ -239,7 +247,8 @@ static int evaluated_total(House *house) {
   Metric metric = {0};
   ChoirChat *chat = choir_llm_server_chat(house->llm);
   g_autofree char *url = g_strconcat(choir_chat_base_url(chat), "/metrics", NULL);
-  choir_http_request(house->http, "GET", url, NULL, NULL, 0, choir_chat_headers(chat), 30000, 0, NULL, on_metric, &metric);
+  choir_http_request(house->http, "GET", url, NULL, NULL, 0, choir_chat_headers(chat), 30000, 0, NULL, on_metric,
+                     &metric);
   spin_until(is_set, &metric.done, 40);
   return metric.tokens;
 }

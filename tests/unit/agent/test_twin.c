@@ -13,7 +13,7 @@ typedef struct {
   ChoirLlmServer *llm;
   ChoirHistory *history;
   ChoirTwin *twin;
-  GString *events;   /* "user:hi;agent_delta:.." */
+  GString *events; /* "user:hi;agent_delta:.." */
 } Fixture;
 
 typedef struct {
@@ -83,7 +83,9 @@ static void teardown(Fixture *f, gconstpointer data) {
   for (int i = 0; i < 50; i++)
     g_main_context_iteration(NULL, FALSE);
   mock_llm_free(f->mock);
-  for (const char *const *name = (const char *const[]){"history.db", "history.db-wal", "history.db-shm", "router.txt", NULL}; *name; name++) {
+  for (const char *const *name =
+           (const char *const[]){"history.db", "history.db-wal", "history.db-shm", "router.txt", NULL};
+       *name; name++) {
     g_autofree char *file = g_build_filename(f->dir, *name, NULL);
     g_unlink(file);
   }
@@ -169,8 +171,8 @@ static char *story(Fixture *f) {
   gsize i;
   json_t *entry;
   json_array_foreach(entries, i, entry)
-    g_string_append_printf(out, "%s%c%s:%s", i ? " " : "", choir_json_string(entry, "role", "?")[0],
-                           choir_json_bool(entry, "cut", FALSE) ? "!" : "", choir_json_string(entry, "text", ""));
+      g_string_append_printf(out, "%s%c%s:%s", i ? " " : "", choir_json_string(entry, "role", "?")[0],
+                             choir_json_bool(entry, "cut", FALSE) ? "!" : "", choir_json_string(entry, "text", ""));
   json_decref(entries);
   return g_string_free(out, FALSE);
 }
@@ -182,7 +184,8 @@ static char *prompt(Fixture *f, guint index) {
   gsize i;
   json_t *message;
   json_array_foreach(messages, i, message)
-    g_string_append_printf(out, "%s%c:%s", i ? " " : "", choir_json_string(message, "role", "?")[0], choir_json_string(message, "content", ""));
+      g_string_append_printf(out, "%s%c:%s", i ? " " : "", choir_json_string(message, "role", "?")[0],
+                             choir_json_string(message, "content", ""));
   return g_string_free(out, FALSE);
 }
 
@@ -233,9 +236,10 @@ static void test_refusals(Fixture *f, gconstpointer data) {
   g_assert_error(said[7]->error, CHOIR_TWIN_ERROR, CHOIR_TWIN_ERROR_CANCELLED);
   g_assert_cmpuint(mock_llm_requests(f->mock), ==, 15);
   g_autofree char *order = story(f);
-  g_assert_cmpstr(order, ==,
-                  "u:n0 a:Fine. u:n1 a:Fine. u:n2 a:Fine. u:n3 a:Fine. u:n4 a:Fine. u:n5 a:Fine. u:n6 a:Fine. u:n8 a:Fine. "
-                  "u:n9 a:Fine. u:n10 a:Fine. u:n11 a:Fine. u:n12 a:Fine. u:n13 a:Fine. u:n14 a:Fine. u:n15 a:Fine.");
+  g_assert_cmpstr(
+      order, ==,
+      "u:n0 a:Fine. u:n1 a:Fine. u:n2 a:Fine. u:n3 a:Fine. u:n4 a:Fine. u:n5 a:Fine. u:n6 a:Fine. u:n8 a:Fine. "
+      "u:n9 a:Fine. u:n10 a:Fine. u:n11 a:Fine. u:n12 a:Fine. u:n13 a:Fine. u:n14 a:Fine. u:n15 a:Fine.");
   for (int i = 0; i < 16; i++)
     said_free(said[i]);
 }
@@ -320,7 +324,8 @@ static void test_discard(Fixture *f, gconstpointer data) {
 }
 
 static void test_failures(Fixture *f, gconstpointer data) {
-  static const MockMode modes[] = {MOCK_STATUS_500, MOCK_CUT, MOCK_EARLY_END, MOCK_GARBAGE, MOCK_ERROR_EVENT, MOCK_HTML};
+  static const MockMode modes[] = {MOCK_STATUS_500, MOCK_CUT,         MOCK_EARLY_END,
+                                   MOCK_GARBAGE,    MOCK_ERROR_EVENT, MOCK_HTML};
   for (gsize i = 0; i < G_N_ELEMENTS(modes); i++) {
     mock_llm_push(f->mock, modes[i], "some|thing|went|wrong", 1);
     Said *said = say(f, "q", i % 2);
@@ -449,8 +454,13 @@ static void test_free_while_running(Fixture *f, gconstpointer data) {
 }
 
 static void test_latency_block(Fixture *f, gconstpointer data) {
-  ChoirTurn turn = {.twin = f->twin, .spoken = TRUE, .speech_end_us = 1000000, .transcript_us = 1250000, .begin_us = 1250100,
-                    .first_text_us = 1750000, .first_audio_us = 2000000};
+  ChoirTurn turn = {.twin = f->twin,
+                    .spoken = TRUE,
+                    .speech_end_us = 1000000,
+                    .transcript_us = 1250000,
+                    .begin_us = 1250100,
+                    .first_text_us = 1750000,
+                    .first_audio_us = 2000000};
   g_autofree char *spoken = choir_latency_block(&turn, 3000000);
   g_assert_cmpstr(spoken, ==,
                   "--- BENCHMARK RESULTS ---\nSTT Latency: 0.2500s\nLLM Time to First Token: 0.5000s\n"

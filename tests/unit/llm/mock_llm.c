@@ -58,7 +58,8 @@ static void write_delta(Stream *stream, const char *text) {
 
 static void write_end(Stream *stream) {
   write_event(stream, "{\"choices\":[{\"delta\":{},\"finish_reason\":\"stop\"}]}");
-  write_event(stream, "{\"choices\":[],\"timings\":{\"cache_n\":5,\"prompt_n\":7,\"prompt_ms\":10.0,\"predicted_n\":3,\"predicted_ms\":20.0}}");
+  write_event(stream, "{\"choices\":[],\"timings\":{\"cache_n\":5,\"prompt_n\":7,\"prompt_ms\":10.0,\"predicted_n\":3,"
+                      "\"predicted_ms\":20.0}}");
   write_event(stream, "[DONE]");
   stream_write(stream, "0\r\n\r\n");
 }
@@ -112,7 +113,8 @@ static void start_stream(MockLlm *mock, SoupServerMessage *message, MockMode mod
   stream->pieces = g_strsplit(pieces, "|", -1);
   stream->count = g_strv_length(stream->pieces);
   stream->io = soup_server_message_steal_connection(message);
-  stream->gone = g_pollable_input_stream_create_source(G_POLLABLE_INPUT_STREAM(g_io_stream_get_input_stream(stream->io)), NULL);
+  stream->gone =
+      g_pollable_input_stream_create_source(G_POLLABLE_INPUT_STREAM(g_io_stream_get_input_stream(stream->io)), NULL);
   g_source_set_callback(stream->gone, G_SOURCE_FUNC(on_gone), stream, NULL);
   g_source_attach(stream->gone, NULL);
   mock->streams = g_list_prepend(mock->streams, stream);
@@ -125,7 +127,8 @@ static void answer(SoupServerMessage *message, guint status, const char *type, c
   soup_server_message_set_response(message, type, SOUP_MEMORY_COPY, body, strlen(body));
 }
 
-static void on_chat(SoupServer *server, SoupServerMessage *message, const char *path, GHashTable *query, gpointer user) {
+static void on_chat(SoupServer *server, SoupServerMessage *message, const char *path, GHashTable *query,
+                    gpointer user) {
   MockLlm *mock = user;
   SoupMessageBody *body = soup_server_message_get_request_body(message);
   g_autoptr(GBytes) bytes = soup_message_body_flatten(body);
@@ -143,10 +146,12 @@ static void on_chat(SoupServer *server, SoupServerMessage *message, const char *
   Script *script = g_queue_pop_head(&mock->scripts);
   MockMode mode = script ? script->mode : MOCK_OK;
   if (mode == MOCK_STATUS_500)
-    answer(message, 500, "application/json", "{\"error\":{\"code\":500,\"message\":\"model exploded\",\"type\":\"server_error\"}}");
+    answer(message, 500, "application/json",
+           "{\"error\":{\"code\":500,\"message\":\"model exploded\",\"type\":\"server_error\"}}");
   else if (mode == MOCK_CONTEXT)
     answer(message, 400, "application/json",
-           "{\"error\":{\"code\":400,\"message\":\"request exceeds the available context size\",\"type\":\"exceed_context_size_error\"}}");
+           "{\"error\":{\"code\":400,\"message\":\"request exceeds the available context "
+           "size\",\"type\":\"exceed_context_size_error\"}}");
   else if (mode == MOCK_HTML)
     answer(message, 200, "text/html", "<html><body>Welcome to the router</body></html>\n");
   else
@@ -156,16 +161,20 @@ static void on_chat(SoupServer *server, SoupServerMessage *message, const char *
   g_free(script);
 }
 
-static void on_health(SoupServer *server, SoupServerMessage *message, const char *path, GHashTable *query, gpointer user) {
+static void on_health(SoupServer *server, SoupServerMessage *message, const char *path, GHashTable *query,
+                      gpointer user) {
   MockLlm *mock = user;
   if (mock->ready)
     answer(message, 200, "application/json", "{\"status\":\"ok\"}");
   else
-    answer(message, 503, "application/json", "{\"error\":{\"code\":503,\"message\":\"Loading model\",\"type\":\"unavailable_error\"}}");
+    answer(message, 503, "application/json",
+           "{\"error\":{\"code\":503,\"message\":\"Loading model\",\"type\":\"unavailable_error\"}}");
 }
 
-static void on_models(SoupServer *server, SoupServerMessage *message, const char *path, GHashTable *query, gpointer user) {
-  answer(message, 200, "application/json", "{\"data\":[{\"id\":\"mock\",\"meta\":{\"n_params\":134515008,\"n_ctx\":2048}}]}");
+static void on_models(SoupServer *server, SoupServerMessage *message, const char *path, GHashTable *query,
+                      gpointer user) {
+  answer(message, 200, "application/json",
+         "{\"data\":[{\"id\":\"mock\",\"meta\":{\"n_params\":134515008,\"n_ctx\":2048}}]}");
 }
 
 MockLlm *mock_llm_new(void) {

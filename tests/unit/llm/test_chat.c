@@ -57,7 +57,11 @@ static void on_done(const char *finish, const ChoirChatTimings *timings, const G
 static void ask(Fixture *f) {
   static const ChoirChatHandlers handlers = {on_delta, on_done};
   json_t *messages = json_pack("[{s:s,s:s}]", "role", "user", "content", "hello");
-  ChoirChatRequest request = {.messages = messages, .slot = 0, .max_tokens = 20, .temperature = 0.5, .seed = 7,
+  ChoirChatRequest request = {.messages = messages,
+                              .slot = 0,
+                              .max_tokens = 20,
+                              .temperature = 0.5,
+                              .seed = 7,
                               .stop = (const char *const[]){"END", NULL}};
   f->done = f->deltas = 0;
   g_string_truncate(f->text, 0);

@@ -67,7 +67,8 @@ static void test_turns(void) {
   g_assert_cmpint(first, >, 0);
   g_assert_cmpint(choir_history_current(history), ==, first);
   say(history, first, "what is\nthis about", "cats", &result);
-  ChoirHistoryEntry cut = {.role = "assistant", .text = "once upon", .source = "voice", .cut = TRUE, .full_text = "once upon a time"};
+  ChoirHistoryEntry cut = {
+      .role = "assistant", .text = "once upon", .source = "voice", .cut = TRUE, .full_text = "once upon a time"};
   choir_history_append(history, first, &cut, on_done, &result);
   wait_done(&result, 2);
   g_assert_cmpuint(result.failed, ==, 0);
@@ -227,9 +228,11 @@ static void test_write_fails(void) {
 
 static void test_migration(void) {
   char *dir, *path = temp_path(&dir);
-  static const char *const steps[] = {"CREATE TABLE a(x)", "INSERT INTO a VALUES(1); CREATE TABLE b(x)", "INSERT INTO a VALUES(2)", NULL};
+  static const char *const steps[] = {"CREATE TABLE a(x)", "INSERT INTO a VALUES(1); CREATE TABLE b(x)",
+                                      "INSERT INTO a VALUES(2)", NULL};
   static const char *const two[] = {steps[0], steps[1], NULL};
-  static const char *const broken[] = {steps[0], steps[1], "INSERT INTO a VALUES(3); INSERT INTO nowhere VALUES(1)", NULL};
+  static const char *const broken[] = {steps[0], steps[1], "INSERT INTO a VALUES(3); INSERT INTO nowhere VALUES(1)",
+                                       NULL};
   g_autoptr(GError) error = NULL;
   gint64 value;
   sqlite3 *db = choir_history_connect(path, FALSE, &error);

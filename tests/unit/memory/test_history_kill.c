@@ -1,5 +1,5 @@
-/* A child appends turns and prints the id of each one that was acknowledged; the parent kills it at random moments. What was
- * acknowledged must be there, and only whole turns. 20 rounds, or CHOIR_KILL_ROUNDS (200 in the full run). */
+/* A child appends turns and prints the id of each one that was acknowledged; the parent kills it at random moments.
+ * What was acknowledged must be there, and only whole turns. 20 rounds, or CHOIR_KILL_ROUNDS (200 in the full run). */
 #include <fcntl.h>
 #include <glib/gstdio.h>
 #include <signal.h>
@@ -72,7 +72,8 @@ static void check(const char *path, GArray *acknowledged) {
   for (guint k = 0; k < acknowledged->len; k++)
     g_assert_true(g_hash_table_contains(present, &g_array_index(acknowledged, gint64, k)));
   g_autoptr(ChoirStatement) statement = NULL;
-  g_assert_cmpint(sqlite3_prepare_v2(choir_history_reader(history), "PRAGMA integrity_check", -1, &statement, NULL), ==, SQLITE_OK);
+  g_assert_cmpint(sqlite3_prepare_v2(choir_history_reader(history), "PRAGMA integrity_check", -1, &statement, NULL), ==,
+                  SQLITE_OK);
   g_assert_cmpint(sqlite3_step(statement), ==, SQLITE_ROW);
   g_assert_cmpstr((const char *)sqlite3_column_text(statement, 0), ==, "ok");
   g_clear_pointer(&statement, choir_statement_free);
