@@ -3,7 +3,10 @@
 # Disassembles the file and fails on any instruction that a 65 nm Core 2 does not have. Functions whose name ends in
 # _sse41 may also use SSE4.1. Vector instructions are checked against a list of what is allowed, not of what is not.
 set -eu
-[ $# -eq 1 ] && [ -r "$1" ] || { echo "usage: check-isa.sh FILE.so" >&2; exit 2; }
+if [ ! -r "${1:-}" ]; then
+  echo "usage: check-isa.sh FILE.so" >&2
+  exit 2
+fi
 objdump -d --no-show-raw-insn "$1" | awk '
 BEGIN {
   # SSE, SSE2, SSE3, SSSE3
