@@ -249,21 +249,30 @@ static void test_whisper(void) {
   rig_free(rig);
 }
 
-static void test_pocketsphinx(void) {
-  if (!have("data/pocketsphinx/goforward.raw") ||
-      !g_file_test("/usr/share/pocketsphinx/model/en-us/en-us", G_FILE_TEST_EXISTS)) {
-    g_test_skip("the en-us model or the recording is missing");
-    return;
-  }
-  g_autofree char *path = g_build_filename(g_get_user_cache_dir(), "choir/data/pocketsphinx/goforward.raw", NULL);
+/* A file of the recordings as 16 kHz samples; a WAV's header of 44 bytes counts as a click at the start. */
+static const char *recognise_file(Rig *rig, guint32 gen, const char *relative) {
+  g_autofree char *path = g_build_filename(g_get_user_cache_dir(), "choir/data/pocketsphinx", relative, NULL);
   g_autofree char *raw = NULL;
   gsize length = 0;
   g_assert_true(g_file_get_contents(path, &raw, &length, NULL));
+  return recognise(rig, gen, (const gint16 *)(gpointer)raw, length / 2);
+}
+
+static void test_pocketsphinx(void) {
+  if (!have("data/pocketsphinx/goforward.raw"))
+    return;
+  if (!g_file_test("/usr/share/pocketsphinx/model/en-us/en-us", G_FILE_TEST_EXISTS)) {
+    g_test_skip("the Debian package pocketsphinx-en-us is missing");
+    return;
+  }
   const char *options[] = {"--engine", "pocketsphinx", "--grammar", g_getenv("CHOIR_COMMANDS_GRAM"), NULL};
   Rig *rig = rig_new("CHOIR_STT", options, FALSE);
-  g_assert_cmpstr(recognise(rig, 1, (const gint16 *)(gpointer)raw, length / 2), ==, "go forward ten meters");
+  g_assert_cmpstr(recognise_file(rig, 1, "goforward.raw"), ==, "go forward ten meters");
+  /* "He was not an ill disposed young man": no command, so nothing. */
+  g_assert_cmpstr(recognise_file(rig, 2, "librivox/sense_and_sensibility_01_austen_64kb-0880.wav"), ==, "");
+  g_assert_cmpstr(recognise_file(rig, 3, "goforward.raw"), ==, "go forward ten meters");
   g_autofree gint16 *quiet = g_new0(gint16, 16000);
-  g_assert_cmpstr(recognise(rig, 2, quiet, 16000), ==, "");
+  g_assert_cmpstr(recognise(rig, 4, quiet, 16000), ==, "");
   rig_free(rig);
 }
 
