@@ -43,7 +43,8 @@ const char *choir_http_request_body(const ChoirHttpRequest *request, gsize *ret_
 /* Parses the body as JSON; on failure answers 400 and returns NULL. Caller decrefs. */
 json_t *choir_http_request_json(ChoirHttpRequest *request);
 /* A handler that answers later keeps the pointer; `gone` tells it that the client left (then it must not answer).
- * Exactly one of respond*, stream, upgrade must be called for each request, unless gone ran. */
+ * Exactly one of respond*, stream, upgrade must be called for each request, unless gone ran. A client that
+ * only closes its sending side counts as gone. */
 void choir_http_request_on_gone(ChoirHttpRequest *request, void (*gone)(gpointer user), gpointer user);
 
 /* headers: "Name: value" lines joined by \n, or NULL. Body is copied. */

@@ -1,7 +1,9 @@
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -62,6 +64,9 @@ static Case begin(const char *script) {
   return (Case){.script = script, .ours = -1};
 }
 
+static int nice_of_child;
+static guint64 cpus_of_child;
+
 static void start(Case *c) {
   ChoirChildSpec spec = {.name = "test-child",
                          .topic = "child",
@@ -69,7 +74,9 @@ static void start(Case *c) {
                          .started = on_started,
                          .exited = on_exited,
                          .user = c,
-                         .stop_grace_ms = 300};
+                         .stop_grace_ms = 300,
+                         .nice = nice_of_child,
+                         .cpu_mask = cpus_of_child};
   c->child = choir_child_new(&spec);
   choir_child_start(c->child);
 }
@@ -125,6 +132,33 @@ static void test_descriptors(void) {
   choir_child_free(c.child);
   close(c.ours);
   close(leak);
+}
+
+static void test_limits(void) {
+  Case c = begin("nice >&3; grep Cpus_allowed_list /proc/self/status >&3; exec sleep 60");
+  char text[128] = {0};
+  c.want_socket = TRUE;
+  cpu_set_t allowed;
+  g_assert_cmpint(sched_getaffinity(0, sizeof allowed, &allowed), ==, 0);
+  guint cpu = 0;
+  while (cpu < 63 && !CPU_ISSET(cpu, &allowed))
+    cpu++;
+  g_autofree char *nice_line = g_strdup_printf("%d\n", MIN(getpriority(PRIO_PROCESS, 0) + 7, 19));
+  g_autofree char *cpu_line = g_strdup_printf("Cpus_allowed_list:\t%u\n", cpu);
+  nice_of_child = 7;
+  cpus_of_child = G_GUINT64_CONSTANT(1) << cpu;
+  start(&c);
+  nice_of_child = 0;
+  cpus_of_child = 0;
+  for (gsize length = 0; strstr(text, "list:") == NULL;) {
+    gssize got = read(c.ours, text + length, sizeof text - 1 - length);
+    g_assert_cmpint(got, >, 0);
+    length += (gsize)got;
+  }
+  g_assert_true(g_str_has_prefix(text, nice_line));
+  g_assert_nonnull(strstr(text, cpu_line));
+  choir_child_free(c.child);
+  close(c.ours);
 }
 
 static void test_restarts(void) {
@@ -270,6 +304,7 @@ int main(int argc, char **argv) {
   g_test_add_func("/child/parent-dies", test_parent_dies);
   g_test_add_func("/child/runs", test_runs);
   g_test_add_func("/child/descriptors", test_descriptors);
+  g_test_add_func("/child/limits", test_limits);
   g_test_add_func("/child/restarts", test_restarts);
   g_test_add_func("/child/cannot-start", test_cannot_start);
   g_test_add_func("/child/stubborn", test_stubborn);

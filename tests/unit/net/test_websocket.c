@@ -317,6 +317,25 @@ static void test_server_freed(World *world, gconstpointer data) {
   }
 }
 
+/* Every metric of the room, as the tests before have filled them. */
+static void test_metrics(World *world, gconstpointer data) {
+  g_autofree char *promtool = g_find_program_in_path("promtool"), *text = choir_metrics_text(), *path = NULL;
+  if (promtool == NULL) {
+    g_test_skip("promtool is not installed");
+    return;
+  }
+  close(g_file_open_tmp("choir-metrics-XXXXXX", &path, NULL));
+  g_assert_true(g_file_set_contents(path, text, -1, NULL));
+  g_autofree char *command = g_strdup_printf("%s check metrics < %s", promtool, path), *output = NULL, *errors = NULL;
+  char *argv[] = {(char *)"sh", (char *)"-c", command, NULL};
+  int status = 0;
+  g_assert_true(g_spawn_sync(NULL, argv, NULL, G_SPAWN_SEARCH_PATH, NULL, NULL, &output, &errors, &status, NULL));
+  unlink(path);
+  if (status != 0)
+    g_error("promtool: %s%s\n%s", output, errors, text);
+  g_assert_nonnull(strstr(text, "choir_ws_cut_total{reason=\"stalled\"}"));
+}
+
 /* A client that nobody here wrote. */
 typedef struct {
   SoupWebsocketConnection *connection;
@@ -387,5 +406,6 @@ int main(int argc, char **argv) {
   ADD("silent-peer", test_silent_peer);
   ADD("server-freed", test_server_freed);
   ADD("soup", test_soup);
+  ADD("metrics", test_metrics);
   return g_test_run();
 }
