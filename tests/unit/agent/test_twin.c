@@ -158,15 +158,21 @@ static void exchange(Fixture *f, const char *text, const char *reply) {
   said_free(said);
 }
 
-static gboolean stored(gpointer user) {
-  return choir_history_queued(((Fixture *)user)->history) == 0;
+static void on_barrier(gint64 id, const GError *error, gpointer user) {
+  *(gboolean *)user = TRUE;
+}
+
+static gboolean is_set(gpointer user) {
+  return *(gboolean *)user;
 }
 
 /* "u:text a:text a!:cut text ..." of the current conversation */
 static char *story(Fixture *f) {
   GString *out = g_string_new(NULL);
-  wait_for(stored, f);
-  g_usleep(20000);
+  gboolean done = FALSE;
+  /* Writes are done in order: behind this one, all others are. */
+  choir_history_rename(f->history, choir_history_current(f->history), "story", on_barrier, &done);
+  wait_for(is_set, &done);
   json_t *entries = choir_history_entries(f->history, choir_history_current(f->history), 0, NULL);
   gsize i;
   json_t *entry;
