@@ -140,6 +140,7 @@ static void on_warm(const char *finish, const ChoirChatTimings *timings, const G
     else if (!error)
       choir_debug(CHOIR_TOPIC_AGENT, "prefix: %d tokens cached, %d evaluated", timings->cached_tokens,
                   timings->evaluated_tokens);
+    choir_llm_server_observe(twin->llm, timings);
     /* Some templates refuse a conversation without a user's message: then the first turn pays. */
     if (!cancelled && choir_llm_server_ready(twin->llm)) {
       set_hash(&twin->warm_hash, hash);

@@ -215,6 +215,7 @@ static void answered(ChoirTurn *turn, const ChoirChatTimings *timings, const GEr
   ChoirTwin *twin = turn->twin;
   if (timings->prompt_tokens > 0) {
     twin->timings = *timings;
+    choir_llm_server_observe(twin->llm, timings);
     choir_counter_add(twin->m_evaluated, (guint64)MAX(timings->evaluated_tokens, 0));
     choir_counter_add(twin->m_cached, (guint64)MAX(timings->cached_tokens, 0));
     choir_debug(CHOIR_TOPIC_AGENT, "turn %s: %d tokens cached, %d evaluated in %.0f ms, %d written in %.0f ms",

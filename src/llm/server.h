@@ -34,8 +34,9 @@ gboolean choir_llm_server_ready(const ChoirLlmServer *server);
 void choir_llm_server_on_change(ChoirLlmServer *server, void (*changed)(gpointer user), gpointer user);
 ChoirChat *choir_llm_server_chat(ChoirLlmServer *server);
 ChoirChild *choir_llm_server_child(ChoirLlmServer *server); /* NULL when external */
-json_t *choir_llm_server_status(const ChoirLlmServer *server); /* {"state","progress","model","variant","why","batch","ubatch","threads","url"};
-                                                                  caller decrefs */
+json_t *choir_llm_server_status(
+    const ChoirLlmServer *server); /* {"state","progress","model","variant","why","batch","ubatch","threads","url"};
+                                      caller decrefs */
 /* Slot file under state_dir/slots, by model and prompt hash; done(ok). No-ops (done(FALSE)) on an external server. */
 void choir_llm_server_slot_save(ChoirLlmServer *server, int slot, const char *key,
                                 void (*done)(gboolean ok, gint tokens, gpointer user), gpointer user);
@@ -47,6 +48,9 @@ guint64 choir_llm_server_params(const ChoirLlmServer *server);
 guint choir_llm_server_context(const ChoirLlmServer *server);
 /* May be called several times; each listener is called. */
 void choir_llm_server_off_change(ChoirLlmServer *server, void (*changed)(gpointer user), gpointer user);
+/* What a real prompt cost. A machine that was busy while it was probed is not held to that: a better rate is kept for
+ * the next start. */
+void choir_llm_server_observe(ChoirLlmServer *server, const ChoirChatTimings *timings);
 const char *choir_llm_server_model(const ChoirLlmServer *server);
 /* One sentence for a person while it is not ready: "loading the language model". */
 const char *choir_llm_server_progress(const ChoirLlmServer *server);

@@ -236,6 +236,9 @@ char *choir_llm_loaded_variant(GPid pid) {
   g_autofree char *maps = NULL;
   if (!g_file_get_contents(path, &maps, NULL, NULL))
     return NULL;
+  /* The core2 file stands on a stock one, so both are mapped then. */
+  if (strstr(maps, VARIANT_PREFIX "core2.so"))
+    return g_strdup("core2");
   const char *name = strstr(maps, VARIANT_PREFIX);
   if (!name)
     return NULL;

@@ -117,3 +117,17 @@ void choir_llm_probe_run(ChoirHttpClient *http, ChoirChat *chat, GCancellable *c
   probe->user = user;
   probe_send(probe);
 }
+
+void choir_llm_server_observe(ChoirLlmServer *server, const ChoirChatTimings *timings) {
+  if (!server->child || timings->evaluated_tokens < PROBE_TOKENS || timings->prompt_ms <= 0)
+    return;
+  double rate = timings->evaluated_tokens * 1000.0 / timings->prompt_ms;
+  guint ubatch = choir_llm_probe_choose(rate);
+  if (rate <= server->rate || ubatch <= server->command.ubatch)
+    return;
+  server->rate = rate; /* the running process keeps its batch size */
+  g_autofree char *key = choir_llm_probe_key(&server->command);
+  choir_llm_probe_store(server->command.state_dir, key, ubatch, rate);
+  choir_info(CHOIR_TOPIC_LLM, "reads %.1f tokens a second when it is quiet: %u at a time from the next start on", rate,
+             ubatch);
+}

@@ -243,6 +243,25 @@ static void test_probe_once(Fixture *f, gconstpointer data) {
   g_assert_true(g_str_has_prefix(all[2], "ub=128 "));
 }
 
+/* Probed while the machine was busy: real prompts correct it, for the next start. */
+static void test_observe(Fixture *f, gconstpointer data) {
+  g_setenv("FAKE_RATE", "40", TRUE);
+  start(f);
+  wait_for(ready, f);
+  g_assert_cmpint(status_int(f, "ubatch"), ==, 8);
+  ChoirChatTimings short_one = {.evaluated_tokens = 10, .prompt_ms = 10},
+                   slow = {.evaluated_tokens = 100, .prompt_ms = 5000};
+  choir_llm_server_observe(f->server, &short_one);
+  choir_llm_server_observe(f->server, &slow);
+  ChoirChatTimings fast = {.evaluated_tokens = 120, .prompt_ms = 500};
+  choir_llm_server_observe(f->server, &fast);
+  g_assert_cmpint(status_int(f, "ubatch"), ==, 8);
+  stop(f);
+  start(f);
+  wait_for(ready, f);
+  g_assert_cmpint(status_int(f, "ubatch"), ==, 64);
+}
+
 static void test_killed(Fixture *f, gconstpointer data) {
   g_setenv("FAKE_RATE", "110", TRUE);
   start(f);
@@ -373,6 +392,7 @@ int main(int argc, char **argv) {
 #define ADD(name) g_test_add("/llm/server/" #name, Fixture, NULL, setup, test_##name, teardown)
   ADD(choose);
   ADD(probe_once);
+  ADD(observe);
   ADD(killed);
   ADD(slots);
   ADD(forced_variant);
