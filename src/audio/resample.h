@@ -1,4 +1,5 @@
-/* Stateful mono resampler (speexdsp, quality 5). One thread. Latency: 40 samples of the lower rate (2.5 ms at 16 kHz). */
+/* Stateful mono resampler (speexdsp, quality 5). One thread. Latency: 40 samples of the lower rate (2.5 ms at 16 kHz).
+ */
 #pragma once
 #include <glib.h>
 

@@ -159,6 +159,11 @@ static void put(guint8 **p, guint32 value, guint bytes) {
     *(*p)++ = (guint8)(value >> 8 * i);
 }
 
+static void put_tag(guint8 **p, const char *tag) {
+  for (; *tag; tag++)
+    *(*p)++ = (guint8)*tag;
+}
+
 static gboolean write_all(int fd, const void *data, gsize length) {
   const guint8 *p = data;
   while (length > 0) {
@@ -175,11 +180,9 @@ static gboolean write_all(int fd, const void *data, gsize length) {
 
 static void write_header(guint8 header[44], guint32 bytes, guint channels, guint rate) {
   guint8 *p = header;
-  memcpy(p, "RIFF", 4);
-  p += 4;
+  put_tag(&p, "RIFF");
   put(&p, 36 + bytes, 4);
-  memcpy(p, "WAVEfmt ", 8);
-  p += 8;
+  put_tag(&p, "WAVEfmt ");
   put(&p, 16, 4);
   put(&p, FORMAT_PCM, 2);
   put(&p, channels, 2);
@@ -187,8 +190,7 @@ static void write_header(guint8 header[44], guint32 bytes, guint channels, guint
   put(&p, rate * channels * 2, 4);
   put(&p, channels * 2, 2);
   put(&p, 16, 2);
-  memcpy(p, "data", 4);
-  p += 4;
+  put_tag(&p, "data");
   put(&p, bytes, 4);
 }
 

@@ -57,14 +57,17 @@ static void log_problems(enum ggml_log_level level, const char *text, void *user
     choir_runner_log("%s", text);
 }
 
-/* Loads the best back end of the folder, or the one that CHOIR_CPU_VARIANT names. */
-static char *load_backend(const char *folder, GError **error) {
-  g_autofree char *found = NULL;
+static char *folder_of_ggml(void) {
   Dl_info info;
-  if (!folder && dladdr((void *)&ggml_backend_load, &info) && info.dli_fname) {
-    g_autofree char *library = g_canonicalize_filename(info.dli_fname, NULL);
-    folder = found = g_path_get_dirname(library);
-  }
+  if (!dladdr((void *)&ggml_backend_load, &info) || !info.dli_fname)
+    return g_strdup(".");
+  g_autofree char *library = g_canonicalize_filename(info.dli_fname, NULL);
+  return g_path_get_dirname(library);
+}
+
+/* Loads the best back end of the folder, or the one that CHOIR_CPU_VARIANT names. */
+static char *load_backend(const char *options_folder, GError **error) {
+  g_autofree char *folder = options_folder ? g_strdup(options_folder) : folder_of_ggml();
   const char *variant = g_getenv("CHOIR_CPU_VARIANT");
   if (variant && *variant && !g_str_equal(variant, "auto")) {
     g_autofree char *file = g_strdup_printf("%s/libggml-cpu-%s.so", folder, variant);

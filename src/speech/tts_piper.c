@@ -71,7 +71,7 @@ static gboolean load_voice(Piper *self, const char *model, double speed, GError 
 
 static void piper_close(gpointer data) {
   Piper *self = data;
-  if (self->session)
+  if (self->ort && self->session)
     self->ort->api->ReleaseSession(self->session);
   choir_ort_close(self->ort);
   choir_phonemes_free(self->phonemes);
@@ -231,22 +231,29 @@ static gboolean piper_say(gpointer data, const char *text, GArray *words, const 
   return TRUE;
 }
 
-static gpointer piper_open(const ChoirTtsOptions *options, char **ret_detail, GError **error) {
-  Piper *self = g_new0(Piper, 1);
-  g_mutex_init(&self->mutex);
-  self->ids = g_hash_table_new(NULL, NULL);
-  self->phonemes = choir_phonemes_new(options->phonemes_fd);
-  if (load_voice(self, options->model, options->speed, error))
-    self->ort = choir_ort_open(options->library, error);
-  if (self->ort)
-    self->session = choir_ort_session(self->ort, options->model, options->threads, FALSE, error);
-  /* One run before READY: proves that the model fits, and the first clause need not pay for the first run's set-up. */
+/* With one run before READY: it proves that the model fits, and the first clause need not pay for a first run's set-up.
+ */
+static gboolean open_model(Piper *self, const ChoirTtsOptions *options, GError **error) {
+  self->ort = choir_ort_open(options->library, error);
+  if (!self->ort)
+    return FALSE;
+  self->session = choir_ort_session(self->ort, options->model, options->threads, FALSE, error);
+  if (!self->session)
+    return FALSE;
   g_autoptr(GArray) trial = g_array_new(FALSE, FALSE, sizeof(gint64));
   const gint64 last = ID_END;
   add_id(trial, ID_BEGIN);
   add_char(self, trial, 'a');
   g_array_append_val(trial, last);
-  if (!self->session || !synthesise(self, trial, NULL, error)) {
+  return synthesise(self, trial, NULL, error);
+}
+
+static gpointer piper_open(const ChoirTtsOptions *options, char **ret_detail, GError **error) {
+  Piper *self = g_new0(Piper, 1);
+  g_mutex_init(&self->mutex);
+  self->ids = g_hash_table_new(NULL, NULL);
+  self->phonemes = choir_phonemes_new(options->phonemes_fd);
+  if (!load_voice(self, options->model, options->speed, error) || !open_model(self, options, error)) {
     piper_close(self);
     return NULL;
   }

@@ -59,13 +59,14 @@ static void test_garbage(void) {
   g_assert_cmpint(choir_wire_decode(header, sizeof header, &back), ==, 0);
   for (gsize length = 1; length <= 24; length++)
     g_assert_cmpint(choir_wire_decode((const guint8 *)"GET / HTTP/1.1\r\nHost: xx", length, &back), ==, -1);
+  static const guint8 magic[4] = {'C', 'H', 'W', '1'};
   for (int i = 0; i < 20000; i++) {
     guint8 bytes[64];
     for (gsize k = 0; k < sizeof bytes; k++)
       bytes[k] = (guint8)g_test_rand_int();
     gsize length = (gsize)g_test_rand_int_range(0, sizeof bytes + 1);
     if (g_test_rand_bit())
-      memcpy(bytes, "CHW1", 4);
+      memcpy(bytes, magic, sizeof magic);
     if (choir_wire_decode(bytes, length, &back) == 1)
       g_assert_cmpuint(back.length + CHOIR_WIRE_HEADER, <=, length);
   }
