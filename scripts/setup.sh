@@ -136,11 +136,13 @@ announce() { # announce SETS...: what set-up will take, said before it begins
   say "Setting Choir up:"
   echo "  download  $missing MB"
   echo "  disk      about 1100 MB in $cache ($free MB free) and 150 MB in $here/build"
-  if ! engine_ready; then
+  if engine_ready; then
+    echo "  time      about a minute, and the download"
+  elif [ -e "$cache/engine/11434/.complete" ]; then
+    echo "  time      a few minutes: the engine is built and only looked over"
+  else
     minutes=$(estimate_minutes)
     echo "  time      about $minutes minutes of compiling on these $(nproc) cores, less with a warm compiler cache, and the download"
-  else
-    echo "  time      about a minute, and the download"
   fi
   [ "$free" -gt 1300 ] || [ -d "$cache/models" ] || fail "There is too little space in $cache: free 1300 MB, or set XDG_CACHE_HOME to a larger disk."
 }
@@ -205,5 +207,5 @@ program_targets() { # program_targets DIR: choir and the workers it starts, with
 
 # One number says whether anything at all changed since the last whole set-up.
 variant=$("$here/tools/build-engine" --list)
-engine_key=$(key_of 11434 "$variant" "$here/tools/build-engine")
+engine_key=$(key_of 11434 "$variant" "$here/tools/build-engine" "$here"/engine/*.[ch])
 models_key=$(key_of "$here/tools/prepare-models" "$here/tools/convert" "$here/parts.lock")
