@@ -22,7 +22,10 @@ const face = new Face();
 const transcript = new Transcript((text) => void send(text));
 const terminal = new Terminal((level) => events.send({ type: 'log_filter', level, topic: '*' }));
 const models = new Models(() => void panel.refresh());
-const conversations = new Conversations(() => drawer('none'));
+const conversations = new Conversations({
+  opened: () => drawer('none'),
+  isEmpty: () => transcript.isEmpty,
+});
 const composer = new Composer((text) => send(text), () => show());
 const panel = new StatusPanel({
   changed: (status) => {
@@ -40,6 +43,10 @@ const voice = new Voice(
     note: (text) => {
       note = text;
       show();
+    },
+    sound: (text) => {
+      panel.sound = text;
+      void panel.refresh();
     },
     error: (text) => showError(text),
     microphone: (problem) => showMicrophone(problem),
@@ -164,7 +171,7 @@ function situation() {
   if (transcript.busy || voice.serverState === 'thinking') {
     const loading = status && !modelReady(status);
     const word = loading ? 'Waking up' : transcript.answering ? 'Answering' : 'Thinking';
-    return { state: 'thinking', word, note: loading ? loadingText() : '' };
+    return { state: 'thinking', word, note: loading ? loadingText() : note };
   }
   if (voice.micOn && voice.mode === 'handsfree') return { state: 'listening', word: 'Ready', note: 'Just talk.' };
   if (status && !modelReady(status)) return { state: 'idle', word: 'Waking up', note: loadingText() };
@@ -172,7 +179,7 @@ function situation() {
 }
 
 function readyText() {
-  return transcript.talk.classList.contains('is-empty') ? 'Type below, or press the microphone and talk.' : '';
+  return transcript.isEmpty ? 'Type below, or press the microphone and talk.' : '';
 }
 
 function loadingText() {

@@ -5,13 +5,21 @@ import { ask, byId, formatDay, h, icon, toast } from './dom.js';
 /** @typedef {import('./types').ConversationSummary} Summary */
 
 export class Conversations {
-  /** @param {() => void} onOpened after the person chose one, to close the drawer on a phone */
-  constructor(onOpened) {
+  /**
+   * @param {{opened: () => void, isEmpty: () => boolean}} handlers opened: the person chose one, a phone's drawer may
+   *   close; isEmpty: nothing has been said in the open one
+   */
+  constructor(handlers) {
     this.list = byId('conversations');
-    this.onOpened = onOpened;
+    this.handlers = handlers;
     /** @type {string} */
     this.current = '';
-    byId('new-conversation').addEventListener('click', () => void this.act(() => api('/api/conversations', {}), true));
+    byId('new-conversation').addEventListener('click', () => {
+      // An empty one is new enough; a second would only litter the list.
+      if (handlers.isEmpty()) handlers.opened();
+      else void this.act(() => api('/api/conversations', {}), true);
+      byId('message-input').focus();
+    });
   }
 
   async refresh() {
@@ -28,7 +36,7 @@ export class Conversations {
   async act(action, opens = false) {
     try {
       await action();
-      if (opens) this.onOpened();
+      if (opens) this.handlers.opened();
     } catch (error) {
       toast(/** @type {Error} */ (error).message, 'error');
     }

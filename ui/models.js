@@ -3,6 +3,9 @@ import { api } from './api.js';
 import { byId, formatBytes, h, icon, prefs, toast } from './dom.js';
 import { percent } from './status.js';
 
+/** The one-click choice stays below this: larger ones talk too slowly on the machines Choir is made for. */
+const COMFORTABLE_MB = 2000;
+
 /** @typedef {import('./types').Model} Model */
 /** @typedef {import('./types').Status} Status */
 
@@ -73,11 +76,11 @@ export class Models {
     }
   }
 
-  /** The best that this machine can hold: verified before unverified, then the larger. */
+  /** What one click offers: what is here already, else verified before unverified, then the larger. */
   get better() {
     const now = this.models.find((one) => one.name === this.current);
     return this.models
-      .filter((one) => one.fits && one.name !== this.current && one.memory_mb > (now?.memory_mb ?? 0))
+      .filter((one) => one.fits && one.memory_mb <= COMFORTABLE_MB && one.memory_mb > (now?.memory_mb ?? 0))
       .sort((a, b) => Number(b.present) - Number(a.present) || Number(b.verified) - Number(a.verified) || b.memory_mb - a.memory_mb)[0];
   }
 

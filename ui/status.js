@@ -34,6 +34,8 @@ export class StatusPanel {
     this.uptime = byId('uptime');
     /** @type {Status|null} */
     this.status = null;
+    /** What the voice session says about its sound: a longer lead after underruns. */
+    this.sound = '';
     this.timer = 0;
     this.asking = false;
     document.addEventListener('visibilitychange', () => {
@@ -85,7 +87,7 @@ export class StatusPanel {
     const ready = modelReady(s);
     const done = percent(m.progress);
     const change = h('button', { type: 'button', class: 'small', id: 'choose-model', onclick: () => this.handlers.chooseModel() }, 'Change…');
-    const facts = [m.threads && `${m.threads} threads`, m.batch && `batch ${m.batch}`].filter(Boolean).join(' · ');
+    const facts = [m.threads && `${m.threads} ${m.threads === 1 ? 'thread' : 'threads'}`, m.batch && `batch ${m.batch}`].filter(Boolean).join(' · ');
     const state = ready ? facts || 'ready' : loadingWords(m);
     const tile = this.tile('Language model', m.name || 'none', state, { light: ready ? 'ok' : this.bad(m.state) ? 'bad' : 'busy', wide: true });
     tile.append(change);
@@ -108,7 +110,7 @@ export class StatusPanel {
       const done = percent(engine.progress);
       const state = engine.ready ? engine.detail || 'ready' : engine.detail || (done === null ? 'not ready' : `loading ${done} %`);
       const light = engine.ready ? 'ok' : engine.engine ? 'busy' : 'bad';
-      return [h('tr', { title: state }, h('td', {}, h('i', { class: 'dot', 'data-light': light }), label), h('td', { class: 'strong' }, engine.engine || 'none'), h('td', {}, state))];
+      return [h('tr', { title: state }, h('td', {}, h('i', { class: 'dot', 'data-light': light }), label), h('td', { class: 'strong' }, engine.engine || 'none'), h('td', { class: 'clip' }, state))];
     });
     if (!rows.length) return [];
     return [h('div', { class: 'tile wide' }, h('p', { class: 'tile-label' }, 'Speech'), h('table', { class: 'rows' }, h('tbody', {}, ...rows)))];
@@ -122,6 +124,7 @@ export class StatusPanel {
       this.tile('Waiting turns', String(s.queue ?? 0), `${s.sessions ?? 0} voice ${s.sessions === 1 ? 'session' : 'sessions'}`, {}),
       this.tile('Memory', formatBytes(all * 1000), `${formatBytes((s.memory_kb ?? 0) * 1000)} of it the daemon`, {}),
     ];
+    if (this.sound) tiles.push(this.tile('Sound', this.sound, '', { light: 'busy', wide: true }));
     if (s.log_drops) tiles.push(this.tile('Log lines dropped', String(s.log_drops), 'the log was too fast', { light: 'busy' }));
     if ((s.loop_lag_ms ?? 0) > 20) tiles.push(this.tile('Loop lag', `${Math.round(s.loop_lag_ms ?? 0)} ms`, 'the machine is busy', { light: 'busy' }));
     if (children.length) tiles.push(this.childrenTile(children));

@@ -34,6 +34,10 @@ export class Transcript {
     this.showEmpty();
   }
 
+  get isEmpty() {
+    return this.talk.classList.contains('is-empty');
+  }
+
   get busy() {
     return this.open.size > 0;
   }
@@ -162,7 +166,7 @@ export class Transcript {
    * @param {{source?: string, time?: unknown, cut?: boolean}} more
    */
   addRow(role, text, { source = '', time, cut = false }) {
-    if (this.talk.classList.contains('is-empty')) {
+    if (this.isEmpty) {
       this.box.replaceChildren();
       this.talk.classList.remove('is-empty');
     }

@@ -9,7 +9,8 @@ import { Socket } from './socket.js';
  * @property {() => void} changed something that is shown has changed
  * @property {(level: number) => void} micLevel 0..1
  * @property {(level: number) => void} mouthLevel 0..1
- * @property {(text: string) => void} note one sentence, from the server
+ * @property {(text: string) => void} note a hint for the person
+ * @property {(text: string) => void} sound how the playback fares, from the server
  * @property {(text: string) => void} error one sentence
  * @property {(why: NoMicrophone|null) => void} microphone null: it works
  */
@@ -313,7 +314,8 @@ export class Voice {
         this.probability = event.probability;
         break;
       case 'choir.status':
-        this.handlers.note(event.text);
+        if (event.text.startsWith('lead ')) this.handlers.sound(event.text);
+        else this.handlers.note(event.text);
         return;
       case 'error':
         if (event.error?.code === 'too_many_sessions') this.refused();
