@@ -57,6 +57,9 @@ OrtSession *choir_ort_session(const ChoirOrt *ort, const char *model, int thread
   gboolean ok = choir_ort_ok(ort, api->SetIntraOpNumThreads(options, threads), error) &&
                 choir_ort_ok(ort, api->SetInterOpNumThreads(options, 1), error) &&
                 choir_ort_ok(ort, api->SetSessionGraphOptimizationLevel(options, ORT_ENABLE_ALL), error);
+  /* Waiting threads must sleep: the language model needs the same cores. */
+  if (ok)
+    ok = choir_ort_ok(ort, api->AddSessionConfigEntry(options, "session.intra_op.allow_spinning", "0"), error);
   if (ok && !arena)
     ok = choir_ort_ok(ort, api->DisableCpuMemArena(options), error) &&
          choir_ort_ok(ort, api->DisableMemPattern(options), error);
