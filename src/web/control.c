@@ -1,6 +1,7 @@
 /* The original's routes: health, status, metrics and the two ways in for other programs. */
 #include <string.h>
 #include "base/log.h"
+#include "base/loop_lag.h"
 #include "base/metrics.h"
 #include "base/names.h"
 #include "base/text.h"
@@ -182,6 +183,8 @@ static void on_status(ChoirHttpRequest *request, gpointer user) {
   if (!status)
     status = json_pack("{s:s}", "status", "No active pipelines.");
   json_object_set_new(status, "connections", json_integer(choir_http_server_connections(options->server)));
+  if (!json_object_get(status, "loop_lag_ms"))
+    json_object_set_new(status, "loop_lag_ms", json_real(choir_loop_lag_ms()));
   json_object_set_new(status, "fetch",
                       owner->models_api ? choir_models_api_fetch_json(owner->models_api) : json_null());
   choir_answer_json(request, 200, status);

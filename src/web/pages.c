@@ -190,11 +190,11 @@ ChoirPages *choir_pages_new(const ChoirWebOptions *options) {
   pages->options = options;
   pages->pages = g_ptr_array_new();
   pages->max_pages = (guint)choir_config_int(options->config, "web", "max_pages");
-  pages->gauge = choir_gauge("choir_ws_clients", NULL, "Open /ws connections.");
+  pages->gauge = choir_gauge("choir_page_clients", NULL, "Open /ws connections.");
   pages->dropped_log =
-      choir_counter("choir_ws_dropped_total", "what=\"log\"", "Messages that a slow page did not get.");
+      choir_counter("choir_page_dropped_total", "what=\"log\"", "Messages that a slow page did not get.");
   pages->dropped_event =
-      choir_counter("choir_ws_dropped_total", "what=\"event\"", "Messages that a slow page did not get.");
+      choir_counter("choir_page_dropped_total", "what=\"event\"", "Messages that a slow page did not get.");
   pages->observer = choir_twin_observe(options->twin, on_twin, pages);
   choir_http_server_route(options->server, "GET", "/ws", on_upgrade, pages);
   return pages;

@@ -270,6 +270,8 @@ static void on_response_create(ChoirRealtimeSession *session, const json_t *even
   if (json_is_object(metadata) && json_object_size(metadata) <= 16)
     session->requested_metadata = json_deep_copy(metadata);
   session->requested = TRUE;
+  if (!session->stages.asked_us) /* typed; what was spoken is counted from the end of speech */
+    choir_realtime_stages_request(&session->stages);
   if (audio != session->config.live.audio_out) {
     ChoirLiveOptions live = session->config.live;
     live.audio_out = session->borrowed_audio = audio;

@@ -4,6 +4,7 @@
 #include "web/realtime_config.h"
 #include "web/realtime_events.h"
 #include "web/realtime_session.h"
+#include "web/realtime_stages.h"
 
 struct ChoirRealtimeSession {
   ChoirRealtimeOptions options;
@@ -27,6 +28,7 @@ struct ChoirRealtimeSession {
   gboolean committing;   /* the client committed, the item has not come yet */
   gboolean failure_told; /* a failed response was just made of what live reports as an error, too */
   gboolean told_full;
+  ChoirRealtimeStages stages;
 };
 
 void choir_realtime_emit(ChoirRealtimeSession *session, json_t *event /* stolen */);

@@ -352,6 +352,7 @@ void choir_realtime_session_live(ChoirRealtimeSession *session, const ChoirLiveE
   if (valid)
     copy.text = valid;
   const ChoirLiveEvent *event = &copy;
+  choir_realtime_stages_live(&session->stages, event);
   switch (event->type) {
   case CHOIR_LIVE_SPEECH_STARTED:
   case CHOIR_LIVE_SPEECH_STOPPED:

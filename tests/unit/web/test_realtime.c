@@ -1,5 +1,6 @@
 /* The Realtime session between scripted client events and scripted live events: order, items, errors. */
 #include <unistd.h>
+#include "base/metrics.h"
 #include "base/text.h"
 #include "fake_live.h"
 #include "web/realtime_session.h"
@@ -250,6 +251,31 @@ static void test_spoken_turn(Fixture *f, gconstpointer data) {
   g_assert_cmpstr(text_at(response, "status"), ==, "completed");
   g_assert_cmpstr(text_at(response, "output.0.content.0.transcript"), ==, "It is noon.");
   g_assert_cmpstr(text_at(response, "output.0.status"), ==, "completed");
+}
+
+static double stage_count(const char *labels) {
+  return choir_metric_value(choir_histogram("choir_stage_seconds", labels, "", NULL, 0));
+}
+
+static void test_stages(Fixture *f, gconstpointer data) {
+  static const char *const labels[] = {"stage=\"stt\"", "stage=\"llm\"", "stage=\"tts\"", "stage=\"first_sound\""};
+  double before[4];
+  for (gsize i = 0; i < 4; i++)
+    before[i] = stage_count(labels[i]);
+  test_spoken_turn(f, data);
+  for (gsize i = 0; i < 4; i++)
+    g_assert_cmpfloat(stage_count(labels[i]), ==, before[i] + 1);
+  /* typed: nothing was recognised */
+  const char *deltas[] = {"Hi", "there", NULL};
+  client(
+      f,
+      "{\"type\":\"conversation.item.create\",\"item\":{\"type\":\"message\",\"role\":\"user\",\"content\":[{\"type\":"
+      "\"input_text\",\"text\":\"x\"}]}}");
+  client(f, "{\"type\":\"response.create\"}");
+  reply_events(f, "r2", "a2", deltas, TRUE);
+  g_assert_cmpfloat(stage_count(labels[0]), ==, before[0] + 1);
+  for (gsize i = 1; i < 4; i++)
+    g_assert_cmpfloat(stage_count(labels[i]), ==, before[i] + 2);
 }
 
 static void test_typed_turn(Fixture *f, gconstpointer data) {
@@ -603,6 +629,7 @@ int main(int argc, char **argv) {
   ADD("update", NULL, test_update);
   ADD("update-refused", NULL, test_update_refused);
   ADD("spoken-turn", NULL, test_spoken_turn);
+  ADD("stages", NULL, test_stages);
   ADD("typed-turn", NULL, test_typed_turn);
   ADD("cancel", NULL, test_cancel);
   ADD("cancel-before-start", NULL, test_cancel_before_start);

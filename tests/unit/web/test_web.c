@@ -280,7 +280,7 @@ static void test_control(Fixture *f, gconstpointer data) {
   g_assert_true(g_str_has_prefix(choir_json_string(status->json, "status", ""), "Current pipeline status:"));
   g_assert_true(json_is_null(json_object_get(status->json, "fetch")));
   g_autoptr(Answer) metrics = ask(f, "GET", "/metrics", NULL, NULL);
-  g_assert_nonnull(strstr(metrics->body, "choir_ws_clients 0"));
+  g_assert_nonnull(strstr(metrics->body, "choir_page_clients 0"));
   g_assert_true(g_str_has_prefix(header(metrics, "Content-Type"), "text/plain"));
 }
 
@@ -429,7 +429,7 @@ static void test_ws_dead_page(Fixture *f, gconstpointer data) {
   fake_house_say(&(ChoirTwinEvent){.type = "agent", .text = "the end", .turn_id = "t1"});
   g_assert_cmpstr(choir_json_string(ws_wait(reader, "agent"), "data", ""), ==, "the end");
   g_autoptr(Answer) metrics = ask(f, "GET", "/metrics", NULL, NULL);
-  g_autofree char *count = g_strdup(strstr(metrics->body, "choir_ws_dropped_total{what=\"event\"} "));
+  g_autofree char *count = g_strdup(strstr(metrics->body, "choir_page_dropped_total{what=\"event\"} "));
   g_assert_nonnull(count);
   g_assert_cmpint(atoi(strrchr(g_strdelimit(count, "\n", '\0'), ' ')), >, 0);
   ws_close(reader);
