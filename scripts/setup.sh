@@ -169,7 +169,7 @@ setup_models() {
 meson_setup() { # meson_setup DIR OPTIONS...: configures afresh when what it was configured with has changed
   local dir=$1 key log
   shift
-  key=$(key_of "$here" "$(meson --version)" "$(cc --version | head -1)" "$*" "$here/meson_options.txt")
+  key=$(key_of "at $here" "$(stat -L -c "%n %s %Y" "$(command -v meson)" "$(command -v cc)")" "$*" "$here/meson_options.txt")
   [ -f "$dir/build.ninja" ] && [ -f "$dir/.choir-key" ] && [ "$(cat "$dir/.choir-key")" = "$key" ] && return
   rm -rf "$dir"
   mkdir -p "$dir"
