@@ -190,8 +190,9 @@ static void add_number(GPtrArray *argv, const char *option, guint value) {
 gboolean choir_llm_command_build(ChoirLlmCommand *command, GStrv *ret_argv, GStrv *ret_env, GError **error) {
   if (!check(command, error))
     return FALSE;
-  g_autofree char *bin =
-      command->cpu_variant ? variant_dir(command, error) : g_build_filename(command->engine_dir, "bin", NULL);
+  /* Our own variant reads CHOIR_CPU_VARIANT itself and then wins; it needs the stock files beside it. */
+  gboolean own_folder = command->cpu_variant && !g_str_equal(command->cpu_variant, "core2");
+  g_autofree char *bin = own_folder ? variant_dir(command, error) : g_build_filename(command->engine_dir, "bin", NULL);
   if (!bin)
     return FALSE;
   command->port = command->fixed_port ? command->fixed_port : free_port();
