@@ -7,13 +7,13 @@
 #include "tensor.h"
 #include "variant.h"
 
-enum { POSITIONS = 32, MAX_QUERIES = 64, MAX_WIDTH = 256 };
+enum { POSITIONS = 32, MAX_QUERIES = 256, MAX_WIDTH = 256, TILE_FLOATS = 64 * MAX_WIDTH };
 
 typedef struct {
   float k[POSITIONS * MAX_WIDTH] __attribute__((aligned(16)));
   float v[POSITIONS * MAX_WIDTH] __attribute__((aligned(16)));
-  float out[MAX_QUERIES * MAX_WIDTH] __attribute__((aligned(16)));
-  float q[MAX_QUERIES * MAX_WIDTH] __attribute__((aligned(16)));
+  float out[TILE_FLOATS] __attribute__((aligned(16)));
+  float q[TILE_FLOATS] __attribute__((aligned(16)));
   float score[POSITIONS] __attribute__((aligned(16)));
   float top[MAX_QUERIES], sum[MAX_QUERIES];
 } work;
@@ -240,7 +240,7 @@ static int can_do(const core2_tensor *dst, float max_bias) {
   const core2_tensor *q = dst->src[0], *k = dst->src[1], *v = dst->src[2], *mask = dst->src[3];
   return q->type == CORE2_F32 && cache_type_known(k) && cache_type_known(v) && k->ne[0] <= MAX_WIDTH &&
          v->ne[0] <= MAX_WIDTH && k->ne[0] % 8 == 0 && v->ne[0] % 8 == 0 && max_bias == 0.0f && k->ne[2] == v->ne[2] &&
-         q->ne[2] % k->ne[2] == 0 && q->ne[2] / k->ne[2] <= MAX_QUERIES && q->nb[0] == sizeof(float) &&
+         q->ne[2] % k->ne[2] == 0 && q->ne[2] / k->ne[2] <= TILE_FLOATS / MAX_WIDTH && q->nb[0] == sizeof(float) &&
          (!mask || (mask->type == CORE2_F16 && mask->nb[0] == 2)) && dst->nb[1] == (size_t)v->ne[0] * sizeof(float);
 }
 
@@ -267,7 +267,8 @@ CORE2_EXPORT void ggml_compute_forward_flash_attn_ext(const struct core2_params_
                  .softcap = numbers[2]};
   if (a.softcap != 0.0f)
     a.scale /= a.softcap;
-  const int most = MAX_QUERIES / a.shared;
+  const int fit = TILE_FLOATS / (a.dk > a.dv ? a.dk : a.dv);
+  const int most = (fit < MAX_QUERIES ? fit : MAX_QUERIES) / a.shared;
   // Small tiles when there are few tokens, so that every thread gets some.
   const int64_t per_thread = (q->ne[1] * k->ne[2] + params->nth - 1) / params->nth;
   const int tokens = per_thread < most ? (int)(per_thread < 1 ? 1 : per_thread) : most;

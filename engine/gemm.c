@@ -96,6 +96,19 @@ CORE2_EXPORT _Bool llamafile_sgemm(const struct core2_params *params, int64_t m,
                                    int64_t lda, const void *B, int64_t ldb, void *C, int64_t ldc, int Atype, int Btype,
                                    int Ctype) {
   const enum core2_type type = (enum core2_type)Atype;
+  // Rows are dealt out in whole panels.
+  const int64_t panels = (m + CORE2_ROWS - 1) / CORE2_ROWS;
+  const int64_t row0 = panels * params->ith / params->nth * CORE2_ROWS;
+  const int64_t end = panels * (params->ith + 1) / params->nth * CORE2_ROWS;
+  const int64_t row1 = end < m ? end : m;
+  const int halves = Atype == CORE2_F16 && (Btype == CORE2_F16 || Btype == CORE2_F32);
+  const int floats = Atype == CORE2_F32 && Btype == CORE2_F32;
+  if (floats && stock_sgemm(params, m, n, k, A, lda, B, ldb, C, ldc, Atype, Btype, Ctype))
+    return 1; // a stock file with AVX does these eight at a time
+  if ((halves || floats) && Ctype == CORE2_F32 && n > 1) {
+    core2_gemm_float(&(core2_float_job){Atype, Btype, A, B, lda, ldb, C, ldc, row0, row1, n, k});
+    return 1;
+  }
   if (!ours(Atype))
     return stock_sgemm(params, m, n, k, A, lda, B, ldb, C, ldc, Atype, Btype, Ctype);
   if (Btype != (int)core2_activation(type) || Ctype != CORE2_F32)
@@ -105,10 +118,6 @@ CORE2_EXPORT _Bool llamafile_sgemm(const struct core2_params *params, int64_t m,
   const int64_t b_block = Btype == CORE2_Q8_K   ? (int64_t)sizeof(core2_q8_K)
                           : Btype == CORE2_Q8_1 ? (int64_t)sizeof(core2_q8_1)
                                                 : (int64_t)sizeof(core2_q8_0);
-  // Rows are dealt out in whole panels.
-  const int64_t panels = (m + CORE2_ROWS - 1) / CORE2_ROWS;
-  const int64_t first = panels * params->ith / params->nth * CORE2_ROWS;
-  const int64_t last = panels * (params->ith + 1) / params->nth * CORE2_ROWS;
   const job j = {.type = type,
                  .a = A,
                  .b = B,
@@ -118,8 +127,8 @@ CORE2_EXPORT _Bool llamafile_sgemm(const struct core2_params *params, int64_t m,
                  .b_block = b_block,
                  .c = C,
                  .ldc = ldc,
-                 .row0 = first,
-                 .row1 = last < m ? last : m,
+                 .row0 = row0,
+                 .row1 = row1,
                  .columns = n,
                  .k = k * (core2_is_super(type) ? 256 : 32)};
   if (j.row0 < j.row1)

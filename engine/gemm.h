@@ -91,6 +91,17 @@ void core2_pack_column(enum core2_type type, const char *column, int n, core2_co
 void core2_gemv(enum core2_type type, const char *rows, size_t stride, int m, int n, const core2_column *column,
                 float *out, int add);
 
+// The same for f16 and f32 matrices (gemmf.c); strides in elements.
+typedef struct {
+  int a_type, b_type;
+  const char *a, *b;
+  int64_t lda, ldb;
+  float *c;
+  int64_t ldc;
+  int64_t row0, row1, columns, k;
+} core2_float_job;
+void core2_gemm_float(const core2_float_job *job);
+
 struct core2_params { // the head of ggml_compute_params, unchanged since 2024
   int ith, nth;
 };

@@ -147,7 +147,7 @@ int main(int argc, char **argv) {
   }
   printf("\n");
   for (int matrix = 0; matrix < 2; matrix++)
-    for (size_t f = 0; f < sizeof formats / sizeof *formats - (matrix ? 2 : 0); f++)
+    for (size_t f = 0; f < sizeof formats / sizeof *formats; f++)
       measure(lib, n, f, matrix);
   return 0;
 }

@@ -63,6 +63,47 @@ static void test_gemm(gconstpointer data) {
   compare(c, (Shape){5, 131, rig_most_blocks(c->format, c->kind, 2), 1}); // more columns than one pass holds
 }
 
+// f16 and f32 matrices against sums in double precision.
+static void test_floats(gconstpointer data) {
+  const int pair = GPOINTER_TO_INT(data);
+  const int a_type = pair == 2 ? CORE2_F32 : CORE2_F16, b_type = pair == 0 ? CORE2_F16 : CORE2_F32;
+  const size_t as = a_type == CORE2_F16 ? 2 : 4, bs = b_type == CORE2_F16 ? 2 : 4;
+  sgemm_fn *sgemm = rig_ours("llamafile_sgemm");
+  for (int r = 0; r < (g_test_quick() ? 25 : 250); r++) {
+    const int m = g_test_rand_int_range(1, 30), n = g_test_rand_int_range(2, 12), k = g_test_rand_int_range(1, 1200);
+    char *a = rig_row((size_t)(m * k) * as, 0), *b = rig_row((size_t)(n * k) * bs, 0);
+    g_autofree float *fa = g_new(float, m *k), *fb = g_new(float, n *k), *out = g_new(float, m *n);
+    for (int side = 0; side < 2; side++)
+      for (int i = 0; i < (side ? n : m) * k; i++) {
+        const float v = (float)g_test_rand_double_range(-2, 2) * (g_test_rand_int_range(0, 9) ? 1.0f : 1e-5f);
+        float *known = side ? &fb[i] : &fa[i];
+        *known = v;
+        if ((side ? bs : as) == 2) {
+          const uint16_t h = rig_to_f16(v);
+          memcpy((side ? b : a) + 2 * i, &h, 2);
+          *known = rig_f16(h);
+        } else {
+          memcpy((side ? b : a) + 4 * i, &v, 4);
+        }
+      }
+    const int threads = g_test_rand_int_range(1, 4);
+    for (int t = 0; t < threads; t++)
+      g_assert_true(sgemm(&(struct core2_params){t, threads}, m, n, k, a, k, b, k, out, m, a_type, b_type, CORE2_F32));
+    for (int j = 0; j < n; j++)
+      for (int i = 0; i < m; i++) {
+        double want = 0, magnitude = 0;
+        for (int l = 0; l < k; l++) {
+          want += (double)fa[i * k + l] * (double)fb[j * k + l];
+          magnitude += fabs((double)fa[i * k + l] * (double)fb[j * k + l]);
+        }
+        if (!(fabs((double)out[j * m + i] - want) <= magnitude * 0x1.0p-18))
+          g_error("%d x %d x %d [%d, %d]: %g, want %g", m, n, k, i, j, (double)out[j * m + i], want);
+      }
+    rig_free_row(a, (size_t)(m * k) * as, 0);
+    rig_free_row(b, (size_t)(n * k) * bs, 0);
+  }
+}
+
 static void test_refusals(void) {
   sgemm_fn *sgemm = rig_ours("llamafile_sgemm");
   const struct core2_params p = {0, 1};
@@ -83,6 +124,11 @@ int main(int argc, char **argv) {
       g_autofree char *path = g_strdup_printf("/engine/gemm/%s/%s", rig_formats[i].name, kinds[k]);
       g_test_add_data_func_full(path, c, test_gemm, g_free);
     }
+  static const char *const pairs[] = {"f16-f16", "f16-f32", "f32-f32"};
+  for (int i = 0; i < 3; i++) {
+    g_autofree char *path = g_strdup_printf("/engine/gemm/%s", pairs[i]);
+    g_test_add_data_func(path, GINT_TO_POINTER(i), test_floats);
+  }
   g_test_add_func("/engine/gemm/refusals", test_refusals);
   return g_test_run();
 }
