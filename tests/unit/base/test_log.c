@@ -216,7 +216,7 @@ static void test_stuck_output(void) {
   guint64 dropped = choir_log_dropped();
   gint64 before = g_get_monotonic_time();
   g_autofree char *text = captured(log_into_stuck_pipe);
-  g_assert_cmpint(g_get_monotonic_time() - before, <, 2 * G_USEC_PER_SEC);
+  g_assert_cmpint(g_get_monotonic_time() - before, <, 8 * G_USEC_PER_SEC);
   g_assert_cmpuint(choir_log_dropped() - dropped, ==, 100);
   close(stuck_pipe[0]);
   close(stuck_pipe[1]);

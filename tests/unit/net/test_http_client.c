@@ -224,18 +224,18 @@ static void test_stream_failures(World *world, gconstpointer data) {
   g_assert_nonnull(strstr(world->error->message, "context too long"));
   g_assert_cmpstr(world->body, ==, "{\"error\":\"context too long\"}");
   close(fd);
-  stream(world, 300); /* silence after a while: counted from the last byte */
+  stream(world, 700); /* silence after a while: counted from the last byte */
   fd = serve(world, "{\"a\":1}", NULL);
   gint64 before = g_get_monotonic_time();
   raw_say(fd, SSE_HEAD);
   for (guint i = 0; i < 5; i++) {
-    wait_ms(150);
+    wait_ms(200);
     raw_say(fd, "data: x\n\n");
   }
   g_assert_cmpuint(world->done, ==, 2);
   WAIT_UNTIL(world->done == 3, 1000);
   g_assert_error(world->error, CHOIR_HTTP_ERROR, CHOIR_HTTP_ERROR_TIMEOUT);
-  g_assert_cmpint(g_get_monotonic_time() - before, <, 1400000);
+  g_assert_cmpint(g_get_monotonic_time() - before, <, 4000000);
   close(fd);
   stream(world, 1000); /* not a stream */
   fd = serve(world, "{\"a\":1}", NULL);
@@ -260,7 +260,7 @@ static void expect_prompt_close(World *world, int fd) {
   guint done = world->done;
   g_cancellable_cancel(world->cancel);
   raw_expect_closed(fd, 1000);
-  g_assert_cmpint(g_get_monotonic_time() - before, <, 200000);
+  g_assert_cmpint(g_get_monotonic_time() - before, <, 1000000);
   WAIT_UNTIL(world->done == done + 1, 1000);
   g_assert_error(world->error, G_IO_ERROR, G_IO_ERROR_CANCELLED);
   g_cancellable_reset(world->cancel);

@@ -47,7 +47,7 @@ static void handle(ChoirHttpRequest *request, gpointer user) {
 
 static void setup(World *world, gconstpointer data) {
   g_autoptr(GError) error = NULL;
-  ChoirHttpServerOptions options = {.address = "127.0.0.1", .header_deadline_ms = 300};
+  ChoirHttpServerOptions options = {.address = "127.0.0.1", .header_deadline_ms = 800};
   world->handlers = (ChoirWebSocketHandlers){.message = on_message,
                                              .closed = on_closed,
                                              .writable = on_writable,
@@ -137,7 +137,7 @@ static void test_talk(World *world, gconstpointer data) {
   g_autofree char *answer = raw_read(fd, "\x81\x02"
                                          "ab");
   g_assert_true(g_str_has_prefix(answer, "\x81\x05hello"));
-  wait_ms(500); /* past the deadline for requests: it does not hold for sockets */
+  wait_ms(1000); /* past the deadline for requests: it does not hold for sockets */
   frame_close(out, 1000);
   say_frames(fd, out);
   g_autofree char *end = raw_read(fd, NULL);
@@ -241,11 +241,12 @@ static void test_stalled(World *world, gconstpointer data) {
 /* Slow is not stalled: one that reads a little now and then is kept, and told when there is room again. */
 static void test_slow_reader(World *world, gconstpointer data) {
   g_autofree char *text = g_strnfill(10000, 'x');
+  world->handlers.stall_ms = 1000;
   int fd = open_raw(world);
   while (choir_websocket_send_text(world->ws, text, 10000))
     g_main_context_iteration(NULL, FALSE);
   char chunk[65536];
-  gint64 end = g_get_monotonic_time() + 1200000; /* three times stall_ms */
+  gint64 end = g_get_monotonic_time() + 2500000;
   while (g_get_monotonic_time() < end) {
     while (choir_websocket_send_text(world->ws, text, 10000))
       continue;
