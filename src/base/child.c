@@ -207,8 +207,8 @@ static void on_child_exit(GPid pid, gint status, gpointer user) {
     run_waiters(child);
     if (release(child) && again)
       choir_child_start(child);
-  } else if (child->state == CHOIR_CHILD_STOPPED && child->timer == 0) {
-    back_off(child);
+  } else if (child->state == CHOIR_CHILD_STOPPED && child->idle == 0) {
+    back_off(child); /* unless exited() stopped or started it */
   }
 }
 
@@ -317,9 +317,9 @@ ChoirChild *choir_child_new(const ChoirChildSpec *spec) {
 void choir_child_start(ChoirChild *child) {
   /* PDEATHSIG is sent when the forking thread ends, not the process. */
   g_return_if_fail(syscall(SYS_gettid) == getpid());
-  if (child->state == CHOIR_CHILD_STOPPING)
-    child->start_again = TRUE;
-  if (child->state == CHOIR_CHILD_STOPPED && child->idle == 0) {
+  if (child->state == CHOIR_CHILD_STOPPING || child->idle != 0) {
+    child->start_again = TRUE; /* whoever stopped it is told first */
+  } else if (child->state == CHOIR_CHILD_STOPPED) {
     child->delay_ms = FIRST_DELAY_MS;
     start_now(child);
   }

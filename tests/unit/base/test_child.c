@@ -18,6 +18,7 @@ typedef struct {
   int ours; /* our end of the socket it gets as 3, -1 for none wanted */
   gboolean want_socket;
   guint started, exited, stopped;
+  gboolean stop_on_exit;
   int status;
   gboolean free_on_exit;
   ChoirChild *child;
@@ -46,18 +47,20 @@ static void on_started(ChoirChild *child, GPid pid, gpointer user) {
   ((Case *)user)->started++;
 }
 
+static void on_stopped(gpointer user) {
+  ((Case *)user)->stopped++;
+}
+
 static void on_exited(ChoirChild *child, int status, gpointer user) {
   Case *c = user;
+  if (c->stop_on_exit)
+    choir_child_stop(child, on_stopped, c);
   c->exited++;
   c->status = status;
   if (c->free_on_exit) {
     choir_child_free(child);
     c->child = NULL;
   }
-}
-
-static void on_stopped(gpointer user) {
-  ((Case *)user)->stopped++;
 }
 
 static Case begin(const char *script) {
@@ -267,6 +270,22 @@ static void test_freed_inside(void) {
   g_assert_cmpuint(c.started, ==, 1);
 }
 
+static void test_stopped_inside(void) {
+  Case c = begin("exit 0");
+  c.stop_on_exit = TRUE;
+  start(&c);
+  WAIT_UNTIL(c.stopped == 1, 2000);
+  wait_ms(600);
+  g_assert_cmpuint(c.started, ==, 1);
+  c.stop_on_exit = FALSE;
+  c.script = "sleep 60";
+  choir_child_stop(c.child, on_stopped, &c);
+  choir_child_start(c.child); /* before the stop was told: not lost */
+  WAIT_UNTIL(c.started == 2, 1000);
+  g_assert_cmpuint(c.stopped, ==, 2);
+  choir_child_free(c.child);
+}
+
 /* The parent is killed: the child must not outlive it. */
 static void test_parent_dies(void) {
   int report[2];
@@ -310,5 +329,6 @@ int main(int argc, char **argv) {
   g_test_add_func("/child/stubborn", test_stubborn);
   g_test_add_func("/child/noise", test_noise);
   g_test_add_func("/child/freed-inside", test_freed_inside);
+  g_test_add_func("/child/stopped-inside", test_stopped_inside);
   return g_test_run();
 }
