@@ -104,7 +104,7 @@ static Rig *rig_new(const char *program_variable, const char *const *options, gb
   if (phonemes)
     choir_worker_attach_phonemes(rig->worker, phonemes_argv);
   choir_worker_start(rig->worker);
-  if (!run_until(rig, &rig->ups, 1, 90))
+  if (!run_until(rig, &rig->ups, 1, 180))
     g_error("%s does not get ready: %s", program_variable, choir_child_last_error(choir_worker_child(rig->worker)));
   g_test_message("%s", choir_worker_info(rig->worker));
   return rig;
@@ -220,7 +220,7 @@ static void test_many_sessions(void) {
 static const char *recognise(Rig *rig, guint32 gen, const gint16 *samples, gsize n) {
   guint before = rig->results;
   g_assert_true(choir_worker_send(rig->worker, CHOIR_WIRE_STT_JOB, 0, 1, gen, 0, samples, n * 2));
-  g_assert_true(run_until(rig, &rig->results, before + 1, 90));
+  g_assert_true(run_until(rig, &rig->results, before + 1, 180));
   const char *text = choir_json_string(rig->result, "text", NULL);
   g_test_message("\"%s\", %.0f ms of processor time", text, choir_json_double(rig->result, "cpu_ms", -1));
   return text;
@@ -282,7 +282,7 @@ static double say(Rig *rig, guint32 gen, const char *text) {
   guint before = rig->results;
   g_array_set_size(rig->pcm, 0);
   g_assert_true(choir_worker_send(rig->worker, CHOIR_WIRE_TTS_JOB, 0, 1, gen, 3, text, strlen(text)));
-  g_assert_true(run_until(rig, &rig->results, before + 1, 90));
+  g_assert_true(run_until(rig, &rig->results, before + 1, 180));
   g_assert_cmpint(choir_json_int(rig->result, "samples", -1), ==, rig->pcm->len);
   return rig->pcm->len / 24000.0;
 }
@@ -400,7 +400,7 @@ static void test_null_engines(void) {
 }
 
 int main(int argc, char **argv) {
-  alarm(280);
+  alarm(580);
   g_test_init(&argc, &argv, NULL);
   static const char *const needed[] = {"CHOIR_EAR", "CHOIR_STT", "CHOIR_TTS", "CHOIR_PHONEMES", "CHOIR_COMMANDS_GRAM"};
   for (gsize i = 0; i < G_N_ELEMENTS(needed); i++)
