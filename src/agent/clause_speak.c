@@ -75,10 +75,10 @@ char *choir_clause_speakable(const char *text, gsize n, char before, gboolean *f
         *fence = !*fence;
     } else if (*fence) {
       blank = 1;
-    } else if (line_start && (blank = line_mark(s + i, n - i)) == 0) {
-      blank = mark_at(s, i, n);
-    } else if (!line_start) {
-      blank = mark_at(s, i, n);
+    } else {
+      blank = line_start ? line_mark(s + i, n - i) : 0;
+      if (blank == 0)
+        blank = mark_at(s, i, n);
     }
     if (line_start && s[i] != ' ' && s[i] != '\t')
       line_start = FALSE;

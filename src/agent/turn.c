@@ -189,7 +189,8 @@ static void on_delta(const char *text, gpointer user) {
     choir_chat_cancel(turn->call);
     if (turn->keep <= before)
       return;
-    text = fresh = g_strndup(text, choir_turn_utf8_floor(text, turn->keep - before));
+    fresh = g_strndup(text, choir_turn_utf8_floor(text, turn->keep - before));
+    text = fresh;
   }
   if (!*text)
     return;

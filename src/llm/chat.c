@@ -200,15 +200,16 @@ static GError *refusal(guint status, const char *body, gsize length, const GErro
 static void on_done(guint status, const char *body, gsize length, const GError *error, gpointer user) {
   ChoirChatCall *call = user;
   g_autoptr(GError) failure = g_steal_pointer(&call->error);
-  if (!failure && error && g_error_matches(error, G_IO_ERROR, G_IO_ERROR_CANCELLED))
-    failure = g_error_copy(error);
-  else if (!failure && status >= 400)
-    failure = refusal(status, body, length, error);
-  else if (!failure && error && !call->finished)
-    failure = g_error_copy(error);
-  else if (!failure && !call->finished)
-    failure =
-        g_error_new(CHOIR_CHAT_ERROR, CHOIR_CHAT_ERROR_PROTOCOL, "the language model's answer ended in the middle");
+  if (!failure) {
+    gboolean cancelled = g_error_matches(error, G_IO_ERROR, G_IO_ERROR_CANCELLED);
+    if (status >= 400 && !cancelled)
+      failure = refusal(status, body, length, error);
+    else if (error && (cancelled || !call->finished))
+      failure = g_error_copy(error);
+    else if (!call->finished)
+      failure =
+          g_error_new(CHOIR_CHAT_ERROR, CHOIR_CHAT_ERROR_PROTOCOL, "the language model's answer ended in the middle");
+  }
   call->handlers.done(failure ? NULL : call->finish, &call->timings, failure, call->user);
   g_object_unref(call->cancellable);
   g_free(call->finish);

@@ -173,13 +173,11 @@ static char *variant_dir(const ChoirLlmCommand *command, GError **error) {
   return g_steal_pointer(&dir);
 }
 
-static void add(GPtrArray *argv, const char *first, ...) G_GNUC_NULL_TERMINATED;
-static void add(GPtrArray *argv, const char *first, ...) {
-  va_list list;
-  va_start(list, first);
-  for (const char *word = first; word; word = va_arg(list, const char *))
-    g_ptr_array_add(argv, g_strdup(word));
-  va_end(list);
+#define ADD(argv, ...) add(argv, (const char *const[]){__VA_ARGS__, NULL})
+
+static void add(GPtrArray *argv, const char *const *words) {
+  for (; *words; words++)
+    g_ptr_array_add(argv, g_strdup(*words));
 }
 
 static void add_number(GPtrArray *argv, const char *option, guint value) {
@@ -208,21 +206,21 @@ gboolean choir_llm_command_build(ChoirLlmCommand *command, GStrv *ret_argv, GStr
   const char *kv = command->half_floats ? "f16" : "q8_0";
   GPtrArray *argv = g_ptr_array_new();
   /* env -C: the loader also searches the working directory, which must not be one that others can write. */
-  add(argv, "env", "-C", bin, program, "-m", command->model_path, "--alias", command->model_name, "--host", "127.0.0.1",
-      NULL);
+  ADD(argv, "env", "-C", bin, program, "-m", command->model_path, "--alias", command->model_name, "--host",
+      "127.0.0.1");
   add_number(argv, "--port", command->port);
   /* Two slots, each with a context of its own: an API call can never push the conversation out. */
-  add(argv, "-np", "2", "--no-kv-unified", NULL);
+  ADD(argv, "-np", "2", "--no-kv-unified");
   add_number(argv, "-c", 2 * command->context);
   add_number(argv, "-b", command->ubatch);
   add_number(argv, "-ub", command->ubatch);
   add_number(argv, "-t", command->threads);
   add_number(argv, "-tb", command->threads_batch);
   add_number(argv, "-cram", command->cache_ram_mb);
-  add(argv, "-fa", "on", "-ctk", kv, "-ctv", kv, "--no-cache-idle-slots", "--no-context-shift", "-fit", "off", NULL);
-  add(argv, "--slot-save-path", command->slots_dir, "--metrics", "--jinja", "--no-ui", "--offline", NULL);
-  add(argv, "--reasoning", "off", "--cors-origins", "localhost", "--sse-ping-interval", "10", NULL);
-  add(argv, "--threads-http", "4", "-lv", "2", "--log-colors", "off", NULL);
+  ADD(argv, "-fa", "on", "-ctk", kv, "-ctv", kv, "--no-cache-idle-slots", "--no-context-shift", "-fit", "off");
+  ADD(argv, "--slot-save-path", command->slots_dir, "--metrics", "--jinja", "--no-ui", "--offline");
+  ADD(argv, "--reasoning", "off", "--cors-origins", "localhost", "--sse-ping-interval", "10");
+  ADD(argv, "--threads-http", "4", "-lv", "2", "--log-colors", "off");
   g_ptr_array_add(argv, NULL);
   *ret_argv = (GStrv)g_ptr_array_free(argv, FALSE);
   /* Waiting threads spin for some microseconds, then sleep. Measured here, 2 threads, one busy neighbour: 30 tokens a
