@@ -402,6 +402,16 @@ static void test_listen_errors(World *world, gconstpointer data) {
   g_assert_nonnull(strstr(error->message, "not a numeric address"));
 }
 
+/* A client that closes its sending side with its request still gets an answer that is ready at once. */
+static void test_half_closed(World *world, gconstpointer data) {
+  int fd = raw_connect(world->port);
+  raw_say(fd, "GET /echo HTTP/1.1\r\n" TAIL);
+  shutdown(fd, SHUT_WR);
+  g_autofree char *answer = raw_read(fd, NULL);
+  g_assert_true(g_str_has_prefix(answer, "HTTP/1.1 200"));
+  close(fd);
+}
+
 static void test_many(World *world, gconstpointer data) {
   int fd = raw_connect(world->port);
   for (guint i = 0; i < 300; i++) { /* pipelined in pairs, on one connection */
@@ -428,6 +438,7 @@ int main(int argc, char **argv) {
   ADD("stream-stalled", test_stream_stalled);
   ADD("free-busy", test_free_busy);
   ADD("listen-errors", test_listen_errors);
+  ADD("half-closed", test_half_closed);
   ADD("many", test_many);
   return g_test_run();
 }
