@@ -111,17 +111,17 @@ CORE2_INLINE __m128 core2_f16x4_low_normal(__m128i v) {
   return core2_f16x4_high_normal(_mm_slli_epi32(v, 16));
 }
 
-// Eight f16 in a row.
+// Eight f16 in a row: the bits moved into place, then one multiplication that corrects the exponent. Exact for every
+// finite number; subnormals cost time on some processors but, unlike zeros, are rare in caches and activations.
+CORE2_INLINE __m128 core2_f16x4_scaled(__m128i high_halves) {
+  const __m128i m = _mm_and_si128(_mm_srai_epi32(high_halves, 3), _mm_set1_epi32((int)0x8fffe000u));
+  return _mm_mul_ps(_mm_castsi128_ps(m), _mm_set1_ps(0x1.0p112f));
+}
+
 CORE2_INLINE void core2_f16x8(const uint16_t *p, __m128 *ret_first, __m128 *ret_second) {
   const __m128i h = core2_load_act(p);
-  const __m128i zero = _mm_setzero_si128();
-  if (__builtin_expect(core2_all_normal(h), 1)) {
-    *ret_first = core2_f16x4_high_normal(_mm_unpacklo_epi16(zero, h));
-    *ret_second = core2_f16x4_high_normal(_mm_unpackhi_epi16(zero, h));
-  } else {
-    *ret_first = core2_f16x4_any(_mm_unpacklo_epi16(h, zero));
-    *ret_second = core2_f16x4_any(_mm_unpackhi_epi16(h, zero));
-  }
+  *ret_first = core2_f16x4_scaled(_mm_unpacklo_epi16(_mm_setzero_si128(), h));
+  *ret_second = core2_f16x4_scaled(_mm_unpackhi_epi16(_mm_setzero_si128(), h));
 }
 
 // Lanes hold (low f16, high f16): the scale pairs of four blocks.

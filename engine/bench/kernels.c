@@ -1,6 +1,6 @@
 // Kernel rates in GMAC per second of CPU time, for each library named on the command line: dot products of 2,048-long
-// rows, then matrix products with 64 columns (by dot products where a library has no matrix kernel for the format).
-// The libraries take turns, so a busy machine slows all of them alike; medians are shown.
+// rows, then a matrix times one column and times 32 (by dot products where a library has no matrix kernel for the
+// format). The libraries take turns, so a busy machine slows all of them alike; medians are shown.
 //   gcc -O2 -o kernels engine/bench/kernels.c -ldl
 //   ./kernels build/engine/libggml-cpu-core2.so path/to/libggml-cpu-x64.so ...
 #define _GNU_SOURCE
@@ -12,7 +12,7 @@
 #include <time.h>
 #include "../blocks.h"
 
-enum { LENGTH = 2048, ROWS = 24, COLUMNS = 64, ROUNDS = 7, MAX_LIBS = 8 };
+enum { LENGTH = 2048, ROWS = 96, COLUMNS = 32, ROUNDS = 7, MAX_LIBS = 8 };
 
 typedef _Bool sgemm_fn(const void *, int64_t, int64_t, int64_t, const void *, int64_t, const void *, int64_t, void *,
                        int64_t, int, int, int);
@@ -48,7 +48,7 @@ static double rate(core2_dot_fn *dot, const char *x, size_t row, const char *y) 
     const double start = cpu_seconds();
     double used;
     do {
-      for (int i = 0; i < ROWS * 4; i++, dots++)
+      for (int i = 0; i < ROWS; i++, dots++)
         dot(LENGTH, &s, 0, x + (size_t)(i % ROWS) * row, 0, y, 0, 1);
       used = cpu_seconds() - start;
     } while (used < 0.006);
@@ -60,7 +60,7 @@ static double rate(core2_dot_fn *dot, const char *x, size_t row, const char *y) 
 
 // ggml calls the hook; where it declines, every pair of row and column is a dot product.
 static double matrix_rate(sgemm_fn *sgemm, core2_dot_fn *dot, size_t f, const char *x, size_t row, const char *y,
-                          size_t column) {
+                          size_t column, int columns) {
   static float out[ROWS * COLUMNS];
   const struct {
     int ith, nth;
@@ -76,11 +76,11 @@ static double matrix_rate(sgemm_fn *sgemm, core2_dot_fn *dot, size_t f, const ch
     double used;
     do {
       if (!sgemm ||
-          !sgemm(&params, ROWS, COLUMNS, lda, x, lda, y, ldb, out, ROWS, formats[f].type, formats[f].act, CORE2_F32))
-        for (int j = 0; j < COLUMNS; j++)
+          !sgemm(&params, ROWS, columns, lda, x, lda, y, ldb, out, ROWS, formats[f].type, formats[f].act, CORE2_F32))
+        for (int j = 0; j < columns; j++)
           for (int i = 0; i < ROWS; i++)
             dot(LENGTH, &out[j * ROWS + i], 0, x + (size_t)i * row, 0, y + (size_t)j * column, 0, 1);
-      products += ROWS * COLUMNS;
+      products += ROWS * columns;
       used = cpu_seconds() - start;
     } while (used < 0.01);
     const double r = (double)products * LENGTH / used / 1e9;
@@ -101,7 +101,7 @@ static char *fill(size_t bytes) {
   return p;
 }
 
-static void measure(void *const lib[], int n, size_t f, int matrix) {
+static void measure(void *const lib[], int n, size_t f, int columns) {
   const size_t row = LENGTH / formats[f].block * formats[f].size;
   const size_t column = LENGTH / formats[f].act_block * formats[f].act_size;
   char *x = fill(row * ROWS), *y = fill(column * COLUMNS);
@@ -109,11 +109,12 @@ static void measure(void *const lib[], int n, size_t f, int matrix) {
   for (int r = 0; r < ROUNDS; r++)
     for (int l = 0; l < n; l++) {
       core2_dot_fn *dot = (core2_dot_fn *)dlsym(lib[l], formats[f].dot);
-      sgemm_fn *sgemm = (sgemm_fn *)dlsym(lib[l], "llamafile_sgemm");
+      // Stock hooks need a thread pool, so only ours, the first library, is called through it.
+      sgemm_fn *sgemm = l == 0 ? (sgemm_fn *)dlsym(lib[l], "llamafile_sgemm") : NULL;
       if (dot)
-        rates[l][r] = matrix ? matrix_rate(sgemm, dot, f, x, row, y, column) : rate(dot, x, row, y);
+        rates[l][r] = columns ? matrix_rate(sgemm, dot, f, x, row, y, column, columns) : rate(dot, x, row, y);
     }
-  printf("%s %-21s", matrix ? "gemm" : "dot ", formats[f].dot + strlen("ggml_vec_dot_"));
+  printf("%s %-21s", columns > 1 ? "gemm" : columns ? "gemv" : "dot ", formats[f].dot + strlen("ggml_vec_dot_"));
   for (int l = 0; l < n; l++) {
     qsort(rates[l], ROUNDS, sizeof(double), by_value);
     printf(" %24.2f", rates[l][ROUNDS / 2]);
@@ -146,8 +147,9 @@ int main(int argc, char **argv) {
     free(name);
   }
   printf("\n");
-  for (int matrix = 0; matrix < 2; matrix++)
+  static const int columns[] = {0, 1, COLUMNS};
+  for (int i = 0; i < 3; i++)
     for (size_t f = 0; f < sizeof formats / sizeof *formats; f++)
-      measure(lib, n, f, matrix);
+      measure(lib, n, f, columns[i]);
   return 0;
 }
