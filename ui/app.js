@@ -259,6 +259,7 @@ function showLevel(level) {
   const shown = Math.max(0, Math.min(1, (decibel + 50) / 44)).toFixed(3);
   byId('meter-fill').style.transform = `scaleX(${shown})`;
   byId('mic-button').style.setProperty('--level', shown);
+  byId('meter').dataset.speech = String(voice.probability > 0.5);
   if (voice.hearing || (voice.micOn && !voice.audio.playing)) face.hear(level);
 }
 
@@ -388,6 +389,7 @@ window.choir = {
     playing: voice.audio.playing,
     hearing: voice.hearing,
     micOn: voice.micOn,
+    session: voice.ready,
     flushes: voice.flushCount,
     framesDropped: voice.framesDropped,
     state: body.dataset.state ?? '',

@@ -125,8 +125,8 @@ export class StatusPanel {
       this.tile('Memory', formatBytes(all * 1000), `${formatBytes((s.memory_kb ?? 0) * 1000)} of it the daemon`, {}),
     ];
     if (this.sound) tiles.push(this.tile('Sound', this.sound, '', { light: 'busy', wide: true }));
-    if (s.log_drops) tiles.push(this.tile('Log lines dropped', String(s.log_drops), 'the log was too fast', { light: 'busy' }));
-    if ((s.loop_lag_ms ?? 0) > 20) tiles.push(this.tile('Loop lag', `${Math.round(s.loop_lag_ms ?? 0)} ms`, 'the machine is busy', { light: 'busy' }));
+    if (s.log_drops) tiles.push(this.tile('Log lines dropped', String(s.log_drops), 'the log was too fast', { light: 'busy', wide: true }));
+    if ((s.loop_lag_ms ?? 0) > 100) tiles.push(this.tile('Loop lag', `${Math.round(s.loop_lag_ms ?? 0)} ms`, 'the machine is busy', { light: 'busy', wide: true }));
     if (children.length) tiles.push(this.childrenTile(children));
     return tiles;
   }

@@ -45,6 +45,7 @@ export class Voice {
     this.item = null;
     /** @type {Set<string>} items that were cut: what still comes of them is thrown away */
     this.dead = new Set();
+    this.wasPlaying = false;
     this.framesDropped = 0;
     this.flushCount = 0;
     /** @type {Array<(ok: boolean) => void>} */
@@ -264,6 +265,9 @@ export class Voice {
       underruns = 0;
     }
     this.handlers.mouthLevel(report.playing ? report.level : 0);
+    // Thirty reports a second; only a beginning and an end change what is written.
+    if (report.playing === this.wasPlaying) return;
+    this.wasPlaying = report.playing;
     this.handlers.changed();
   }
 
@@ -284,6 +288,7 @@ export class Voice {
         break;
       case 'input_audio_buffer.speech_stopped':
         this.hearing = false;
+        this.probability = 0;
         break;
       case 'response.created':
         this.response = event.response?.id ?? 'unknown';
@@ -312,7 +317,7 @@ export class Voice {
         break;
       case 'choir.vad':
         this.probability = event.probability;
-        break;
+        return;
       case 'choir.status':
         if (event.text.startsWith('lead ')) this.handlers.sound(event.text);
         else this.handlers.note(event.text);

@@ -57,7 +57,7 @@ export class Tap {
     this.watchdog = setTimeout(() => {
       console.log(`Bail out! nothing happened for too long`);
       process.exit(2);
-    }, Number(process.env.CHOIR_PAGE_TIMEOUT ?? 240) * 1000);
+    }, Number(process.env.CHOIR_PAGE_TIMEOUT ?? 600) * 1000);
   }
 
   ok(good, name, why = '') {
@@ -70,6 +70,10 @@ export class Tap {
 
   is(got, want, name) {
     return this.ok(Object.is(got, want), name, `got ${JSON.stringify(got)}, wanted ${JSON.stringify(want)}`);
+  }
+
+  note(text) {
+    console.log(`# ${String(text).replaceAll('\n', ' ')}`);
   }
 
   skip(name, why) {

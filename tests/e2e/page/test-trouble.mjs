@@ -5,6 +5,7 @@ import { startProxy } from './proxy.mjs';
 
 const tap = new Tap();
 const ANSWER_MS = Number(process.env.CHOIR_ANSWER_MS ?? 90000);
+const fake = ['--use-fake-device-for-media-stream'];
 const connected = () => document.getElementById('status-light').dataset.light !== 'off';
 
 async function reconnects() {
@@ -37,6 +38,25 @@ async function reconnects() {
   proxy.close();
 }
 
+async function voiceReconnects() {
+  const proxy = await startProxy(URL_UNDER_TEST);
+  const { page, close } = await openBrowser({ args: [...fake, '--use-fake-ui-for-media-stream'], permissions: ['microphone'] });
+  await page.goto(proxy.url);
+  await page.waitForFunction(connected);
+  await page.click('#mic-button');
+  await tap.waits(page, 'a voice session opens', () => window.choir.stats().micOn && window.choir.stats().session);
+  proxy.down();
+  await tap.waits(page, 'it ends with the server', () => !window.choir.stats().session);
+  await page.waitForTimeout(1500);
+  proxy.up();
+  await tap.waits(page, 'and comes back with the microphone still on', () => window.choir.stats().micOn && window.choir.stats().session, null, 20000);
+  const dropped = (await page.evaluate(() => window.choir.stats())).framesDropped;
+  await page.waitForTimeout(600);
+  tap.is((await page.evaluate(() => window.choir.stats())).framesDropped, dropped, 'sound flows again');
+  await close();
+  proxy.close();
+}
+
 /** @param {string} reason @param {object} options of the browser @param {boolean} [press] only asking tells */
 async function microphone(reason, options, press = false) {
   const { page, close } = await openBrowser(options);
@@ -56,8 +76,8 @@ async function microphone(reason, options, press = false) {
   await close();
 }
 
-const fake = ['--use-fake-device-for-media-stream'];
 await tap.step('reconnect', reconnects);
+await tap.step('voice reconnects', voiceReconnects);
 // Plain http from another machine: browsers then hide mediaDevices and say that the context is insecure.
 await tap.step('insecure', () =>
   microphone('insecure', {

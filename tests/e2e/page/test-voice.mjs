@@ -1,9 +1,9 @@
 // The page, spoken: a recording plays into the microphone, an answer is heard, and speech over it silences it.
-//   CHOIR_SPEECH=FILE.wav (16-bit mono, real speech)  CHOIR_URL=…  node test-voice.mjs
+//   CHOIR_SPEECH=FILE.wav (16-bit mono, real speech; default jfk.wav of CHOIR_DATA)  CHOIR_URL=…  node test-voice.mjs
 import { join } from 'node:path';
 import { openBrowser, OUT, Tap, URL_UNDER_TEST, warm } from './browser.mjs';
 import { padded, readWav, writeWav } from './wav.mjs';
-import { mkdirSync } from 'node:fs';
+import { existsSync, mkdirSync } from 'node:fs';
 
 const ANSWER_MS = Number(process.env.CHOIR_ANSWER_MS ?? 120000);
 const tap = new Tap();
@@ -39,7 +39,7 @@ async function spokenTurn(page) {
   await tap.waits(page, 'the face listens', () => document.getElementById('robot-art').dataset.face === 'listening');
   await page.screenshot({ path: join(OUT, 'voice-listening.png') });
   await tap.waits(page, 'what was said appears as text', () => document.querySelector('.row.user .body')?.textContent.trim().length > 3, null, ANSWER_MS);
-  tap.ok(true, `it was understood as: ${await page.textContent('.row.user .body')}`.replaceAll('#', ''));
+  tap.note(`it was understood as: ${await page.textContent('.row.user .body')}`);
   await tap.waits(page, 'an answer is spoken', () => window.choir.stats().playing && window.choir.stats().loud > 2000, null, ANSWER_MS);
   await tap.waits(page, 'the face speaks', () => document.getElementById('robot-art').dataset.face === 'speaking');
   await tap.waits(page, 'the audio element really sounds', () => window.ears.peak > 0.01);
@@ -94,9 +94,9 @@ async function pushToTalk(page) {
   await page.keyboard.press('Escape');
 }
 
-const source = process.env.CHOIR_SPEECH;
-if (!source) {
-  tap.skip('a spoken turn in the browser', 'CHOIR_SPEECH names no recording');
+const source = process.env.CHOIR_SPEECH ?? join(process.env.CHOIR_DATA ?? '.', 'jfk.wav');
+if (!existsSync(source)) {
+  tap.skip('a spoken turn in the browser', `there is no recording ${source}; CHOIR_SPEECH names another`);
   tap.end();
 } else {
   mkdirSync(OUT, { recursive: true });
@@ -114,8 +114,7 @@ if (!source) {
   await tap.step('spoken turn', () => spokenTurn(page));
   await tap.step('interruption', () => interrupt(page));
   await tap.step('push to talk', () => pushToTalk(page));
-  const end = await stats(page);
-  tap.ok(true, `figures: ${JSON.stringify(end)}`.replaceAll('#', ''));
+  tap.note(`figures: ${JSON.stringify(await stats(page))}`);
   tap.is(problems.join('\n'), '', 'the console stayed empty');
   await close();
   tap.end();
