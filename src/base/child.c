@@ -13,6 +13,8 @@
 #include <unistd.h>
 
 #define FIRST_DELAY_MS 250
+#define STEADY_US (10 * G_USEC_PER_SEC)
+#define MAX_SHORT_LIVES 3
 #define LAST_DELAY_MS 30000
 #define MAX_LINE 1500
 #define READ_PER_TURN 16384 /* of a chatty child, in one turn of the loop */
@@ -26,7 +28,9 @@ struct ChoirChild {
   ChoirChildSpec spec;
   ChoirChildState state;
   GPid pid;
-  guint delay_ms; /* before the next start */
+  guint delay_ms;    /* before the next start */
+  gint64 ready_us;   /* when it last became ready, 0 = not yet */
+  guint short_lives; /* ends soon after it was ready, in a row */
   guint restarts;
   guint watch, output_watch, timer, idle; /* sources; 0 = none */
   int output;                             /* our end of the child's stdout and stderr, -1 = closed */
@@ -171,6 +175,9 @@ static void set_last_error(ChoirChild *child, int status) {
 }
 
 static void back_off(ChoirChild *child) {
+  if (child->ready_us != 0)
+    child->short_lives = choir_clock_us() - child->ready_us < STEADY_US ? child->short_lives + 1 : 0;
+  child->ready_us = 0;
   child->state = CHOIR_CHILD_BACKOFF;
   choir_warning(child->spec.topic, "%s: %s; starting it again in %u ms", child->spec.name, child->last_error,
                 child->delay_ms);
@@ -329,7 +336,10 @@ void choir_child_mark_ready(ChoirChild *child) {
   if (child->state != CHOIR_CHILD_STARTING)
     return;
   child->state = CHOIR_CHILD_READY;
-  child->delay_ms = FIRST_DELAY_MS;
+  child->ready_us = choir_clock_us();
+  /* One that gets ready and dies at once, again and again, must back off too. */
+  if (child->short_lives < MAX_SHORT_LIVES)
+    child->delay_ms = FIRST_DELAY_MS;
   g_clear_pointer(&child->last_error, g_free);
 }
 

@@ -30,7 +30,8 @@ typedef struct {
 
 ChoirChild *choir_child_new(const ChoirChildSpec *spec); /* copies the spec; strings must be static or outlive it */
 void choir_child_start(ChoirChild *child);
-void choir_child_mark_ready(ChoirChild *child);       /* resets the back-off; the owner decides what ready means */
+void choir_child_mark_ready(
+    ChoirChild *child); /* resets the back-off unless it died soon after being ready three times in a row */
 void choir_child_kill(ChoirChild *child, int signal); /* e.g. SIGKILL a loop; it restarts with back-off */
 /* Asks it to stop; `done` runs on the main context once it is gone. */
 void choir_child_stop(ChoirChild *child, void (*done)(gpointer user), gpointer user);
