@@ -9,7 +9,6 @@
 #include "web/answer.h"
 #include "web/web_private.h"
 
-#define SYNC_LIMIT_S 60
 #define POST_TIMEOUT_MS 5000
 #define MAX_WAITING 64 /* answers of /internal/chat that are under way to their response_url */
 
@@ -100,7 +99,7 @@ static gboolean on_late(gpointer user) {
   Job *job = user;
   ChoirHttpRequest *request = g_steal_pointer(&job->request);
   job->timer = 0;
-  choir_http_respond_error(request, 504, "server_error", "timeout", "no answer within %d s", SYNC_LIMIT_S);
+  choir_http_respond_error(request, 504, "server_error", "timeout", "no answer in time; see [web] chat_timeout_s");
   choir_turn_cancel(job->turn);
   return G_SOURCE_REMOVE;
 }
@@ -123,7 +122,8 @@ static gboolean job_start(ChoirInternal *owner, const json_t *json, const char *
   g_ptr_array_add(owner->jobs, job);
   job->request = request;
   if (request) {
-    job->timer = g_timeout_add_seconds(SYNC_LIMIT_S, on_late, job);
+    job->timer =
+        g_timeout_add_seconds((guint)choir_config_int(owner->options->config, "web", "chat_timeout_s"), on_late, job);
     choir_http_request_on_gone(request, on_gone, job);
   }
   return TRUE;

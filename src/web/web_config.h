@@ -9,6 +9,8 @@
    "further origins whose pages may call this server, comma separated: https://choir.lan"},                            \
   {"web", "response_urls", CHOIR_CONFIG_STRING, "http://127.0.0.1,http://localhost,http://[::1]", 0, 0, NULL,          \
    "CHOIR_RESPONSE_URLS", "where answers of /internal/chat may be sent, comma separated; no port = any port"},         \
+  {"web", "chat_timeout_s", CHOIR_CONFIG_INT, "60", 1, 3600, NULL, NULL,                                               \
+   "seconds until /internal/chat/sync gives up with 504"},                                                             \
   {"web", "max_pages", CHOIR_CONFIG_INT, "32", 1, 1024, NULL, NULL, "open /ws connections at once"},                   \
   {"web", "api_queue", CHOIR_CONFIG_INT, "16", 0, 256, NULL, NULL,                                                     \
    "API requests that may wait for the model; more are answered with 503"},                                            \

@@ -6,6 +6,7 @@
 #include "fake_house.h"
 #include "fake_live.h"
 #include "net/http_client.h"
+#include "web/realtime.h"
 #include "web/web.h"
 #include "web/web_config.h"
 
@@ -317,6 +318,14 @@ static void test_chat_sync_gone(Fixture *f, gconstpointer data) {
   answer_clear(answer);
 }
 
+static void test_chat_sync_late(Fixture *f, gconstpointer data) {
+  fake_house.hold = TRUE;
+  g_autoptr(Answer) answer = ask(f, "POST", "/internal/chat/sync", NULL, "{\"text\":\"x\"}");
+  g_assert_cmpuint(answer->status, ==, 504);
+  g_assert_cmpstr(error_code(answer), ==, "timeout");
+  g_assert_cmpuint(fake_house.cancelled, ==, 1);
+}
+
 static char *posted;
 
 static void on_hook(SoupServer *server, SoupServerMessage *message, const char *path, GHashTable *query,
@@ -567,6 +576,10 @@ static void test_live_turn(Fixture *f, gconstpointer data) {
  * --------------------------------------------------------------------------------------------------- */
 
 static void test_realtime(Fixture *f, gconstpointer data) {
+  g_assert_cmpstr(choir_realtime_subprotocol("openai-insecure-api-key.sk-1, realtime"), ==, "realtime");
+  g_assert_cmpstr(choir_realtime_subprotocol(" realtime ,x"), ==, "realtime");
+  g_assert_null(choir_realtime_subprotocol("openai-insecure-api-key.realtime"));
+  g_assert_null(choir_realtime_subprotocol(NULL));
   Ws *ws = ws_open(f, "/v1/realtime?model=gpt-realtime", NULL, "realtime");
   g_assert_nonnull(ws);
   g_assert_cmpstr(soup_websocket_connection_get_protocol(ws->socket), ==, "realtime");
@@ -678,6 +691,7 @@ int main(int argc, char **argv) {
   ADD("control", NULL, test_control);
   ADD("chat-sync", NULL, test_chat_sync);
   ADD("chat-sync-gone", NULL, test_chat_sync_gone);
+  ADD("chat-sync-late", "[web]\nchat_timeout_s = 1\n", test_chat_sync_late);
   ADD("chat-hook", NULL, test_chat_hook);
   ADD("ws", NULL, test_ws);
   ADD("ws-limit", "[web]\nmax_pages = 1\n", test_ws_limit);
