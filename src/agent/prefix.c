@@ -190,7 +190,7 @@ gboolean choir_prefix_work(ChoirTwin *twin) {
   if (twin->slot_busy || twin->warm)
     return TRUE;
   if (choir_window_turns(twin->window) >= CHOIR_WINDOW_MAX && !too_early(twin, IDLE_WARM_US)) {
-    choir_window_cut(twin->window, CHOIR_WINDOW_KEEP);
+    choir_window_cut(twin->window, choir_window_target(twin->window));
     choir_counter_add(twin->m_cuts, 1);
   }
   json_t *messages = NULL, *live = NULL;

@@ -63,7 +63,7 @@ static void load_window(ChoirTwin *twin, gint64 conversation) {
   json_t *entries = choir_history_entries(twin->history, conversation, 4 * CHOIR_WINDOW_MAX, &error);
   if (!entries)
     choir_warning(CHOIR_TOPIC_AGENT, "%s", error->message);
-  choir_window_load(twin->window, entries);
+  choir_window_load(twin->window, entries, choir_history_turns(twin->history, conversation));
   json_decref(entries);
 }
 

@@ -9,6 +9,7 @@ typedef struct {
 
 struct ChoirWindow {
   GPtrArray *turns;
+  guint total; /* of the conversation, those that were cut included */
 };
 
 static void turn_free(gpointer data) {
@@ -33,6 +34,7 @@ void choir_window_free(ChoirWindow *window) {
 
 void choir_window_clear(ChoirWindow *window) {
   g_ptr_array_set_size(window->turns, 0);
+  window->total = 0;
 }
 
 guint choir_window_turns(const ChoirWindow *window) {
@@ -45,6 +47,7 @@ void choir_window_add(ChoirWindow *window, gconstpointer key, const char *sent, 
   turn->sent = g_strdup(sent);
   turn->reply = g_strchomp(g_strdup(reply ? reply : ""));
   g_ptr_array_add(window->turns, turn);
+  window->total++;
 }
 
 static gint find(const ChoirWindow *window, gconstpointer key) {
@@ -67,11 +70,13 @@ gboolean choir_window_amend(ChoirWindow *window, gconstpointer key, const char *
 
 void choir_window_remove(ChoirWindow *window, gconstpointer key) {
   gint index = find(window, key);
-  if (index >= 0)
-    g_ptr_array_remove_index(window->turns, (guint)index);
+  if (index < 0)
+    return;
+  g_ptr_array_remove_index(window->turns, (guint)index);
+  window->total--;
 }
 
-void choir_window_load(ChoirWindow *window, json_t *entries) {
+void choir_window_load(ChoirWindow *window, json_t *entries, guint total) {
   gsize i;
   json_t *entry;
   choir_window_clear(window);
@@ -86,9 +91,14 @@ void choir_window_load(ChoirWindow *window, json_t *entries) {
       last->reply = g_strchomp(g_strdup(text));
     }
   }
-  /* Not to MAX: the first new turns would at once force a cut. */
-  if (window->turns->len >= CHOIR_WINDOW_MAX)
-    choir_window_cut(window, CHOIR_WINDOW_KEEP);
+  window->total = MAX(total, window->turns->len);
+  choir_window_cut(window, choir_window_target(window));
+}
+
+guint choir_window_target(const ChoirWindow *window) {
+  if (window->total < CHOIR_WINDOW_MAX)
+    return window->total;
+  return CHOIR_WINDOW_KEEP + window->total % (CHOIR_WINDOW_MAX - CHOIR_WINDOW_KEEP);
 }
 
 gboolean choir_window_cut(ChoirWindow *window, guint keep) {

@@ -19,9 +19,11 @@ void choir_window_add(ChoirWindow *window, gconstpointer key, const char *sent, 
 /* The reply was heard only in part. FALSE: that turn is not there any more. */
 gboolean choir_window_amend(ChoirWindow *window, gconstpointer key, const char *reply);
 void choir_window_remove(ChoirWindow *window, gconstpointer key);
-/* From choir_history_entries(): user and assistant in turn; strays are kept as half turns. Keeps the last KEEP..MAX
- * turns. */
-void choir_window_load(ChoirWindow *window, json_t *entries);
+/* From choir_history_entries(): user and assistant in turn; strays are kept as half turns. total: turns of the whole
+ * conversation. The window begins where it began before the restart, so that a saved prompt still fits. */
+void choir_window_load(ChoirWindow *window, json_t *entries, guint total);
+/* How many turns to keep at a cut: 10 and those since the last multiple of 10, a function of the total alone. */
+guint choir_window_target(const ChoirWindow *window);
 /* Drops the oldest turns down to `keep`; FALSE when there was nothing to drop. */
 gboolean choir_window_cut(ChoirWindow *window, guint keep);
 /* Bytes of all messages. */

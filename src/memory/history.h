@@ -41,6 +41,8 @@ void choir_history_delete(ChoirHistory *history, gint64 conversation, ChoirHisto
 json_t *choir_history_list(ChoirHistory *history, guint limit, GError **error);
 /* [{"id","role","text","source","cut","time"}] oldest first, the last `limit` ones (0 = all). */
 json_t *choir_history_entries(ChoirHistory *history, gint64 conversation, guint limit, GError **error);
+/* How often the user spoke in it; 0 when it cannot be read. */
+guint choir_history_turns(ChoirHistory *history, gint64 conversation);
 /* {"format":"choir-conversation","version":1,"title",...,"entries":[...]} */
 json_t *choir_history_export(ChoirHistory *history, gint64 conversation, GError **error);
 /* Writes waiting for the writer thread. */

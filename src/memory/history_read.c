@@ -66,6 +66,15 @@ json_t *choir_history_entries(ChoirHistory *history, gint64 conversation, guint 
   return collect(history, statement, entry_row, error);
 }
 
+guint choir_history_turns(ChoirHistory *history, gint64 conversation) {
+  g_autoptr(ChoirStatement) statement =
+      prepare(history, "SELECT count(*) FROM entries WHERE conversation = ?1 AND role = 'user'", NULL);
+  if (!statement)
+    return 0;
+  sqlite3_bind_int64(statement, 1, conversation);
+  return sqlite3_step(statement) == SQLITE_ROW ? (guint)sqlite3_column_int64(statement, 0) : 0;
+}
+
 static json_t *export_row(ChoirStatement *statement) {
   json_t *entry = entry_row(statement);
   json_object_del(entry, "id");

@@ -364,6 +364,13 @@ static void test_window(Fixture *f, gconstpointer data) {
   g_autofree char *sent = prompt(f, 20);
   g_assert_true(g_str_has_prefix(sent, "s:Be brief. u:q11 a:a11 u:q12"));
   g_assert_true(g_str_has_suffix(sent, "a:a20 u:q21"));
+  /* After a restart the window begins at the same turn: a saved prompt still fits. */
+  choir_twin_free(f->twin);
+  choir_history_close(f->history);
+  twin_up(f);
+  exchange(f, "q22", "a22");
+  g_autofree char *again = prompt(f, 21);
+  g_assert_true(g_str_has_prefix(again, sent));
 }
 
 static void test_context(Fixture *f, gconstpointer data) {
