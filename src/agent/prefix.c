@@ -156,6 +156,11 @@ static void on_warm(const char *finish, const ChoirChatTimings *timings, const G
 
 static void warm(ChoirTwin *twin, json_t *messages, const char *hash, gboolean persona) {
   static const ChoirChatHandlers handlers = {.done = on_warm};
+  if (choir_chat_plain(choir_llm_server_chat(twin->llm))) {
+    set_hash(persona ? &twin->persona_hash : &twin->warm_hash, hash);
+    choir_twin_pump_soon(twin);
+    return;
+  }
   ChoirChatRequest request = {.messages = messages, .slot = CHOIR_SLOT_LIVE, .warm = TRUE};
   twin->pending_persona = persona;
   set_hash(&twin->pending_hash, hash);

@@ -12,7 +12,8 @@ G_DEFINE_QUARK(choir - chat - error - quark, choir_chat_error)
 
 struct ChoirChat {
   ChoirHttpClient *http;
-  char *base_url, *api_key, *headers;
+  char *base_url, *api_key, *headers, *model;
+  gboolean plain;
 };
 
 struct ChoirChatCall {
@@ -57,6 +58,7 @@ void choir_chat_free(ChoirChat *chat) {
   g_free(chat->base_url);
   g_free(chat->api_key);
   g_free(chat->headers);
+  g_free(chat->model);
   g_free(chat);
 }
 
@@ -64,28 +66,43 @@ const char *choir_chat_base_url(const ChoirChat *chat) {
   return chat->base_url;
 }
 
+void choir_chat_set_model(ChoirChat *chat, const char *model, gboolean plain) {
+  char *copy = g_strdup(model);
+  g_free(chat->model);
+  chat->model = copy;
+  chat->plain = plain;
+}
+
+gboolean choir_chat_plain(const ChoirChat *chat) {
+  return chat->plain;
+}
+
 const char *choir_chat_headers(const ChoirChat *chat) {
   return chat->headers;
 }
 
-static json_t *request_json(const ChoirChatRequest *request) {
-  json_t *body = json_pack("{s:O,s:b,s:{s:b},s:b,s:f,s:i}", "messages", request->messages, "stream", 1,
-                           "stream_options", "include_usage", 1, "cache_prompt", 1, "temperature", request->temperature,
-                           "max_tokens", request->warm ? 0 : request->max_tokens);
+static json_t *request_json(const ChoirChat *chat, const ChoirChatRequest *request) {
+  json_t *body = json_pack("{s:O,s:b,s:{s:b},s:f,s:i}", "messages", request->messages, "stream", 1, "stream_options",
+                           "include_usage", 1, "temperature", request->temperature, "max_tokens",
+                           request->warm ? 0 : request->max_tokens);
+  if (chat->model)
+    json_object_set_new(body, "model", json_string(chat->model));
+  if (!chat->plain)
+    json_object_set_new(body, "cache_prompt", json_true());
   if (request->warm) {
     /* Without the opening of the assistant's turn the evaluated tokens are a true prefix of what comes later. */
     json_object_set_new(body, "n_predict", json_integer(0));
     json_object_set_new(body, "add_generation_prompt", json_false());
   }
-  if (request->slot >= 0)
+  if (request->slot >= 0 && !chat->plain)
     json_object_set_new(body, "id_slot", json_integer(request->slot));
   if (request->top_p > 0)
     json_object_set_new(body, "top_p", json_real(request->top_p));
-  if (request->repeat_penalty > 0)
+  if (request->repeat_penalty > 0 && !chat->plain)
     json_object_set_new(body, "repeat_penalty", json_real(request->repeat_penalty));
   if (request->seed)
     json_object_set_new(body, "seed", json_integer((json_int_t)(request->seed & G_MAXUINT32)));
-  if (request->grammar)
+  if (request->grammar && !chat->plain)
     json_object_set_new(body, "grammar", json_string(request->grammar));
   if (request->stop && request->stop[0]) {
     json_t *stop = json_array();
@@ -223,7 +240,7 @@ ChoirChatCall *choir_chat_begin(ChoirChat *chat, const ChoirChatRequest *request
   call->user = user;
   call->cancellable = g_cancellable_new();
   call->timings.cached_tokens = -1;
-  json_t *json = request_json(request);
+  json_t *json = request_json(chat, request);
   g_autofree char *body = choir_json_dump(json);
   json_decref(json);
   g_autofree char *url = g_strconcat(chat->base_url, "/v1/chat/completions", NULL);

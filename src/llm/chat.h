@@ -45,6 +45,10 @@ const char *choir_chat_base_url(const ChoirChat *chat);
 
 /* For servers that choose a new port when they start again; calls in flight keep the old address. */
 void choir_chat_set_server(ChoirChat *chat, const char *base_url, const char *api_key);
+/* model: the name other makes of servers insist on, NULL to leave it out. plain: not a llama-server, so nothing that
+ * only llama-server knows is sent: no slots, no prefix evaluation. */
+void choir_chat_set_model(ChoirChat *chat, const char *model, gboolean plain);
+gboolean choir_chat_plain(const ChoirChat *chat);
 /* "Authorization: Bearer ..." or NULL: for the server's other routes. */
 const char *choir_chat_headers(const ChoirChat *chat);
 

@@ -9,7 +9,7 @@
 /* What the system, the voice and the daemon need beside the language model. */
 #define RESERVED_MB 1536
 
-G_DEFINE_QUARK(choir-models-error-quark, choir_models_error)
+G_DEFINE_QUARK(choir - models - error - quark, choir_models_error)
 
 void choir_model_free(ChoirModel *model) {
   if (!model)
@@ -54,7 +54,8 @@ gboolean choir_models_save(ChoirModels *models, GError **error) {
   g_autofree char *folder = g_path_get_dirname(models->state_path);
   if (g_mkdir_with_parents(folder, 0700) < 0 || !g_file_set_contents(models->state_path, text, -1, error)) {
     if (error && !*error)
-      g_set_error(error, CHOIR_MODELS_ERROR, CHOIR_MODELS_ERROR_FETCH, "cannot write %s: %s", models->state_path, g_strerror(errno));
+      g_set_error(error, CHOIR_MODELS_ERROR, CHOIR_MODELS_ERROR_FETCH, "cannot write %s: %s", models->state_path,
+                  g_strerror(errno));
     return FALSE;
   }
   return TRUE;
@@ -131,8 +132,9 @@ const ChoirModel *choir_models_current(const ChoirModels *models) {
     return chosen;
   for (guint i = 0; i < models->list->len; i++) {
     const ChoirModel *model = choir_models_get(models, i);
-    gboolean better = !best || (model->present && !best->present) ||
-                      (model->present == best->present && choir_models_fits(model) && model->memory_mb > best->memory_mb);
+    gboolean better =
+        !best || (model->present && !best->present) ||
+        (model->present == best->present && choir_models_fits(model) && model->memory_mb > best->memory_mb);
     /* Nothing on disk: the smallest, which is the one ./run brings. */
     if (best && !best->present && !model->present)
       better = model->memory_mb < best->memory_mb;
@@ -150,13 +152,15 @@ static const ChoirModel *require(const ChoirModels *models, const char *name, gb
       g_ptr_array_add(names, ((ChoirModel *)models->list->pdata[i])->name);
     g_ptr_array_add(names, NULL);
     const char *near = choir_nearest(name, (const char *const *)names->pdata);
-    g_set_error(error, CHOIR_MODELS_ERROR, CHOIR_MODELS_ERROR_UNKNOWN, "there is no model '%s'%s%s%s; 'choir models list' shows them", name,
-                near ? ", did you mean '" : "", near ? near : "", near ? "'?" : "");
+    g_set_error(error, CHOIR_MODELS_ERROR, CHOIR_MODELS_ERROR_UNKNOWN,
+                "there is no model '%s'%s%s%s; 'choir models list' shows them", name, near ? ", did you mean '" : "",
+                near ? near : "", near ? "'?" : "");
     return NULL;
   }
   if (on_disk && !model->present) {
     g_set_error(error, CHOIR_MODELS_ERROR, CHOIR_MODELS_ERROR_UNKNOWN, "%s is not on disk; %s%s", name,
-                model->url ? "get it with: choir models fetch " : "get it with: ./run --setup-only", model->url ? name : "");
+                model->url ? "get it with: choir models fetch " : "get it with: ./run --setup-only",
+                model->url ? name : "");
     return NULL;
   }
   return model;
@@ -168,8 +172,9 @@ gboolean choir_models_use(ChoirModels *models, const char *name, GError **error)
     return FALSE;
   if (!choir_models_fits(model)) {
     g_set_error(error, CHOIR_MODELS_ERROR, CHOIR_MODELS_ERROR_MEMORY,
-                "%s needs %u MB beside the %d MB for the system and the voice, more than this machine has; choose a smaller one", name,
-                model->memory_mb, RESERVED_MB);
+                "%s needs %u MB beside the %d MB for the system and the voice, more than this machine has; choose a "
+                "smaller one",
+                name, model->memory_mb, RESERVED_MB);
     return FALSE;
   }
   g_autofree char *before = models->chosen;
@@ -203,13 +208,14 @@ gboolean choir_models_verify(ChoirModels *models, const char *name, GError **err
     return FALSE;
   const char *wanted = choir_models_hash(models, model);
   if (!wanted) {
-    g_set_error(error, CHOIR_MODELS_ERROR, CHOIR_MODELS_ERROR_HASH, "%s: no sha256 is known yet; the file has %s", name, hash);
+    g_set_error(error, CHOIR_MODELS_ERROR, CHOIR_MODELS_ERROR_HASH, "%s: no sha256 is known yet; the file has %s", name,
+                hash);
     return FALSE;
   }
   if (strcmp(hash, wanted) == 0)
     return TRUE;
-  g_set_error(error, CHOIR_MODELS_ERROR, CHOIR_MODELS_ERROR_HASH, "%s is damaged: sha256 %s, expected %s; remove and fetch it again", name, hash,
-              wanted);
+  g_set_error(error, CHOIR_MODELS_ERROR, CHOIR_MODELS_ERROR_HASH,
+              "%s is damaged: sha256 %s, expected %s; remove and fetch it again", name, hash, wanted);
   return FALSE;
 }
 
@@ -218,13 +224,15 @@ gboolean choir_models_remove(ChoirModels *models, const char *name, GError **err
   if (!model)
     return FALSE;
   if (model == choir_models_current(models) && model->present) {
-    g_set_error(error, CHOIR_MODELS_ERROR, CHOIR_MODELS_ERROR_UNKNOWN, "%s is in use; choose another model first", name);
+    g_set_error(error, CHOIR_MODELS_ERROR, CHOIR_MODELS_ERROR_UNKNOWN, "%s is in use; choose another model first",
+                name);
     return FALSE;
   }
   g_autofree char *part = g_strconcat(model->path, ".part", NULL);
   gboolean had_part = g_unlink(part) == 0;
   if (g_unlink(model->path) < 0 && !(errno == ENOENT && had_part)) {
-    g_set_error(error, CHOIR_MODELS_ERROR, CHOIR_MODELS_ERROR_UNKNOWN, "cannot remove %s: %s", model->path, g_strerror(errno));
+    g_set_error(error, CHOIR_MODELS_ERROR, CHOIR_MODELS_ERROR_UNKNOWN, "cannot remove %s: %s", model->path,
+                g_strerror(errno));
     return FALSE;
   }
   return TRUE;
@@ -234,11 +242,12 @@ json_t *choir_models_json(const ChoirModels *models) {
   json_t *list = json_array();
   for (guint i = 0; i < models->list->len; i++) {
     const ChoirModel *model = choir_models_get(models, i);
-    json_array_append_new(
-        list, json_pack("{s:s,s:b,s:i,s:I,s:b,s:b,s:s,s:b,s:s,s:b}", "name", model->name, "present", model->present, "memory_mb",
-                        (int)model->memory_mb, "bytes", (json_int_t)model->bytes, "verified", choir_models_hash(models, model) != NULL,
-                        "dense", model->dense, "note", model->note ? model->note : "", "fits", choir_models_fits(model), "format",
-                        model->format ? model->format : "", "fetchable", model->url != NULL));
+    json_array_append_new(list, json_pack("{s:s,s:b,s:i,s:I,s:b,s:b,s:s,s:b,s:s,s:b}", "name", model->name, "present",
+                                          model->present, "memory_mb", (int)model->memory_mb, "bytes",
+                                          (json_int_t)model->bytes, "verified",
+                                          choir_models_hash(models, model) != NULL, "dense", model->dense, "note",
+                                          model->note ? model->note : "", "fits", choir_models_fits(model), "format",
+                                          model->format ? model->format : "", "fetchable", model->url != NULL));
   }
   return list;
 }

@@ -77,7 +77,8 @@ static gboolean write_all(int fd, const guint8 *data, gsize n, const Fetch *fetc
       continue;
     if (w < 0)
       return fail(error, "cannot write %s: %s; %s", fetch->part, g_strerror(errno),
-                  errno == ENOSPC ? "free some space, then fetch again: it goes on where it stopped" : "what is there is kept");
+                  errno == ENOSPC ? "free some space, then fetch again: it goes on where it stopped"
+                                  : "what is there is kept");
     data += w;
     n -= (gsize)w;
   }
@@ -85,30 +86,38 @@ static gboolean write_all(int fd, const guint8 *data, gsize n, const Fetch *fetc
 }
 
 /* Where to go on: the answer must continue exactly behind what we have, else the file starts anew. */
-static gboolean place(int fd, SoupMessage *message, guint64 have, const Fetch *fetch, guint64 *ret_at, guint64 *ret_total, GError **error) {
+static gboolean place(int fd, SoupMessage *message, guint64 have, const Fetch *fetch, guint64 *ret_at,
+                      guint64 *ret_total, GError **error) {
   SoupMessageHeaders *headers = soup_message_get_response_headers(message);
   goffset start = 0, end = 0, total = -1;
   guint status = soup_message_get_status(message);
   *ret_at = 0;
   if (status == 206) {
     if (!soup_message_headers_get_content_range(headers, &start, &end, &total) || start < 0 || (guint64)start != have)
-      return fail(error, "the server of %s answered with another part than was asked for; fetch again later", fetch->name);
+      return fail(error, "the server of %s answered with another part than was asked for; fetch again later",
+                  fetch->name);
     *ret_at = have;
   } else if (status == 200) {
-    total = soup_message_headers_get_encoding(headers) == SOUP_ENCODING_CONTENT_LENGTH ? soup_message_headers_get_content_length(headers) : -1;
+    total = soup_message_headers_get_encoding(headers) == SOUP_ENCODING_CONTENT_LENGTH
+                ? soup_message_headers_get_content_length(headers)
+                : -1;
     if (ftruncate(fd, 0) != 0)
       return fail(error, "cannot empty %s: %s", fetch->part, g_strerror(errno));
   } else {
-    return fail(error, "the server answered %u %s for %s; check its url in the model list", status, soup_status_get_phrase(status), fetch->name);
+    return fail(error, "the server answered %u %s for %s; check its url in the model list", status,
+                soup_status_get_phrase(status), fetch->name);
   }
   if (total > 0 && fetch->listed && (guint64)total != fetch->listed)
-    return fail(error, "the server has %" G_GOFFSET_FORMAT " bytes for %s, the list says %" G_GUINT64_FORMAT "; it is not that file", total, fetch->name,
-                fetch->listed);
+    return fail(error,
+                "the server has %" G_GOFFSET_FORMAT " bytes for %s, the list says %" G_GUINT64_FORMAT
+                "; it is not that file",
+                total, fetch->name, fetch->listed);
   *ret_total = total > 0 ? (guint64)total : fetch->listed;
   return lseek(fd, (off_t)*ret_at, SEEK_SET) >= 0 || fail(error, "cannot write %s: %s", fetch->part, g_strerror(errno));
 }
 
-static gboolean copy(GTask *task, Fetch *fetch, GInputStream *in, int fd, guint64 at, guint64 total, GCancellable *cancellable, GError **error) {
+static gboolean copy(GTask *task, Fetch *fetch, GInputStream *in, int fd, guint64 at, guint64 total,
+                     GCancellable *cancellable, GError **error) {
   g_autofree guint8 *chunk = g_malloc(1 << 17);
   gint64 told = 0;
   guint64 limit = total ? total : MAX_BYTES;
@@ -116,7 +125,9 @@ static gboolean copy(GTask *task, Fetch *fetch, GInputStream *in, int fd, guint6
   g_autoptr(GError) why = NULL;
   while ((n = g_input_stream_read(in, chunk, 1 << 17, cancellable, &why)) > 0) {
     if (at + (guint64)n > limit)
-      return fail(error, "the server sent more than the %" G_GUINT64_FORMAT " bytes it announced for %s; fetch again later", limit, fetch->name);
+      return fail(error,
+                  "the server sent more than the %" G_GUINT64_FORMAT " bytes it announced for %s; fetch again later",
+                  limit, fetch->name);
     if (!write_all(fd, chunk, (gsize)n, fetch, error))
       return FALSE;
     at += (guint64)n;
@@ -130,8 +141,10 @@ static gboolean copy(GTask *task, Fetch *fetch, GInputStream *in, int fd, guint6
     return FALSE;
   }
   if (n < 0 || (total && at < total))
-    return fail(error, "the connection broke after %" G_GUINT64_FORMAT " of %" G_GUINT64_FORMAT " bytes of %s%s%s; fetch again: it goes on there", at, total,
-                fetch->name, why ? ": " : "", why ? why->message : "");
+    return fail(error,
+                "the connection broke after %" G_GUINT64_FORMAT " of %" G_GUINT64_FORMAT
+                " bytes of %s%s%s; fetch again: it goes on there",
+                at, total, fetch->name, why ? ": " : "", why ? why->message : "");
   tell(task, fetch, at, total ? total : at);
   return TRUE;
 }
@@ -159,7 +172,8 @@ static gboolean download(GTask *task, Fetch *fetch, int fd, GCancellable *cancel
   if (soup_message_get_status(message) == 416 && have > 0)
     return TRUE; /* nothing behind what we have: the hash decides */
   guint64 at = 0, total = 0;
-  return place(fd, message, have, fetch, &at, &total, error) && copy(task, fetch, in, fd, at, total, cancellable, error);
+  return place(fd, message, have, fetch, &at, &total, error) &&
+         copy(task, fetch, in, fd, at, total, cancellable, error);
 }
 
 static gboolean check(Fetch *fetch, GCancellable *cancellable, GError **error) {
@@ -176,10 +190,11 @@ static gboolean check(Fetch *fetch, GCancellable *cancellable, GError **error) {
     return TRUE;
   /* A whole but wrong file would be taken up again for ever. */
   unlink(fetch->part);
-  g_set_error(error, CHOIR_MODELS_ERROR, CHOIR_MODELS_ERROR_HASH,
-              gguf ? "what came for %s has sha256 %s, not the expected one; it was thrown away, check the url in the model list"
-                   : "what came for %s (sha256 %s) is not a GGUF model; it was thrown away, check the url in the model list",
-              fetch->name, fetch->found);
+  g_set_error(
+      error, CHOIR_MODELS_ERROR, CHOIR_MODELS_ERROR_HASH,
+      gguf ? "what came for %s has sha256 %s, not the expected one; it was thrown away, check the url in the model list"
+           : "what came for %s (sha256 %s) is not a GGUF model; it was thrown away, check the url in the model list",
+      fetch->name, fetch->found);
   return FALSE;
 }
 
@@ -209,16 +224,19 @@ static void run(GTask *task, gpointer source, gpointer data, GCancellable *cance
     g_task_return_error(task, error);
 }
 
-void choir_models_fetch(ChoirModels *models, const char *name, void (*progress)(guint64 done, guint64 total, gpointer user),
-                        GCancellable *cancellable, GAsyncReadyCallback callback, gpointer user) {
+void choir_models_fetch(ChoirModels *models, const char *name,
+                        void (*progress)(guint64 done, guint64 total, gpointer user), GCancellable *cancellable,
+                        GAsyncReadyCallback callback, gpointer user) {
   g_autoptr(GTask) task = g_task_new(NULL, cancellable, callback, user);
   const ChoirModel *model = choir_models_find(models, name);
   if (!model) {
-    g_task_return_new_error(task, CHOIR_MODELS_ERROR, CHOIR_MODELS_ERROR_UNKNOWN, "there is no model '%s'; 'choir models list' shows them", name);
+    g_task_return_new_error(task, CHOIR_MODELS_ERROR, CHOIR_MODELS_ERROR_UNKNOWN,
+                            "there is no model '%s'; 'choir models list' shows them", name);
     return;
   }
   if (!model->url) {
-    g_task_return_new_error(task, CHOIR_MODELS_ERROR, CHOIR_MODELS_ERROR_FETCH, "%s has no url: it comes with ./run --setup-only", name);
+    g_task_return_new_error(task, CHOIR_MODELS_ERROR, CHOIR_MODELS_ERROR_FETCH,
+                            "%s has no url: it comes with ./run --setup-only", name);
     return;
   }
   Fetch *fetch = g_new0(Fetch, 1);

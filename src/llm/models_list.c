@@ -27,16 +27,18 @@ static gboolean flag_of(yaml_document_t *document, const yaml_node_t *map, const
   g_autofree char *text = text_of(document, map, key);
   if (!text)
     return fallback;
-  return g_ascii_strcasecmp(text, "true") == 0 || g_ascii_strcasecmp(text, "yes") == 0 || g_ascii_strcasecmp(text, "on") == 0;
+  return g_ascii_strcasecmp(text, "true") == 0 || g_ascii_strcasecmp(text, "yes") == 0 ||
+         g_ascii_strcasecmp(text, "on") == 0;
 }
 
-static gboolean number_of(yaml_document_t *document, const yaml_node_t *map, const char *key, const char *name, guint64 max,
-                          guint64 *ret_number, GError **error) {
+static gboolean number_of(yaml_document_t *document, const yaml_node_t *map, const char *key, const char *name,
+                          guint64 max, guint64 *ret_number, GError **error) {
   g_autofree char *text = text_of(document, map, key);
   *ret_number = 0;
   if (!text || g_ascii_string_to_unsigned(text, 10, 0, max, ret_number, NULL))
     return TRUE;
-  g_set_error(error, CHOIR_MODELS_ERROR, CHOIR_MODELS_ERROR_LIST, "model %s: %s must be a whole number, not '%s'", name, key, text);
+  g_set_error(error, CHOIR_MODELS_ERROR, CHOIR_MODELS_ERROR_LIST, "model %s: %s must be a whole number, not '%s'", name,
+              key, text);
   return FALSE;
 }
 
@@ -56,7 +58,8 @@ static gboolean check(const ChoirModel *model, const char *sha256, gboolean unve
   return FALSE;
 }
 
-static ChoirModel *read_model(yaml_document_t *document, const yaml_node_t *node, const char *models_dir, GError **error) {
+static ChoirModel *read_model(yaml_document_t *document, const yaml_node_t *node, const char *models_dir,
+                              GError **error) {
   ChoirModel *model = g_new0(ChoirModel, 1);
   guint64 memory = 0;
   model->name = text_of(document, node, "name");
@@ -70,7 +73,8 @@ static ChoirModel *read_model(yaml_document_t *document, const yaml_node_t *node
   model->dense = flag_of(document, node, "dense", TRUE);
   gboolean unverified = flag_of(document, node, "unverified", FALSE);
   if (!model->name) {
-    g_set_error(error, CHOIR_MODELS_ERROR, CHOIR_MODELS_ERROR_LIST, "line %zu: a model without a name", node->start_mark.line + 1);
+    g_set_error(error, CHOIR_MODELS_ERROR, CHOIR_MODELS_ERROR_LIST, "line %zu: a model without a name",
+                node->start_mark.line + 1);
   } else if (check(model, model->sha256, unverified, error) &&
              number_of(document, node, "bytes", model->name, G_MAXINT64, &model->bytes, error) &&
              number_of(document, node, "memory_mb", model->name, 1u << 30, &memory, error)) {
@@ -89,7 +93,8 @@ static gboolean read_list(yaml_document_t *document, const char *models_dir, GPt
     g_set_error(error, CHOIR_MODELS_ERROR, CHOIR_MODELS_ERROR_LIST, "there is no list expert_models: main:");
     return FALSE;
   }
-  for (yaml_node_item_t *item = main_list->data.sequence.items.start; item < main_list->data.sequence.items.top; item++) {
+  for (yaml_node_item_t *item = main_list->data.sequence.items.start; item < main_list->data.sequence.items.top;
+       item++) {
     ChoirModel *model = read_model(document, yaml_document_get_node(document, *item), models_dir, error);
     if (!model)
       return FALSE;
@@ -109,7 +114,8 @@ static gboolean read_list(yaml_document_t *document, const char *models_dir, GPt
 gboolean choir_models_parse(const char *yaml_path, const char *models_dir, GPtrArray *list, GError **error) {
   FILE *file = fopen(yaml_path, "re");
   if (!file) {
-    g_set_error(error, CHOIR_MODELS_ERROR, CHOIR_MODELS_ERROR_LIST, "cannot read the model list %s: %s", yaml_path, g_strerror(errno));
+    g_set_error(error, CHOIR_MODELS_ERROR, CHOIR_MODELS_ERROR_LIST, "cannot read the model list %s: %s", yaml_path,
+                g_strerror(errno));
     return FALSE;
   }
   yaml_parser_t parser;
@@ -122,8 +128,8 @@ gboolean choir_models_parse(const char *yaml_path, const char *models_dir, GPtrA
     g_prefix_error(error, "%s: ", yaml_path);
     yaml_document_delete(&document);
   } else {
-    g_set_error(error, CHOIR_MODELS_ERROR, CHOIR_MODELS_ERROR_LIST, "%s line %zu: %s", yaml_path, parser.problem_mark.line + 1,
-                parser.problem ? parser.problem : "not YAML");
+    g_set_error(error, CHOIR_MODELS_ERROR, CHOIR_MODELS_ERROR_LIST, "%s line %zu: %s", yaml_path,
+                parser.problem_mark.line + 1, parser.problem ? parser.problem : "not YAML");
   }
   yaml_parser_delete(&parser);
   fclose(file);

@@ -5,8 +5,8 @@
 struct ChoirModels {
   GPtrArray *list; /* ChoirModel */
   char *yaml_path, *models_dir, *state_path;
-  char *chosen;        /* what `use` said, NULL when nothing */
-  GHashTable *hashes;  /* name -> sha256 recorded at the first fetch of an unverified model */
+  char *chosen;       /* what `use` said, NULL when nothing */
+  GHashTable *hashes; /* name -> sha256 recorded at the first fetch of an unverified model */
 };
 
 /* models_list.c: reads expert_models.main of the YAML file into list. */

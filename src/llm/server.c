@@ -104,8 +104,12 @@ static void on_models(guint status, const char *body, gsize length, const GError
     json_t *meta = json_object_get(model, "meta");
     server->params = (guint64)choir_json_int(meta, "n_params", 0);
     server->context = server->child ? server->command.context : (guint)choir_json_int(meta, "n_ctx", 0);
-    if (!server->child && !server->command.model_name)
-      server->command.model_name = g_strdup(choir_json_string(model, "id", NULL));
+    if (!server->child) {
+      const char *id = choir_json_string(model, "id", server->command.model_name);
+      choir_chat_set_model(server->chat, id, server->plain);
+      if (!server->command.model_name)
+        server->command.model_name = g_strdup(id);
+    }
     json_decref(answer);
     if (server->child && server->rate <= 0) {
       set_state(server, STATE_PROBING, "measuring how fast this machine reads");
@@ -143,6 +147,7 @@ static void on_health(guint status, const char *body, gsize length, const GError
       }
     } else {
       if (up && server->state != STATE_READY) {
+        server->plain = status != 200;
         get(server, "/v1/models", on_models);
       } else if (!up) {
         g_autofree char *text =

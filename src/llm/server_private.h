@@ -57,6 +57,7 @@ struct ChoirLlmServer {
   GCancellable *cancellable; /* of the running process's requests */
   ChoirLlmState state;
   char *progress, *variant, *why;
+  gboolean plain; /* external and not a llama-server */
   guint64 params;
   guint context;
   double rate;

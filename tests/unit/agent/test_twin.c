@@ -466,6 +466,19 @@ static void test_free_while_running(Fixture *f, gconstpointer data) {
   exchange(f, "again", "ok");
 }
 
+/* Another make of server: it gets the name of the model and nothing that only llama-server knows. */
+static void test_plain_server(Fixture *f, gconstpointer data) {
+  mock_llm_set_plain(f->mock);
+  exchange(f, "one", "1");
+  wait_for(settled, f);
+  exchange(f, "two", "2");
+  json_t *request = mock_llm_request(f->mock, 1);
+  g_assert_cmpstr(choir_json_string(request, "model", ""), ==, "mock");
+  g_assert_null(json_object_get(request, "id_slot"));
+  g_assert_null(json_object_get(request, "cache_prompt"));
+  g_assert_cmpuint(mock_llm_warms(f->mock), ==, 0);
+}
+
 static void test_latency_block(Fixture *f, gconstpointer data) {
   ChoirTurn turn = {.twin = f->twin,
                     .spoken = TRUE,
@@ -502,6 +515,7 @@ int main(int argc, char **argv) {
   ADD(persona_edit);
   ADD(conversations);
   ADD(free_while_running);
+  ADD(plain_server);
   ADD(latency_block);
   return g_test_run();
 }

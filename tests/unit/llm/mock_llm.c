@@ -16,7 +16,7 @@ struct MockLlm {
   GPtrArray *requests;
   GList *streams;
   guint warms, left;
-  gboolean ready;
+  gboolean ready, plain;
 };
 
 typedef struct {
@@ -164,7 +164,9 @@ static void on_chat(SoupServer *server, SoupServerMessage *message, const char *
 static void on_health(SoupServer *server, SoupServerMessage *message, const char *path, GHashTable *query,
                       gpointer user) {
   MockLlm *mock = user;
-  if (mock->ready)
+  if (mock->plain)
+    answer(message, 404, "text/plain", "404 page not found");
+  else if (mock->ready)
     answer(message, 200, "application/json", "{\"status\":\"ok\"}");
   else
     answer(message, 503, "application/json",
@@ -235,6 +237,10 @@ guint mock_llm_warms(const MockLlm *mock) {
 
 guint mock_llm_left(const MockLlm *mock) {
   return mock->left;
+}
+
+void mock_llm_set_plain(MockLlm *mock) {
+  mock->plain = TRUE;
 }
 
 void mock_llm_set_ready(MockLlm *mock, gboolean ready) {

@@ -29,3 +29,4 @@ guint mock_llm_warms(const MockLlm *mock);
 /* Streams that the client left before their end. */
 guint mock_llm_left(const MockLlm *mock);
 void mock_llm_set_ready(MockLlm *mock, gboolean ready); /* /health */
+void mock_llm_set_plain(MockLlm *mock);                 /* another make of server: /health is 404 */
