@@ -1,7 +1,8 @@
 /* A Realtime client and a live that say anything, in any order. One input line is one event: "{...}" comes from the
  * client, "L" starts one from voice/live: a letter for its type, a digit for the item, a digit for the response, then
  * its text. What the session sends must stay well-formed and keep the protocol's promises. */
-#include "../unit/web/fake_live.c" /* in place of the real one: one file is all that the build gives a target */
+/* In place of the real one: the build gives a target one file. NOLINTNEXTLINE(bugprone-suspicious-include) */
+#include "../unit/web/fake_live.c"
 #include "base/text.h"
 #include "web/realtime_session.h"
 #include <stdint.h>
