@@ -22,7 +22,8 @@ const SHORTEST_HOLD_MS = 250;
 /** The last frame of a held turn is still on its way when the button is let go. */
 const HOLD_TAIL_MS = 120;
 const MIC_IDLE_MS = 30000;
-const QUIET_ERRORS = ['response_cancel_not_active', 'input_audio_buffer_commit_empty'];
+const REQUESTED = 'requested';
+const QUIET_ERRORS = ['response_cancel_not_active', 'input_audio_buffer_commit_empty', 'nothing_to_answer'];
 
 export class Voice {
   /** @param {VoiceHandlers} handlers @param {{mode: 'handsfree'|'hold', speak: boolean}} options */
@@ -39,7 +40,7 @@ export class Voice {
     this.probability = 0;
     this.serverState = 'idle';
     this.ready = false;
-    /** @type {string|null} */
+    /** @type {string|null} the reply that is being made; REQUESTED before the server has given it a name */
     this.response = null;
     /** @type {string|null} the item that is played or waits to be */
     this.item = null;
@@ -124,7 +125,14 @@ export class Voice {
     if (!(await this.connect())) return false;
     await this.stop();
     const item = { type: 'message', role: 'user', content: [{ type: 'input_text', text }] };
-    return this.socket.send({ type: 'conversation.item.create', item }) && this.socket.send({ type: 'response.create' });
+    return this.socket.send({ type: 'conversation.item.create', item }) && this.request();
+  }
+
+  request() {
+    const sent = this.socket.send({ type: 'response.create' });
+    if (sent) this.response = REQUESTED;
+    this.handlers.changed();
+    return sent;
   }
 
   /** Silence, and no more of this reply. */
@@ -236,7 +244,7 @@ export class Voice {
     if (!this.micOn) return;
     if (long) {
       this.socket.send({ type: 'input_audio_buffer.commit' });
-      this.socket.send({ type: 'response.create' });
+      this.request();
     } else {
       this.socket.send({ type: 'input_audio_buffer.clear' });
       this.handlers.note('Hold it for as long as you talk, then let go.');
@@ -271,6 +279,13 @@ export class Voice {
     this.handlers.changed();
   }
 
+  /** @param {{code?: string, message?: string}|undefined} error why a reply failed */
+  failed(error) {
+    const message = error?.message ?? 'The reply failed.';
+    if (error?.code === 'nothing_understood') this.handlers.note(message);
+    else this.handlers.error(message);
+  }
+
   /** @param {any} event a server event of the Realtime protocol */
   message(event) {
     switch (event.type) {
@@ -301,9 +316,7 @@ export class Voice {
         return;
       case 'response.done':
         this.response = null;
-        if (event.response?.status === 'failed') {
-          this.handlers.error(event.response.status_details?.error?.message ?? 'The reply failed.');
-        }
+        if (event.response?.status === 'failed') this.failed(event.response.status_details?.error);
         break;
       case 'conversation.item.truncated':
         if (this.item === event.item_id) void this.silence();
@@ -323,6 +336,7 @@ export class Voice {
         else this.handlers.note(event.text);
         return;
       case 'error':
+        if (this.response === REQUESTED) this.response = null;
         if (event.error?.code === 'too_many_sessions') this.refused();
         if (!QUIET_ERRORS.includes(event.error?.code)) this.handlers.error(event.error?.message ?? 'The voice session reports an error.');
         return;
