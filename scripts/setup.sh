@@ -59,6 +59,7 @@ need_packages() { # need_packages INSTALL NAME...: INSTALL no prints what is mis
     exit 3
   fi
   mkdir -p "$cache"
+  echo "  installing; its log is $cache/apt.log"
   if ! apt_get install -y --no-install-recommends "${need[@]}" > "$cache/apt.log" 2>&1; then
     apt_get update >> "$cache/apt.log" 2>&1 || true # an empty or old package list is the usual reason
     apt_get install -y --no-install-recommends "${need[@]}" >> "$cache/apt.log" 2>&1 || {
@@ -66,7 +67,7 @@ need_packages() { # need_packages INSTALL NAME...: INSTALL no prints what is mis
       fail "The packages could not be installed; the whole log is $cache/apt.log. Mend that and run the same command again."
     }
   fi
-  echo "  installed"
+  echo "  done"
 }
 
 key_of() { # key_of WORD-OR-FILE...: one hash over words and the contents of files and folders
@@ -164,6 +165,12 @@ setup_models() {
   say "Models"
   "$here/tools/prepare-models"
   stamp models "$models_key"
+}
+
+setup_recordings() { # what only the tests need; models may have been made without it
+  [ -d "$cache/data/pocketsphinx" ] && [ -e "$cache/data/jfk.wav" ] && return
+  say "Recordings"
+  "$here/tools/prepare-models"
 }
 
 meson_setup() { # meson_setup DIR OPTIONS...: configures afresh when what it was configured with has changed

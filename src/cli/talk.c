@@ -332,7 +332,7 @@ static gboolean load_clips(Talk *talk, GError **error) {
       gint sum = 0;
       for (guint channel = 0; channel < wav.channels; channel++)
         sum += wav.samples[frame * wav.channels + channel];
-      wav.samples[frame] = (gint16)(sum / (gint)wav.channels);
+      wav.samples[frame] = (gint16)(sum / (gint)MAX(wav.channels, 1));
     }
     GArray *clip = g_array_new(FALSE, FALSE, sizeof(gint16));
     ChoirResampler *resampler = choir_resampler_new(wav.rate, RATE);

@@ -132,7 +132,7 @@ def runner_of(path):
 
 def end_to_end(context, folder, daemon):
     env = {"CHOIR_URL": daemon.url, "CHOIR_BUILD": context.build, "CHOIR_DATA": CACHE / "data", "CHOIR_STATE": daemon.state,
-           "CHOIR_FULL": "1" if context.full else "0", "PYTHONDONTWRITEBYTECODE": "1"}
+           "PYTHONDONTWRITEBYTECODE": "1"}
     for path in sorted((ROOT / folder).iterdir()):
         if path.is_file() and BROWSER_TEST.match(path.name):
             yield from either(context, f"{Path(folder).name}/{path.name}", [*runner_of(path), path], env, 900)
@@ -245,12 +245,12 @@ def readme_command(context, words):
 ALL = [
     Stage("includes", "every room includes only rooms above it", 1, includes),
     Stage("names", "no registry's address, no path of one machine, no bench question in a prompt", 1, names),
-    Stage("build", "everything compiles without a warning", 15, build),
+    Stage("build", "everything compiles without a warning", 20, build),
     Stage("unit", "C unit tests, every case counted", 10, unit),
     Stage("fuzz", "fuzz targets over their seed corpora", 5, fuzz),
-    Stage("lint", "npm run lint", 15, lint),
+    Stage("lint", "npm run lint", 25, lint),
     Stage("readme", "the commands of README exist", 1, readme),
-    Stage("sanitize", "the C tests under ASan and UBSan", 15, sanitize),
+    Stage("sanitize", "the C tests under ASan and UBSan", 25, sanitize),
     Stage("names-md", "commands of docs/names.md against a real daemon", 8, names_rows),
     Stage("integration", "pytest against the real programs", 20, integration),
     Stage("clients", "stock clients against a real daemon", 10, clients),
