@@ -4,9 +4,7 @@
 #include "dot.h"
 #include "kscales.h"
 
-// Broadcasts lane i of eight int16 that were doubled to pairs, as pmaddwd wants its scale.
-#define PAIR(low, high, i) ((i) < 4 ? _mm_shuffle_epi32(low, ((i)&3) * 0x55) : _mm_shuffle_epi32(high, ((i)&3) * 0x55))
-
+// Bit j of every byte, moved to bit 4; j is a constant once the loop is unrolled.
 CORE2_INLINE __m128i high_bit(__m128i qh, int j) {
   const __m128i bit = _mm_and_si128(qh, _mm_set1_epi8((char)(1 << j)));
   return j <= 4 ? _mm_slli_epi16(bit, 4 - j) : _mm_srli_epi16(bit, j - 4);
@@ -44,7 +42,7 @@ CORE2_INLINE void dot_with_minima(int five, int n, float *s, const char *x, cons
     __m128i sum = _mm_setzero_si128();
 #pragma GCC unroll 8
     for (int j = 0; j < 8; j++)
-      sum = _mm_add_epi32(sum, sub32(qs + 32 * (j / 2), five ? qh : NULL, j, y->qs + 32 * j, PAIR(low, high, j)));
+      sum = _mm_add_epi32(sum, sub32(qs + 32 * (j / 2), five ? qh : NULL, j, y->qs + 32 * j, core2_pair(low, high, j)));
     const __m128i sums_of_32 = _mm_hadd_epi16(core2_load16(y->bsums), core2_load16(y->bsums + 8));
     const uint32_t dm = core2_load4(x);
     const float d = core2_f16((uint16_t)dm) * y->d;
@@ -75,7 +73,7 @@ CORE2_INLINE __m128i half_q6(const uint8_t *ql, const uint8_t *qh, const int8_t 
 #pragma GCC unroll 8
   for (int g = 0; g < 8; g++)
     sum = _mm_add_epi32(sum, _mm_madd_epi16(_mm_maddubs_epi16(core2_group_q6(ql, qh, g), core2_load_act(y + 16 * g)),
-                                            PAIR(low, high, g)));
+                                            core2_pair(low, high, g)));
   return sum;
 }
 

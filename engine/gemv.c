@@ -84,8 +84,6 @@ CORE2_INLINE float row32(enum core2_type t, const char *x, const core2_column *c
   return core2_hsum_ps(_mm_add_ps(acc, mins));
 }
 
-#define PAIR(low, high, i) ((i) < 4 ? _mm_shuffle_epi32(low, ((i)&3) * 0x55) : _mm_shuffle_epi32(high, ((i)&3) * 0x55))
-
 CORE2_INLINE __m128i super_with_minima(enum core2_type t, const char *x, const int8_t *y, __m128i scales) {
   const uint8_t *qs = (const uint8_t *)x + (t == CORE2_Q5_K ? offsetof(core2_q5_K, qs) : offsetof(core2_q4_K, qs));
   const __m128i low = _mm_unpacklo_epi16(scales, scales), high = _mm_unpackhi_epi16(scales, scales);
@@ -109,8 +107,8 @@ CORE2_INLINE __m128i super_with_minima(enum core2_type t, const char *x, const i
     const int8_t *z = y + 64 * j;
     const __m128i p = _mm_add_epi16(_mm_maddubs_epi16(a0, act(z)), _mm_maddubs_epi16(a1, act(z + 16)));
     const __m128i q = _mm_add_epi16(_mm_maddubs_epi16(b0, act(z + 32)), _mm_maddubs_epi16(b1, act(z + 48)));
-    sum = _mm_add_epi32(sum, _mm_madd_epi16(p, PAIR(low, high, 2 * j)));
-    sum = _mm_add_epi32(sum, _mm_madd_epi16(q, PAIR(low, high, 2 * j + 1)));
+    sum = _mm_add_epi32(sum, _mm_madd_epi16(p, core2_pair(low, high, 2 * j)));
+    sum = _mm_add_epi32(sum, _mm_madd_epi16(q, core2_pair(low, high, 2 * j + 1)));
   }
   return sum;
 }
@@ -125,7 +123,7 @@ CORE2_INLINE __m128i super_q6(const core2_q6_K *x, const int8_t *y, const int16_
 #pragma GCC unroll 8
     for (int g = 0; g < 8; g++) {
       const __m128i p = _mm_maddubs_epi16(core2_group_q6(x->ql + 64 * h, x->qh + 32 * h, g), act(y + 128 * h + 16 * g));
-      sum = _mm_add_epi32(sum, _mm_madd_epi16(p, PAIR(low, high, g)));
+      sum = _mm_add_epi32(sum, _mm_madd_epi16(p, core2_pair(low, high, g)));
     }
   }
   const __m128i offset = _mm_add_epi32(_mm_madd_epi16(scales[0], _mm_load_si128((const __m128i *)sums_of_16)),

@@ -19,6 +19,22 @@ CORE2_INLINE void core2_unpack_q6_scales(const int8_t *scales, __m128i ret[2]) {
   ret[1] = _mm_srai_epi16(_mm_unpackhi_epi8(v, v), 8);
 }
 
+// Scale i of eight, from vectors that hold each twice (low: 0 to 3, high: 4 to 7), in every lane as pmaddwd wants it.
+// A switch, because the instruction takes a constant and i is one only after unrolling.
+CORE2_INLINE __m128i core2_pair(__m128i low, __m128i high, int i) {
+  const __m128i v = i < 4 ? low : high;
+  switch (i & 3) {
+  case 0:
+    return _mm_shuffle_epi32(v, 0x00);
+  case 1:
+    return _mm_shuffle_epi32(v, 0x55);
+  case 2:
+    return _mm_shuffle_epi32(v, 0xaa);
+  default:
+    return _mm_shuffle_epi32(v, 0xff);
+  }
+}
+
 // Elements 16 g .. 16 g + 15 of a half superblock (128 elements), 0..63.
 CORE2_INLINE __m128i core2_group_q6(const uint8_t *ql, const uint8_t *qh, int g) {
   __m128i low = core2_load16(ql + 16 * (g & 3));

@@ -1,0 +1,180 @@
+// Fuzz target of the kernels, one format per first byte: blocks of any bytes, compared with a plain scalar reading of
+// the format in double precision. Built with ASan and UBSan and the engine's sources inside; the test run feeds it
+// random inputs. To search longer: CC=clang, compile with -fsanitize=fuzzer,address,undefined -DFUZZ_WITH_LIBFUZZER.
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "../../../engine/dot.h"
+#include "../../../engine/gemm.h"
+#include "../../../engine/variant.h"
+
+enum { ROWS = 5, COLUMNS = 3, MAX_BLOCKS = 70 };
+
+struct core2_stock core2_stock; // no stock file here: what is not ours is refused
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static double half(const uint8_t *p) {
+  const int h = p[0] | p[1] << 8, e = h >> 10 & 31, m = h & 1023;
+  const double v = e == 31 ? (m ? NAN : INFINITY) : e ? ldexp(1024 + m, e - 25) : ldexp(m, -24);
+  return h & 0x8000 ? -v : v;
+}
+
+// Scale and minimum i of the twelve packed bytes of q4_K and q5_K.
+static void scale_of(const uint8_t *p, int i, int *ret_scale, int *ret_min) {
+  *ret_scale = i < 4 ? p[i] & 63 : (p[i + 4] & 15) | (p[i - 4] >> 6) << 4;
+  *ret_min = i < 4 ? p[i + 4] & 63 : p[i + 4] >> 4 | (p[i] >> 6) << 4;
+}
+
+// Element j of a block: value = scale * q + minimum.
+static void element(enum core2_type t, const uint8_t *b, int j, double *ret_scaled, double *ret_min) {
+  static const int fp4[16] = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
+  const int low = j < 16, at = j % 16;
+  int scale, min;
+  *ret_min = 0;
+  switch (t) {
+  case CORE2_Q4_0:
+    *ret_scaled = half(b) * ((low ? b[2 + at] & 15 : b[2 + at] >> 4) - 8);
+    return;
+  case CORE2_Q4_1:
+    *ret_scaled = half(b) * (low ? b[4 + at] & 15 : b[4 + at] >> 4);
+    *ret_min = half(b + 2);
+    return;
+  case CORE2_Q5_0:
+    *ret_scaled = half(b) * (((low ? b[6 + at] & 15 : b[6 + at] >> 4) | (b[2 + j / 8] >> j % 8 & 1) << 4) - 16);
+    return;
+  case CORE2_Q8_0:
+    *ret_scaled = half(b) * (int8_t)b[2 + j];
+    return;
+  case CORE2_MXFP4:
+    *ret_scaled = ldexp(fp4[low ? b[1 + at] & 15 : b[1 + at] >> 4], b[0] - 128);
+    return;
+  case CORE2_Q4_K:
+  case CORE2_Q5_K: {
+    const uint8_t *qs = b + (t == CORE2_Q5_K ? 48 : 16);
+    const int group = j / 32, byte = qs[group / 2 * 32 + j % 32];
+    int q = group & 1 ? byte >> 4 : byte & 15;
+    if (t == CORE2_Q5_K)
+      q |= (b[16 + j % 32] >> group & 1) << 4;
+    scale_of(b + 4, group, &scale, &min);
+    *ret_scaled = half(b) * scale * q;
+    *ret_min = -half(b + 2) * min;
+    return;
+  }
+  default: {
+    const int h = j / 128, l = j % 128;
+    const int nibble = b[h * 64 + l % 64] >> (l / 64 * 4) & 15, top = b[128 + h * 32 + l % 32] >> (l / 32 * 2) & 3;
+    *ret_scaled = half(b + 208) * (int8_t)b[192 + j / 16] * ((nibble | top << 4) - 32);
+  }
+  }
+}
+
+static void reference(enum core2_type t, const uint8_t *x, const uint8_t *y, int n, double *ret_sum, double *ret_size) {
+  const int block = core2_is_super(t) ? 256 : 32;
+  const size_t xs = core2_block_size(t);
+  const size_t ys = block == 256 ? sizeof(core2_q8_K) : t == CORE2_Q4_1 ? sizeof(core2_q8_1) : sizeof(core2_q8_0);
+  *ret_sum = *ret_size = 0;
+  for (int i = 0; i < n / block; i++, x += xs, y += ys) {
+    float d8;
+    memcpy(&d8, y, 4);
+    const double d = block == 256 ? (double)d8 : half(y);
+    const int8_t *q = (const int8_t *)y + (block == 256 || t == CORE2_Q4_1 ? 4 : 2);
+    for (int j = 0; j < block; j++) {
+      double scaled, min;
+      element(t, x, j, &scaled, &min);
+      *ret_sum += d * q[j] * (t == CORE2_Q4_1 ? scaled : scaled + min);
+      *ret_size += fabs(d * q[j]) * (fabs(scaled) + fabs(min));
+    }
+    if (t == CORE2_Q4_1) {
+      *ret_sum += half(x + 2) * half(y + 2);
+      *ret_size += fabs(half(x + 2) * half(y + 2));
+    }
+  }
+}
+
+static void check(const char *what, double got, double want, double size) {
+  if (size < 1e30 && !(fabs(got - want) <= size * 0x1.0p-17 + 0x1.0p-120)) {
+    fprintf(stderr, "%s: got %.9g, want %.9g, size %.3g\n", what, got, want, size);
+    abort();
+  }
+}
+
+// What the quantisers guarantee: no -128, true sums, a finite scale.
+static void make_activations_valid(enum core2_type t, uint8_t *y, int n) {
+  if (!core2_is_super(t)) {
+    const size_t size = t == CORE2_Q4_1 ? sizeof(core2_q8_1) : sizeof(core2_q8_0);
+    for (int i = 0; i < n / 32; i++)
+      for (size_t j = size - 32; j < size; j++)
+        y[(size_t)i * size + j] = y[(size_t)i * size + j] == 0x80 ? 0x81 : y[(size_t)i * size + j];
+    return;
+  }
+  core2_q8_K *b = (core2_q8_K *)(void *)y;
+  for (int i = 0; i < n / 256; i++, b++) {
+    memset(b->bsums, 0, sizeof b->bsums);
+    b->d = (float)b->qs[0] / 1024.0f;
+    for (int j = 0; j < 256; j++) {
+      b->qs[j] = b->qs[j] == -128 ? -127 : b->qs[j];
+      b->bsums[j / 16] = (int16_t)(b->bsums[j / 16] + b->qs[j]);
+    }
+  }
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+  static const struct {
+    enum core2_type type;
+    core2_dot_fn *dot;
+  } formats[] = {{CORE2_Q4_0, ggml_vec_dot_q4_0_q8_0},   {CORE2_Q4_1, ggml_vec_dot_q4_1_q8_1},
+                 {CORE2_Q5_0, ggml_vec_dot_q5_0_q8_0},   {CORE2_Q8_0, ggml_vec_dot_q8_0_q8_0},
+                 {CORE2_MXFP4, ggml_vec_dot_mxfp4_q8_0}, {CORE2_Q4_K, ggml_vec_dot_q4_K_q8_K},
+                 {CORE2_Q5_K, ggml_vec_dot_q5_K_q8_K},   {CORE2_Q6_K, ggml_vec_dot_q6_K_q8_K}};
+  if (size < 8)
+    return 0;
+  const enum core2_type t = formats[data[0] % 8].type;
+  const int block = core2_is_super(t) ? 256 : 32, blocks = 1 + data[1] % (block == 256 ? 10 : MAX_BLOCKS);
+  const size_t xs = core2_block_size(t) * (size_t)blocks;
+  const size_t ys = (size_t)blocks * (block == 256      ? sizeof(core2_q8_K)
+                                      : t == CORE2_Q4_1 ? sizeof(core2_q8_1)
+                                                        : sizeof(core2_q8_0));
+  uint8_t *x = malloc(xs * ROWS), *y = malloc(ys * COLUMNS);
+  for (size_t i = 0; i < xs * ROWS; i++)
+    x[i] = (uint8_t)(data[i % size] ^ (i / size * 37));
+  for (size_t i = 0; i < ys * COLUMNS; i++)
+    y[i] = (uint8_t)(data[(i * 7 + 3) % size] ^ (i / size * 101));
+  make_activations_valid(t, y, blocks * block * COLUMNS);
+  float many[ROWS * COLUMNS], one[ROWS], single;
+  const struct core2_params p = {0, 1};
+  llamafile_sgemm(&p, ROWS, COLUMNS, blocks, x, blocks, y, blocks, many, ROWS, (int)t, (int)core2_activation(t), CORE2_F32);
+  llamafile_sgemm(&p, ROWS, 1, blocks, x, blocks, y, blocks, one, ROWS, (int)t, (int)core2_activation(t), CORE2_F32);
+  for (int j = 0; j < COLUMNS; j++)
+    for (int i = 0; i < ROWS; i++) {
+      double want, magnitude;
+      reference(t, x + xs * (size_t)i, y + ys * (size_t)j, blocks * block, &want, &magnitude);
+      check("matrix", (double)many[j * ROWS + i], want, magnitude);
+      formats[data[0] % 8].dot(blocks * block, &single, 0, x + xs * (size_t)i, 0, y + ys * (size_t)j, 0, 1);
+      check("dot", (double)single, want, magnitude);
+      if (j == 0)
+        check("vector", (double)one[i], want, magnitude);
+    }
+  free(x);
+  free(y);
+  return 0;
+}
+
+#ifndef FUZZ_WITH_LIBFUZZER
+int main(int argc, char **argv) {
+  uint8_t input[700];
+  const unsigned seed = argc > 1 ? (unsigned)atoi(argv[1]) : 20061;
+  const int rounds = argc > 2 ? atoi(argv[2]) : 800;
+  srand(seed);
+  for (int r = 0; r < rounds; r++) {
+    const size_t size = 8 + (size_t)rand() % (sizeof input - 8);
+    for (size_t i = 0; i < size; i++)
+      input[i] = (uint8_t)(r % 5 == 0 ? (rand() & 1 ? 0xff : 0) : rand() >> 7);
+    input[0] = (uint8_t)r;
+    LLVMFuzzerTestOneInput(input, size);
+  }
+  printf("seed %u: %d inputs\n", seed, rounds);
+  return 0;
+}
+#endif
