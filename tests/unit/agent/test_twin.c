@@ -495,7 +495,7 @@ static void test_latency_block(Fixture *f, gconstpointer data) {
   g_autofree char *text = choir_latency_block(&typed, 3000000);
   g_assert_cmpstr(text, ==,
                   "--- BENCHMARK RESULTS ---\nSTT Latency: 0.0000s\nLLM Time to First Token: 0.5000s\n"
-                  "Total Pipeline Latency: 0.5000s\n-------------------------\n");
+                  "TTS Time to First Audio: 0.0000s\nTotal Pipeline Latency: 0.5000s\n-------------------------\n");
 }
 
 int main(int argc, char **argv) {
