@@ -13,19 +13,22 @@
 /* One daemon per state folder: two would write the same history and slots. */
 static gboolean lock_state(ChoirApp *app, GError **error) {
   if (g_mkdir_with_parents(app->paths.state, 0700) != 0) {
-    g_set_error(error, G_FILE_ERROR, (int)g_file_error_from_errno(errno), "cannot make the state folder %s: %s; choose another with --state",
-                app->paths.state, g_strerror(errno));
+    g_set_error(error, G_FILE_ERROR, (int)g_file_error_from_errno(errno),
+                "cannot make the state folder %s: %s; choose another with --state", app->paths.state,
+                g_strerror(errno));
     return FALSE;
   }
   g_autofree char *path = g_build_filename(app->paths.state, "lock", NULL);
   app->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
   if (app->lock_fd < 0) {
-    g_set_error(error, G_FILE_ERROR, (int)g_file_error_from_errno(errno), "cannot write in the state folder %s: %s; choose another with --state",
-                app->paths.state, g_strerror(errno));
+    g_set_error(error, G_FILE_ERROR, (int)g_file_error_from_errno(errno),
+                "cannot write in the state folder %s: %s; choose another with --state", app->paths.state,
+                g_strerror(errno));
     return FALSE;
   }
   if (flock(app->lock_fd, LOCK_EX | LOCK_NB) != 0) {
-    g_set_error(error, G_FILE_ERROR, G_FILE_ERROR_AGAIN, "another choir already uses %s; stop it, or give this one --state and --port of its own",
+    g_set_error(error, G_FILE_ERROR, G_FILE_ERROR_AGAIN,
+                "another choir already uses %s; stop it, or give this one --state and --port of its own",
                 app->paths.state);
     return FALSE;
   }
@@ -36,7 +39,8 @@ static gboolean open_server(ChoirApp *app, GError **error) {
   const char *address = choir_config_string(app->config, "web", "address");
   if (!g_str_equal(address, "127.0.0.1") && !g_str_equal(address, "::1") && !g_str_equal(address, "localhost")) {
     g_set_error(error, CHOIR_CONFIG_ERROR, CHOIR_CONFIG_ERROR_BAD_VALUE,
-                "[web] address = %s is not loopback; Choir listens on 127.0.0.1 only until an owner can log in", address);
+                "[web] address = %s is not loopback; Choir listens on 127.0.0.1 only until an owner can log in",
+                address);
     return FALSE;
   }
   ChoirHttpServerOptions options = {.address = g_str_equal(address, "localhost") ? "127.0.0.1" : address,
@@ -57,9 +61,11 @@ static const ChoirModel *choose_model(ChoirApp *app, GError **error) {
   }
   const ChoirModel *model = *wanted ? choir_models_find(app->models, wanted) : choir_models_current(app->models);
   if (!model && *wanted)
-    g_set_error(error, CHOIR_MODELS_ERROR, CHOIR_MODELS_ERROR_UNKNOWN, "no model '%s' in %s; see 'choir models list'", wanted, app->paths.list);
+    g_set_error(error, CHOIR_MODELS_ERROR, CHOIR_MODELS_ERROR_UNKNOWN, "no model '%s' in %s; see 'choir models list'",
+                wanted, app->paths.list);
   else if (!model || !model->present) {
-    g_set_error(error, CHOIR_MODELS_ERROR, CHOIR_MODELS_ERROR_UNKNOWN, "the language model %s is not on disk; run ./run --setup-only, or 'choir models fetch'",
+    g_set_error(error, CHOIR_MODELS_ERROR, CHOIR_MODELS_ERROR_UNKNOWN,
+                "the language model %s is not on disk; run ./run --setup-only, or 'choir models fetch'",
                 model ? model->name : "");
     return NULL;
   }
@@ -98,8 +104,8 @@ static ChoirWorker *new_worker(ChoirApp *app, const char *name, const char *topi
   g_autofree char *program = g_build_filename(app->paths.programs, name, NULL);
   g_ptr_array_insert(args, 0, program);
   g_ptr_array_add(args, NULL);
-  ChoirWorker *worker =
-      choir_worker_new(app->hub, name, topic, (const char *const *)args->pdata, nice, choir_voice_worker_frame, choir_voice_worker_state, app->voice);
+  ChoirWorker *worker = choir_worker_new(app->hub, name, topic, (const char *const *)args->pdata, nice,
+                                         choir_voice_worker_frame, choir_voice_worker_state, app->voice);
   g_ptr_array_unref(args);
   return worker;
 }
@@ -126,7 +132,8 @@ static void open_workers(ChoirApp *app) {
   g_autofree char *voice = g_build_filename(app->paths.models, "en_US-joe-medium.onnx", NULL);
   g_autofree char *backends = g_build_filename(app->paths.engine, "bin", NULL);
   gint64 set_threads = choir_config_int(app->config, "stt", "threads");
-  g_autofree char *threads = g_strdup_printf("%d", set_threads ? (int)set_threads : MIN(4, (int)g_get_num_processors()));
+  g_autofree char *threads =
+      g_strdup_printf("%d", set_threads ? (int)set_threads : MIN(4, (int)g_get_num_processors()));
 
   GPtrArray *args = g_ptr_array_new();
   add(args, "--engine", "silero");
@@ -159,16 +166,31 @@ static void open_workers(ChoirApp *app) {
   choir_voice_set_workers(app->voice, app->ear, app->stt, app->tts);
 }
 
+/* What is read on demand; everything else is counted where it happens. */
 static void collect(gpointer user) {
+  static guint64 dropped;
   ChoirApp *app = user;
   g_autofree char *text = NULL;
   long pages = 0;
   if (g_file_get_contents("/proc/self/statm", &text, NULL, NULL) && sscanf(text, "%*d %ld", &pages) == 1)
-    choir_gauge_set(choir_gauge("choir_process_resident_bytes", NULL, "Resident memory of the daemon itself."), (double)pages * (double)sysconf(_SC_PAGESIZE));
-  choir_gauge_set(choir_gauge("choir_turn_queue_length", NULL, "Turns that wait for the model."), choir_twin_queued(app->twin));
-  choir_gauge_set(choir_gauge("choir_voice_sessions", NULL, "Live voice and text clients."), choir_voice_sessions(app->voice));
-  choir_gauge_set(choir_gauge("choir_http_connections", NULL, "Open HTTP and WebSocket connections."), choir_http_server_connections(app->server));
-  ChoirChild *children[] = {choir_llm_server_child(app->llm), choir_worker_child(app->ear), choir_worker_child(app->stt), choir_worker_child(app->tts)};
+    choir_gauge_set(choir_gauge("choir_process_resident_bytes", NULL, "Resident memory of the daemon itself."),
+                    (double)pages * (double)sysconf(_SC_PAGESIZE));
+  choir_gauge_set(choir_gauge("choir_history_queue", NULL, "Writes that wait for the history's thread."),
+                  choir_history_queued(app->history));
+  guint64 now_dropped = choir_log_dropped();
+  choir_counter_add(
+      choir_counter("choir_log_dropped_total", NULL, "Log lines dropped by the rate limit or a full queue."),
+      now_dropped - dropped);
+  dropped = now_dropped;
+  ChoirWorker *workers[] = {app->ear, app->stt, app->tts};
+  for (gsize i = 0; i < G_N_ELEMENTS(workers); i++) {
+    g_autofree char *labels = g_strdup_printf("worker=\"%s\"", choir_child_name(choir_worker_child(workers[i])));
+    choir_gauge_set(choir_gauge("choir_worker_queue_bytes", labels, "Bytes that wait for a worker to read them."),
+                    (double)choir_worker_queued(workers[i]));
+  }
+  ChoirChild *children[] = {choir_llm_server_child(app->llm), choir_worker_child(app->ear),
+                            choir_worker_child(app->stt), choir_worker_child(app->tts),
+                            choir_worker_phonemes(app->tts)};
   for (gsize i = 0; i < G_N_ELEMENTS(children); i++) {
     if (!children[i])
       continue;

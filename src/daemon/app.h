@@ -15,17 +15,17 @@ typedef struct {
   ChoirHub *hub;
   ChoirHttpServer *server;
   ChoirHttpClient *http;
-  ChoirModels *models;   /* NULL: external model server, or the list is broken (models_error says why) */
+  ChoirModels *models; /* NULL: external model server, or the list is broken (models_error says why) */
   char *models_error;
   ChoirLlmServer *llm;
-  char *llm_error;       /* why there is none */
+  char *llm_error; /* why there is none */
   ChoirHistory *history;
   ChoirTwin *twin;
   ChoirVoice *voice;
   ChoirWorker *ear, *stt, *tts;
   ChoirWeb *web;
   gint64 started_us;
-  guint stopping;        /* parts that still have to stop */
+  guint stopping; /* parts that still have to stop */
   gboolean signalled;
   int lock_fd;
 } ChoirApp;

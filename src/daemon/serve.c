@@ -15,10 +15,12 @@ static gboolean option_json;
 static char **option_set;
 
 static const GOptionEntry entries[] = {
-    {"config", 'c', 0, G_OPTION_ARG_FILENAME, &option_config, "configuration file (default: the user's choir.conf, else /etc/choir/choir.conf)", "FILE"},
+    {"config", 'c', 0, G_OPTION_ARG_FILENAME, &option_config,
+     "configuration file (default: the user's choir.conf, else /etc/choir/choir.conf)", "FILE"},
     {"port", 'p', 0, G_OPTION_ARG_INT, &option_port, "port of the page, 0 for any free one", "N"},
     {"state", 's', 0, G_OPTION_ARG_FILENAME, &option_state, "folder for history and choices", "DIR"},
-    {"set", 0, 0, G_OPTION_ARG_STRING_ARRAY, &option_set, "a setting, as in --set vad.silence_ms=800; may be repeated", "SECTION.KEY=VALUE"},
+    {"set", 0, 0, G_OPTION_ARG_STRING_ARRAY, &option_set, "a setting, as in --set vad.silence_ms=800; may be repeated",
+     "SECTION.KEY=VALUE"},
     {"log-json", 0, 0, G_OPTION_ARG_NONE, &option_json, "log JSON lines", NULL},
     G_OPTION_ENTRY_NULL,
 };
@@ -36,7 +38,8 @@ static gboolean apply_options(ChoirConfig *config, GError **error) {
     g_auto(GStrv) pair = g_strsplit(*set, "=", 2);
     g_auto(GStrv) name = pair[0] ? g_strsplit(pair[0], ".", 2) : NULL;
     if (!pair[0] || !pair[1] || !name[0] || !name[1]) {
-      g_set_error(error, CHOIR_CONFIG_ERROR, CHOIR_CONFIG_ERROR_BAD_VALUE, "--set %s: write it as SECTION.KEY=VALUE", *set);
+      g_set_error(error, CHOIR_CONFIG_ERROR, CHOIR_CONFIG_ERROR_BAD_VALUE, "--set %s: write it as SECTION.KEY=VALUE",
+                  *set);
       return FALSE;
     }
     if (!choir_config_set(config, name[0], name[1], pair[1], error))
@@ -45,11 +48,24 @@ static gboolean apply_options(ChoirConfig *config, GError **error) {
   return TRUE;
 }
 
-/* Variables of the original that belong to parts which are not there yet: said once, so that nobody waits for an effect. */
+/* Variables of the original that belong to parts which are not there yet: said once, so that nobody waits for an
+ * effect. */
 static void warn_unused_variables(void) {
-  static const char *const later[] = {"APPROVAL_MODE", "USE_SUMMARIZER", "EXTERNAL_EXPERTS_CONFIG", "CONSUL_HTTP_ADDR", "CONSUL_HOST",
-                                      "NOMAD_ADDR",    "HA_URL",         "WORLD_MODEL_URL",         "PIPECAT_API_KEYS", "PIECAT_API_KEYS",
-                                      "TOOL_SERVER_API_KEY", "LLAMA_API_SERVICE_NAME", "PRIMA_API_SERVICE_NAME", "MAIN_API_SERVICE_NAME", NULL};
+  static const char *const later[] = {"APPROVAL_MODE",
+                                      "USE_SUMMARIZER",
+                                      "EXTERNAL_EXPERTS_CONFIG",
+                                      "CONSUL_HTTP_ADDR",
+                                      "CONSUL_HOST",
+                                      "NOMAD_ADDR",
+                                      "HA_URL",
+                                      "WORLD_MODEL_URL",
+                                      "PIPECAT_API_KEYS",
+                                      "PIECAT_API_KEYS",
+                                      "TOOL_SERVER_API_KEY",
+                                      "LLAMA_API_SERVICE_NAME",
+                                      "PRIMA_API_SERVICE_NAME",
+                                      "MAIN_API_SERVICE_NAME",
+                                      NULL};
   for (int i = 0; later[i]; i++)
     if (g_getenv(later[i]))
       choir_warning(TOPIC, "%s is set, but no part of this version uses it", later[i]);
@@ -100,7 +116,8 @@ int choir_serve_main(int argc, char **argv) {
     return code;
   }
   gboolean json = option_json || g_str_equal(choir_config_string(app.config, "log", "format"), "json");
-  const char *levels = choir_config_bool(app.config, "log", "debug") ? "debug,glib*=info" : choir_config_string(app.config, "log", "levels");
+  const char *levels = choir_config_bool(app.config, "log", "debug") ? "debug,glib*=info"
+                                                                     : choir_config_string(app.config, "log", "levels");
   choir_paths_resolve(&app.paths, app.config);
   if (!choir_log_init(json, levels, &error) || !choir_app_start(&app, &error)) {
     int code = fail(error->message);
@@ -113,7 +130,8 @@ int choir_serve_main(int argc, char **argv) {
   g_unix_signal_add(SIGTERM, on_signal, &app);
   g_unix_signal_add(SIGINT, on_signal, &app);
   const char *address = choir_config_string(app.config, "web", "address");
-  printf("Choir listens on http://%s:%u\n", g_str_equal(address, "::1") ? "[::1]" : "127.0.0.1", choir_http_server_port(app.server));
+  printf("Choir listens on http://%s:%u\n", g_str_equal(address, "::1") ? "[::1]" : "127.0.0.1",
+         choir_http_server_port(app.server));
   fflush(stdout);
   g_main_loop_run(app.loop);
   choir_info(TOPIC, "stopped");

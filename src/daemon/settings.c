@@ -11,35 +11,52 @@
 const ChoirConfigItem choir_settings[] = {
     {"web", "address", CHOIR_CONFIG_STRING, "127.0.0.1", 0, 0, NULL, "CHOIR_ADDRESS",
      "address to listen on; only loopback is served until an owner exists"},
-    {"web", "port", CHOIR_CONFIG_INT, "8000", 0, 65535, NULL, "WEB_PORT", "TCP port of the page and the API; 0 takes any free one"},
-    CHOIR_WEB_CONFIG_ITEMS
-    {"paths", "state", CHOIR_CONFIG_STRING, "", 0, 0, NULL, "CHOIR_STATE", "folder for history, caches and choices; empty: the user's state folder"},
-    {"paths", "engine", CHOIR_CONFIG_STRING, "", 0, 0, NULL, "CHOIR_ENGINE", "folder that holds bin/llama-server; empty: found"},
-    {"paths", "models", CHOIR_CONFIG_STRING, "", 0, 0, NULL, "CHOIR_MODELS", "folder of the converted models; empty: found"},
-    {"paths", "runtime", CHOIR_CONFIG_STRING, "", 0, 0, NULL, "CHOIR_RUNTIME", "folder of libonnxruntime.so; empty: found"},
-    {"paths", "prompts", CHOIR_CONFIG_STRING, "", 0, 0, NULL, "CHOIR_PROMPTS", "folder of the persona files; empty: /etc/choir/prompts or the checkout's"},
-    {"paths", "list", CHOIR_CONFIG_STRING, "", 0, 0, NULL, "CHOIR_MODEL_LIST", "models.yaml; empty: /etc/choir/models.yaml or the checkout's"},
-    {"log", "format", CHOIR_CONFIG_ENUM, "plain", 0, 0, "plain|json", "CHOIR_LOG_FORMAT", "plain lines or one JSON object a line"},
-    {"log", "levels", CHOIR_CONFIG_STRING, "info", 0, 0, NULL, "CHOIR_LOG", "level, or levels by topic: info,llm=debug"},
+    {"web", "port", CHOIR_CONFIG_INT, "8000", 0, 65535, NULL, "WEB_PORT",
+     "TCP port of the page and the API; 0 takes any free one"},
+    CHOIR_WEB_CONFIG_ITEMS{"paths", "state", CHOIR_CONFIG_STRING, "", 0, 0, NULL, "CHOIR_STATE",
+                           "folder for history, caches and choices; empty: the user's state folder"},
+    {"paths", "engine", CHOIR_CONFIG_STRING, "", 0, 0, NULL, "CHOIR_ENGINE",
+     "folder that holds bin/llama-server; empty: found"},
+    {"paths", "models", CHOIR_CONFIG_STRING, "", 0, 0, NULL, "CHOIR_MODELS",
+     "folder of the converted models; empty: found"},
+    {"paths", "runtime", CHOIR_CONFIG_STRING, "", 0, 0, NULL, "CHOIR_RUNTIME",
+     "folder of libonnxruntime.so; empty: found"},
+    {"paths", "prompts", CHOIR_CONFIG_STRING, "", 0, 0, NULL, "CHOIR_PROMPTS",
+     "folder of the persona files; empty: /etc/choir/prompts or the checkout's"},
+    {"paths", "list", CHOIR_CONFIG_STRING, "", 0, 0, NULL, "CHOIR_MODEL_LIST",
+     "models.yaml; empty: /etc/choir/models.yaml or the checkout's"},
+    {"log", "format", CHOIR_CONFIG_ENUM, "plain", 0, 0, "plain|json", "CHOIR_LOG_FORMAT",
+     "plain lines or one JSON object a line"},
+    {"log", "levels", CHOIR_CONFIG_STRING, "info", 0, 0, NULL, "CHOIR_LOG",
+     "level, or levels by topic: info,llm=debug"},
     {"log", "debug", CHOIR_CONFIG_BOOL, "false", 0, 0, NULL, "DEBUG_MODE", "true is the same as levels = debug"},
-    {"llm", "base_url", CHOIR_CONFIG_STRING, "", 0, 0, NULL, "LLM_BASE_URL", "an OpenAI-compatible server to use instead of the local one"},
-    {"llm", "model", CHOIR_CONFIG_STRING, "", 0, 0, NULL, "LLM_MODEL", "name from the model list; empty: the chosen one, else the largest that fits"},
-    {"llm", "context", CHOIR_CONFIG_INT, "4096", 512, 131072, NULL, NULL, "tokens of context for each of the two slots"},
-    {"llm", "threads", CHOIR_CONFIG_INT, "0", 0, 256, NULL, NULL, "threads that generate; 0: all cores but one, at least one"},
-    {"llm", "cache_ram_mb", CHOIR_CONFIG_INT, "256", 0, 65536, NULL, NULL, "memory in MB for prompts that left their slot"},
-    {"llm", "variant", CHOIR_CONFIG_STRING, "", 0, 0, NULL, "CHOIR_CPU_VARIANT", "force a CPU variant (x64, core2, haswell ...); empty: the best that runs"},
+    {"llm", "base_url", CHOIR_CONFIG_STRING, "", 0, 0, NULL, "LLM_BASE_URL",
+     "an OpenAI-compatible server to use instead of the local one"},
+    {"llm", "model", CHOIR_CONFIG_STRING, "", 0, 0, NULL, "LLM_MODEL",
+     "name from the model list; empty: the chosen one, else the largest that fits"},
+    {"llm", "context", CHOIR_CONFIG_INT, "4096", 512, 131072, NULL, NULL,
+     "tokens of context for each of the two slots"},
+    {"llm", "threads", CHOIR_CONFIG_INT, "0", 0, 256, NULL, NULL,
+     "threads that generate; 0: all cores but one, at least one"},
+    {"llm", "cache_ram_mb", CHOIR_CONFIG_INT, "256", 0, 65536, NULL, NULL,
+     "memory in MB for prompts that left their slot"},
+    {"llm", "variant", CHOIR_CONFIG_STRING, "", 0, 0, NULL, "CHOIR_CPU_VARIANT",
+     "force a CPU variant (x64, core2, haswell ...); empty: the best that runs"},
     {"llm", "max_tokens", CHOIR_CONFIG_INT, "200", 8, 8192, NULL, NULL, "longest reply in tokens"},
     {"llm", "temperature", CHOIR_CONFIG_DOUBLE, "0.2", 0, 2, NULL, NULL, "sampling temperature"},
-    {"stt", "service", CHOIR_CONFIG_ENUM, "whisper", 0, 0, "whisper|pocketsphinx|faster-whisper=whisper", "STT_SERVICE", "speech recogniser"},
+    {"stt", "service", CHOIR_CONFIG_ENUM, "whisper", 0, 0, "whisper|pocketsphinx|faster-whisper=whisper", "STT_SERVICE",
+     "speech recogniser"},
     {"stt", "language", CHOIR_CONFIG_STRING, "en", 0, 0, NULL, NULL, "language spoken to Whisper, or auto"},
     {"stt", "threads", CHOIR_CONFIG_INT, "0", 0, 64, NULL, NULL, "threads of the recogniser; 0: all cores, at most 4"},
-    {"stt", "grammar", CHOIR_CONFIG_STRING, "", 0, 0, NULL, NULL, "JSGF file for pocketsphinx; empty: the shipped commands"},
+    {"stt", "grammar", CHOIR_CONFIG_STRING, "", 0, 0, NULL, NULL,
+     "JSGF file for pocketsphinx; empty: the shipped commands"},
     {"tts", "service", CHOIR_CONFIG_ENUM, "piper", 0, 0, "piper|flite", "TTS_SERVICE", "voice"},
     {"vad", "threshold", CHOIR_CONFIG_DOUBLE, "0.5", 0.1, 0.95, NULL, NULL, "speech probability that counts as speech"},
     {"vad", "silence_ms", CHOIR_CONFIG_INT, "600", 200, 3000, NULL, NULL, "silence in ms that ends a turn"},
     {"vad", "prefix_ms", CHOIR_CONFIG_INT, "300", 0, 1000, NULL, NULL, "audio in ms kept from before the onset"},
     {"vad", "interrupt", CHOIR_CONFIG_BOOL, "true", 0, 0, NULL, NULL, "speech stops a reply"},
-    {"agent", "benchmark", CHOIR_CONFIG_BOOL, "false", 0, 0, NULL, "BENCHMARK_MODE", "print the latency block of each turn to standard output"},
+    {"agent", "benchmark", CHOIR_CONFIG_BOOL, "false", 0, 0, NULL, "BENCHMARK_MODE",
+     "print the latency block of each turn to standard output"},
     {NULL, NULL, CHOIR_CONFIG_STRING, NULL, 0, 0, NULL, NULL, NULL},
 };
 
@@ -80,14 +97,21 @@ void choir_paths_resolve(ChoirPaths *paths, const ChoirConfig *config) {
   g_autofree char *built = g_build_filename(own, "src", "speech", NULL);
   const char *set_state = choir_config_string(config, "paths", "state");
   paths->state = g_strdup(*set_state ? set_state : state);
-  paths->engine = first_existing(choir_config_string(config, "paths", "engine"), "/usr/lib/choir/engine", cache_engine, NULL);
-  paths->models = first_existing(choir_config_string(config, "paths", "models"), "/opt/nomad/models/choir", cache_models, NULL);
-  paths->runtime = first_existing(choir_config_string(config, "paths", "runtime"), "/usr/lib/choir/runtime", cache_runtime, NULL);
-  paths->prompts = first_existing(choir_config_string(config, "paths", "prompts"), "/etc/choir/prompts", CHOIR_SOURCE_DIR "/prompts", NULL);
-  paths->list = first_existing(choir_config_string(config, "paths", "list"), "/etc/choir/models.yaml", CHOIR_SOURCE_DIR "/group_vars/models.yaml", NULL);
-  paths->grammar = first_existing(NULL, "/etc/choir/commands.gram", CHOIR_SOURCE_DIR "/src/speech/data/commands.gram", NULL);
+  paths->engine =
+      first_existing(choir_config_string(config, "paths", "engine"), "/usr/lib/choir/engine", cache_engine, NULL);
+  paths->models =
+      first_existing(choir_config_string(config, "paths", "models"), "/opt/nomad/models/choir", cache_models, NULL);
+  paths->runtime =
+      first_existing(choir_config_string(config, "paths", "runtime"), "/usr/lib/choir/runtime", cache_runtime, NULL);
+  paths->prompts = first_existing(choir_config_string(config, "paths", "prompts"), "/etc/choir/prompts",
+                                  CHOIR_SOURCE_DIR "/prompts", NULL);
+  paths->list = first_existing(choir_config_string(config, "paths", "list"), "/etc/choir/models.yaml",
+                               CHOIR_SOURCE_DIR "/group_vars/models.yaml", NULL);
+  paths->grammar =
+      first_existing(NULL, "/etc/choir/commands.gram", CHOIR_SOURCE_DIR "/src/speech/data/commands.gram", NULL);
   g_autofree char *beside = g_build_filename(own, "choir-ear", NULL);
-  paths->programs = g_file_test(beside, G_FILE_TEST_EXISTS) ? g_steal_pointer(&own) : first_existing(NULL, built, "/usr/lib/choir", NULL);
+  paths->programs = g_file_test(beside, G_FILE_TEST_EXISTS) ? g_steal_pointer(&own)
+                                                            : first_existing(NULL, built, "/usr/lib/choir", NULL);
 }
 
 void choir_paths_clear(ChoirPaths *paths) {

@@ -9,9 +9,9 @@
 
 static json_t *child_json(ChoirChild *child) {
   const char *error = choir_child_last_error(child);
-  return json_pack("{s:s,s:i,s:s,s:i,s:I,s:s?}", "name", choir_child_name(child), "pid", (int)choir_child_pid(child), "state",
-                   choir_child_state_name(choir_child_state(child)), "restarts", (int)choir_child_restarts(child), "rss_kb",
-                   (json_int_t)choir_child_rss_kb(child), "error", error);
+  return json_pack("{s:s,s:i,s:s,s:i,s:I,s:s?}", "name", choir_child_name(child), "pid", (int)choir_child_pid(child),
+                   "state", choir_child_state_name(choir_child_state(child)), "restarts",
+                   (int)choir_child_restarts(child), "rss_kb", (json_int_t)choir_child_rss_kb(child), "error", error);
 }
 
 static json_t *engine_json(ChoirWorker *worker, const char *configured) {
@@ -22,7 +22,9 @@ static json_t *engine_json(ChoirWorker *worker, const char *configured) {
   const char *detail = parsed ? choir_json_string(parsed, "detail", "") : "";
   if (!ready && error)
     detail = error;
-  json_t *engine = json_pack("{s:s,s:b,s:s}", "engine", parsed ? choir_json_string(parsed, "engine", configured) : configured, "ready", ready, "detail", detail);
+  json_t *engine =
+      json_pack("{s:s,s:b,s:s}", "engine", parsed ? choir_json_string(parsed, "engine", configured) : configured,
+                "ready", ready, "detail", detail);
   if (parsed && json_object_get(parsed, "progress"))
     json_object_set(engine, "progress", json_object_get(parsed, "progress"));
   return engine;
@@ -48,9 +50,12 @@ static json_t *missing_json(ChoirApp *app) {
   if (llm && choir_child_state(llm) == CHOIR_CHILD_BACKOFF)
     missing(list, "language model server", choir_child_last_error(llm) ? choir_child_last_error(llm) : "it stopped",
             "see the log under the topic llm; 'choir models verify' checks the file");
-  missing_worker(list, app->ear, "voice activity detection", "see the log under the topic ear; ./run --setup-only fetches what it needs");
-  missing_worker(list, app->stt, "speech recognition", "see the log under the topic stt; STT_SERVICE=pocketsphinx is the light engine");
-  missing_worker(list, app->tts, "voice output", "see the log under the topic tts; TTS_SERVICE=flite is the light voice");
+  missing_worker(list, app->ear, "voice activity detection",
+                 "see the log under the topic ear; ./run --setup-only fetches what it needs");
+  missing_worker(list, app->stt, "speech recognition",
+                 "see the log under the topic stt; STT_SERVICE=pocketsphinx is the light engine");
+  missing_worker(list, app->tts, "voice output",
+                 "see the log under the topic tts; TTS_SERVICE=flite is the light voice");
   return list;
 }
 
@@ -79,24 +84,28 @@ static char *readable(json_t *children, const char *twin) {
   g_string_append_printf(text, "- Task %s: %s\n", CHOIR_SERVICE_CLASS, twin);
   size_t i;
   json_t *child;
-  json_array_foreach(children, i, child) g_string_append_printf(text, "- Task %s: %s\n", choir_json_string(child, "name", ""), choir_json_string(child, "state", ""));
+  json_array_foreach(children, i, child) g_string_append_printf(
+      text, "- Task %s: %s\n", choir_json_string(child, "name", ""), choir_json_string(child, "state", ""));
   g_string_truncate(text, text->len - 1);
   return g_string_free(text, FALSE);
 }
 
 json_t *choir_app_status(ChoirApp *app) {
   json_t *children = json_array();
-  ChoirChild *list[] = {choir_llm_server_child(app->llm), choir_worker_child(app->ear), choir_worker_child(app->stt), choir_worker_child(app->tts),
-                        choir_worker_phonemes(app->tts)};
+  ChoirChild *list[] = {choir_llm_server_child(app->llm), choir_worker_child(app->ear), choir_worker_child(app->stt),
+                        choir_worker_child(app->tts), choir_worker_phonemes(app->tts)};
   for (gsize i = 0; i < G_N_ELEMENTS(list); i++)
     if (list[i])
       json_array_append_new(children, child_json(list[i]));
   g_autofree char *text = readable(children, choir_twin_state(app->twin));
   const char *stt = choir_config_string(app->config, "stt", "service");
   const char *tts = choir_config_string(app->config, "tts", "service");
-  json_t *engines = json_pack("{s:o,s:o,s:o}", "vad", engine_json(app->ear, "silero"), "stt", engine_json(app->stt, stt), "tts", engine_json(app->tts, tts));
-  return json_pack("{s:s,s:s,s:s,s:f,s:o,s:o,s:o,s:o,s:i,s:i,s:I,s:I}", "status", text, "version", CHOIR_VERSION_STRING, "state",
-                   choir_twin_state(app->twin), "uptime_s", (double)(g_get_monotonic_time() - app->started_us) / 1e6, "model", model_json(app),
-                   "engines", engines, "children", children, "missing", missing_json(app), "queue", (int)choir_twin_queued(app->twin), "sessions",
-                   (int)choir_voice_sessions(app->voice), "memory_kb", memory_kb(), "log_drops", (json_int_t)choir_log_dropped());
+  json_t *engines = json_pack("{s:o,s:o,s:o}", "vad", engine_json(app->ear, "silero"), "stt",
+                              engine_json(app->stt, stt), "tts", engine_json(app->tts, tts));
+  return json_pack("{s:s,s:s,s:s,s:f,s:o,s:o,s:o,s:o,s:i,s:i,s:I,s:I}", "status", text, "version", CHOIR_VERSION_STRING,
+                   "state", choir_twin_state(app->twin), "uptime_s",
+                   (double)(g_get_monotonic_time() - app->started_us) / 1e6, "model", model_json(app), "engines",
+                   engines, "children", children, "missing", missing_json(app), "queue",
+                   (int)choir_twin_queued(app->twin), "sessions", (int)choir_voice_sessions(app->voice), "memory_kb",
+                   memory_kb(), "log_drops", (json_int_t)choir_log_dropped());
 }

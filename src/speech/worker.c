@@ -351,6 +351,10 @@ const char *choir_worker_info(const ChoirWorker *worker) {
   return worker->info;
 }
 
+gsize choir_worker_queued(const ChoirWorker *worker) {
+  return worker->out.length;
+}
+
 ChoirChild *choir_worker_phonemes(ChoirWorker *tts) {
   return tts->phonemes;
 }

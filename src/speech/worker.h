@@ -21,6 +21,7 @@ gboolean choir_worker_ready(const ChoirWorker *worker);
 gboolean choir_worker_send(ChoirWorker *worker, guint16 type, guint16 flags, guint32 session, guint32 gen, guint32 aux,
                            const void *payload, gsize length);
 ChoirChild *choir_worker_child(ChoirWorker *worker);
+gsize choir_worker_queued(const ChoirWorker *worker);     /* bytes the worker has not yet read, 8 MiB at most */
 const char *choir_worker_info(const ChoirWorker *worker); /* last READY/STATUS JSON, or NULL */
 /* choir-phonemes is started with every start of choir-tts, joined to it by a socketpair (fd 4 of choir-tts, 3 of
  * choir-phonemes), and supervised beside it. */

@@ -138,6 +138,26 @@ def test_missing_models_leave_the_page_and_say_so(new_daemon, tmp_path):
     assert status["engines"]["vad"]["engine"] == "energy"
 
 
+def test_metrics_are_complete_and_well_formed(new_daemon):
+    daemon = new_daemon()
+    daemon.wait_engines("vad", "stt", "tts")
+    with urllib.request.urlopen(daemon.url + "/metrics", timeout=5) as answer:
+        text = answer.read().decode()
+    checked = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True, text=True, check=False)
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    stages = {'choir_stage_seconds_count{stage="%s"}' % s for s in ("stt", "llm", "tts", "first_sound")}
+    children = ("llama-server", "choir-ear", "choir-stt", "choir-tts", "choir-phonemes")
+    wanted = stages | {
+        "choir_turn_first_text_seconds_count", "choir_turns_queued", "choir_api_queue", "choir_history_queue",
+        'choir_worker_queue_bytes{worker="choir-stt"}', "choir_log_dropped_total", 'choir_page_dropped_total{what="event"}',
+        "choir_loop_lag_seconds_count", "choir_process_resident_bytes", "choir_http_connections",
+    }
+    wanted |= {'%s{child="%s"}' % (m, c) for m in ("choir_child_restarts_total", "choir_child_resident_bytes") for c in children}
+    values = dict(line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
+    assert wanted - values.keys() == set()
+    assert all(float(values['choir_child_resident_bytes{child="%s"}' % c]) > 0 for c in children)
+
+
 def test_host_and_origin_are_checked(new_daemon):
     daemon = new_daemon()
     for headers, code in (
