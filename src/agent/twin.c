@@ -32,6 +32,16 @@ static gboolean still_listens(const ChoirTwin *twin, guint id) {
   return FALSE;
 }
 
+void choir_twin_show(ChoirTwin *twin, const ChoirTwinEvent *event) {
+  /* An observer may remove itself or another one while we walk. */
+  g_autoptr(GArray) walk = g_array_copy(twin->listeners);
+  for (guint i = 0; i < walk->len; i++) {
+    ChoirTwinListener *listener = &g_array_index(walk, ChoirTwinListener, i);
+    if (still_listens(twin, listener->id))
+      listener->observer(event, listener->user);
+  }
+}
+
 void choir_twin_emit(ChoirTwin *twin, const char *type, const char *text, const ChoirTurn *turn) {
   ChoirTwinEvent event = {.type = type, .text = text};
   if (turn) {
@@ -39,13 +49,7 @@ void choir_twin_emit(ChoirTwin *twin, const char *type, const char *text, const 
     event.request_id = turn->request_id;
     event.turn_id = turn->id;
   }
-  /* An observer may remove itself or another one while we walk. */
-  g_autoptr(GArray) walk = g_array_copy(twin->listeners);
-  for (guint i = 0; i < walk->len; i++) {
-    ChoirTwinListener *listener = &g_array_index(walk, ChoirTwinListener, i);
-    if (still_listens(twin, listener->id))
-      listener->observer(&event, listener->user);
-  }
+  choir_twin_show(twin, &event);
 }
 
 void choir_twin_set_state(ChoirTwin *twin, const char *state) {

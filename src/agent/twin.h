@@ -71,6 +71,9 @@ const char *choir_turn_id(const ChoirTurn *turn);
 void choir_turn_first_audio(ChoirTurn *turn, gint64 at_us);
 guint choir_twin_observe(ChoirTwin *twin, ChoirTwinObserver observer, gpointer user);
 void choir_twin_unobserve(ChoirTwin *twin, guint id);
+/* Shows observers what is said beside the conversation (an API request with messages of its own): neither stored nor
+ * part of any prompt. */
+void choir_twin_show(ChoirTwin *twin, const ChoirTwinEvent *event);
 guint choir_twin_queued(const ChoirTwin *twin);
 /* "idle" "thinking" "waiting for the model" ... for the status panel. */
 const char *choir_twin_state(const ChoirTwin *twin);

@@ -1,5 +1,6 @@
 /* /v1/models and /v1/chat/completions. One request runs at a time on the API's slot; a bounded queue waits behind it
- * and while the model warms up. A client that leaves stops the decoding. */
+ * and while the model warms up. A client that leaves stops the decoding. Pages see every request and its answer. */
+#include <gio/gio.h>
 #include <string.h>
 #include "base/clock.h"
 #include "base/metrics.h"
@@ -10,6 +11,7 @@
 #include "web/web_private.h"
 
 #define MAX_STREAM_QUEUE (256 * 1024)
+#define MAX_SHOWN 10000 /* characters of a request that pages see */
 
 struct ChoirOpenai {
   const ChoirWebOptions *options;
@@ -26,7 +28,8 @@ typedef struct {
   ChoirHttpStream *stream;
   gboolean over; /* nothing more is to be written to the stream */
   ChoirOpenaiRequest in;
-  gboolean live; /* a turn of the one conversation */
+  gboolean live;  /* a turn of the one conversation: the twin shows it */
+  gboolean shown; /* pages know of it and wait for its end */
   ChoirChatCall *chat;
   ChoirTurn *turn;
   char *id, *model;
@@ -65,6 +68,33 @@ static json_t *usage_json(const ChoirChatTimings *timings) {
   return json_pack("{s:i,s:i,s:i,s:{s:i}}", "prompt_tokens", timings->prompt_tokens, "completion_tokens",
                    timings->reply_tokens, "total_tokens", timings->prompt_tokens + timings->reply_tokens,
                    "prompt_tokens_details", "cached_tokens", MAX(timings->cached_tokens, 0));
+}
+
+/* --- what pages see of it -------------------------------------------------------------------------------------------
+ */
+
+static void show(Call *call, const char *type, const char *text) {
+  if (!call->owner || !call->shown)
+    return;
+  ChoirTwinEvent event = {.type = type, .text = text, .source = "api", .turn_id = call->id};
+  choir_twin_show(call->owner->options->twin, &event);
+}
+
+static void show_question(Call *call) {
+  const char *text = choir_openai_request_last_user(&call->in);
+  if (call->live || !text)
+    return;
+  gboolean whole = g_utf8_strlen(text, -1) <= MAX_SHOWN;
+  g_autofree char *part = whole ? NULL : g_utf8_substring(text, 0, MAX_SHOWN);
+  call->shown = TRUE;
+  show(call, "user", whole ? text : part);
+}
+
+/* Once. */
+static void show_end(Call *call, const GError *error) {
+  gboolean left = g_error_matches(error, G_IO_ERROR, G_IO_ERROR_CANCELLED);
+  show(call, left ? "cut" : error ? "error" : "agent", error && !left ? error->message : call->text->str);
+  call->shown = FALSE;
 }
 
 static void stop_engine(Call *call) {
@@ -118,6 +148,8 @@ static void on_text(Call *call, const char *raw) {
   if (call->text->len == 0 && *text && call->owner)
     choir_histogram_observe(call->owner->first, (double)(choir_clock_us() - call->begun_us) / 1e6);
   g_string_append(call->text, text);
+  if (*text)
+    show(call, "agent_delta", text);
   if (!call->in.stream || !*text)
     return;
   stream_begin(call);
@@ -161,6 +193,7 @@ static void answer_failure(ChoirHttpRequest *request, const GError *error) {
 static void finish(Call *call, const char *reason, const ChoirChatTimings *timings, const GError *error) {
   if (call->owner && !error)
     choir_histogram_observe(call->owner->total, (double)(choir_clock_us() - call->begun_us) / 1e6);
+  show_end(call, error);
   if (call->in.stream && !error)
     stream_begin(call); /* an empty answer is an answer, too */
   finish_stream(call, reason, timings, error);
@@ -278,6 +311,7 @@ static void on_gone(gpointer user) {
   call->request = NULL;
   if (owner && g_queue_remove(&owner->waiting, call)) {
     choir_gauge_set(owner->queue_gauge, owner->waiting.length);
+    show(call, "cut", "");
     call_free(call);
     return;
   }
@@ -327,6 +361,7 @@ static void on_completions(ChoirHttpRequest *request, gpointer user) {
     start_turn(api, call);
     return;
   }
+  show_question(call);
   g_queue_push_tail(&api->waiting, call);
   run_next(api);
 }

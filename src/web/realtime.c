@@ -5,6 +5,7 @@
 #include "base/names.h"
 #include "web/guard.h"
 #include "web/realtime_session.h"
+#include "web/realtime_stages.h"
 
 #define MAX_MESSAGE (4 * 1024 * 1024) /* 30 s of 48 kHz audio in one append */
 #define MAX_QUEUE (2 * 1024 * 1024)
@@ -149,6 +150,7 @@ ChoirRealtime *choir_realtime_new(ChoirHttpServer *server, ChoirVoice *voice, ch
   realtime->user = user;
   realtime->clients = g_ptr_array_new();
   realtime->gauge = choir_gauge("choir_realtime_clients", NULL, "Open /v1/realtime connections.");
+  choir_realtime_stages_register();
   choir_http_server_route(server, "GET", "/v1/realtime", on_upgrade, realtime);
   return realtime;
 }

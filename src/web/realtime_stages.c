@@ -2,9 +2,19 @@
 #include "base/clock.h"
 #include "base/metrics.h"
 
+static ChoirMetric *stage(const char *labels) {
+  return choir_histogram("choir_stage_seconds", labels, "Stages of a turn as a Realtime client sees them.", NULL, 0);
+}
+
 static void observe(const char *labels, gint64 from, gint64 to) {
-  const char *help = "Stages of a turn as a Realtime client sees them.";
-  choir_histogram_observe(choir_histogram("choir_stage_seconds", labels, help, NULL, 0), (double)(to - from) / 1e6);
+  choir_histogram_observe(stage(labels), (double)(to - from) / 1e6);
+}
+
+void choir_realtime_stages_register(void) {
+  stage("stage=\"stt\"");
+  stage("stage=\"llm\"");
+  stage("stage=\"tts\"");
+  stage("stage=\"first_sound\"");
 }
 
 void choir_realtime_stages_request(ChoirRealtimeStages *stages) {

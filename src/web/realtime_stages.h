@@ -12,4 +12,6 @@ typedef struct {
 } ChoirRealtimeStages;
 
 void choir_realtime_stages_live(ChoirRealtimeStages *stages, const ChoirLiveEvent *event);
+/* So that /metrics names every stage from the start. */
+void choir_realtime_stages_register(void);
 void choir_realtime_stages_request(ChoirRealtimeStages *stages); /* response.create of a typed message */

@@ -557,6 +557,36 @@ static void test_client_leaves(Fixture *f, gconstpointer data) {
   answer_clear(waiting);
 }
 
+/* What is asked by the API is seen on every page, its end too, whichever it is. */
+static void test_api_is_shown(Fixture *f, gconstpointer data) {
+  Ws *page = ws_open(f, "/ws", NULL, NULL);
+  ws_wait(page, "hello");
+  g_autoptr(Answer) answer = ask(f, "POST", "/v1/chat/completions", NULL, HELLO ",\"stream\":true}");
+  const json_t *end = ws_wait(page, "agent"), *user = ws_wait(page, "user");
+  g_assert_cmpstr(choir_json_string(user, "data", ""), ==, "hi");
+  g_assert_cmpstr(choir_json_string(user, "source", ""), ==, "api");
+  g_assert_cmpstr(choir_json_string(ws_wait(page, "agent_delta"), "data", ""), ==, "Hel");
+  g_assert_cmpstr(choir_json_string(end, "data", ""), ==, "Hello");
+  g_assert_cmpstr(choir_json_string(end, "turn_id", "?"), ==, choir_json_string(user, "turn_id", ""));
+  json_array_clear(page->messages);
+  fake_house.hold = TRUE;
+  Answer *left = ask_begin(f, "POST", "/v1/chat/completions", NULL, HELLO "}");
+  WAIT_FOR(fake_house.chats == 2);
+  fake_house_delta("wor");
+  leave(f);
+  const json_t *cut = ws_wait(page, "agent");
+  g_assert_true(choir_json_bool(cut, "cut", FALSE));
+  g_assert_cmpstr(choir_json_string(cut, "data", ""), ==, "wor");
+  WAIT_FOR(left->done);
+  answer_clear(left);
+  fake_house.hold = FALSE;
+  fake_house.fail = TRUE;
+  g_autoptr(Answer) failed = ask(f, "POST", "/v1/chat/completions", NULL, HELLO "}");
+  g_assert_cmpuint(failed->status, >=, 500);
+  g_assert_cmpstr(choir_json_string(ws_wait(page, "error"), "data", ""), ==, "the model broke");
+  ws_close(page);
+}
+
 static void test_live_turn(Fixture *f, gconstpointer data) {
   g_autoptr(Answer) answer = ask(f, "POST", "/v1/chat/completions", "X-Choir-Conversation: live", HELLO "}");
   const json_t *choice = json_array_get(json_object_get(answer->json, "choices"), 0);
@@ -701,6 +731,7 @@ int main(int argc, char **argv) {
   ADD("stream", NULL, test_stream);
   ADD("queue", "[web]\napi_queue = 2\n", test_queue);
   ADD("client-leaves", NULL, test_client_leaves);
+  ADD("api-is-shown", NULL, test_api_is_shown);
   ADD("live-turn", NULL, test_live_turn);
   ADD("realtime", NULL, test_realtime);
   ADD("conversations", NULL, test_conversations);
