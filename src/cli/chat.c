@@ -207,7 +207,7 @@ int choir_chat_main(int argc, char **argv) {
   guint interrupt = g_unix_signal_add(SIGINT, on_interrupt, &chat);
   if (!option_once)
     chat.stdin_source = g_unix_fd_add(STDIN_FILENO, G_IO_IN | G_IO_HUP, on_stdin, &chat);
-  chat.client = choir_wsclient_open(url, "/v1/realtime", &handlers, &chat);
+  chat.client = choir_wsclient_open(url, "/v1/realtime?source=cli", &handlers, &chat);
   if (chat.code == CHOIR_CLI_OK)
     g_main_loop_run(chat.loop);
   choir_wsclient_free(chat.client);

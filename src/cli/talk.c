@@ -401,9 +401,10 @@ static void print_figures(Talk *talk, const char *out) {
 
 static int run(Talk *talk, const char *url, const char *out) {
   static const ChoirWsClientHandlers handlers = {.open = on_open, .event = on_event, .closed = on_closed};
+  const char *path = option_no_acks ? "/v1/realtime?source=cli" : "/v1/realtime?choir=1&source=cli";
   guint interrupt = g_unix_signal_add(SIGINT, on_interrupt, talk);
   guint tick = g_timeout_add(STEP * 1000 / RATE, on_tick, talk);
-  talk->client = choir_wsclient_open(url, option_no_acks ? "/v1/realtime" : "/v1/realtime?choir=1", &handlers, talk);
+  talk->client = choir_wsclient_open(url, path, &handlers, talk);
   if (talk->code == CHOIR_CLI_OK)
     g_main_loop_run(talk->loop);
   choir_wsclient_free(talk->client);

@@ -4,6 +4,7 @@ import os
 import random
 import signal
 import sqlite3
+import subprocess
 import threading
 import time
 import urllib.error
@@ -11,6 +12,8 @@ import urllib.request
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
+from conftest import BUILD
+from websockets.sync.client import connect
 
 
 def test_sync_chat_answers(warm_daemon):
@@ -64,6 +67,52 @@ def test_response_url_outside_the_list_is_refused(warm_daemon):
     code, answer = warm_daemon.post("/internal/chat", {"text": "hi", "response_url": "http://192.0.2.1/x"})
     assert code == 403 or code == 400
     assert "response_url" in answer["error"]["message"]
+
+
+def test_every_way_in_appears_on_an_open_page(warm_daemon):
+    """/ws, /internal/chat/sync, Realtime, the API and the command line: one conversation, seen live by a page."""
+    base = warm_daemon.url.replace("http:", "ws:")
+
+    def by_ws(text):
+        with connect(base + "/ws") as other:
+            other.send(json.dumps({"type": "user_message", "data": text}))
+
+    def by_realtime(text):
+        with connect(base + "/v1/realtime") as client:
+            client.send(json.dumps({"type": "session.update", "session": {"type": "realtime", "output_modalities": ["text"]}}))
+            item = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": text}]}
+            client.send(json.dumps({"type": "conversation.item.create", "item": item}))
+            client.send(json.dumps({"type": "response.create"}))
+            while json.loads(client.recv(60))["type"] != "response.done":
+                pass
+
+    def by_api(text, **headers):
+        body = {"model": "any", "messages": [{"role": "user", "content": text}], "max_tokens": 8}
+        assert warm_daemon.post("/v1/chat/completions", body, headers=headers)[0] == 200
+
+    def by_cli(text):
+        subprocess.run([str(BUILD / "choir"), "chat", "--url", warm_daemon.url, "--once", text], check=True, timeout=60, capture_output=True)
+
+    ways = {
+        "ws": by_ws,
+        "internal": lambda text: warm_daemon.post("/internal/chat/sync", {"text": text}),
+        "realtime": by_realtime,
+        "api": by_api,
+        "api, live": lambda text: by_api(text, **{"X-Choir-Conversation": "live"}),
+        "cli": by_cli,
+    }
+    with connect(base + "/ws") as page:
+        for number, (way, say) in enumerate(ways.items()):
+            text = f"Say the number {number}."
+            say(text)
+            asked = answered = None
+            while not answered:
+                event = json.loads(page.recv(60))
+                if event["type"] == "user" and event["data"] == text:
+                    asked = event
+                answered = event["type"] == "agent" and asked and event["turn_id"] == asked["turn_id"] and event
+            assert asked["source"] == way.split(",")[0], way
+            assert answered["data"].strip(), way
 
 
 def test_turns_are_listed_and_exported(warm_daemon):
