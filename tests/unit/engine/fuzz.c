@@ -144,7 +144,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   make_activations_valid(t, y, blocks * block * COLUMNS);
   float many[ROWS * COLUMNS], one[ROWS], single;
   const struct core2_params p = {0, 1};
-  llamafile_sgemm(&p, ROWS, COLUMNS, blocks, x, blocks, y, blocks, many, ROWS, (int)t, (int)core2_activation(t), CORE2_F32);
+  llamafile_sgemm(&p, ROWS, COLUMNS, blocks, x, blocks, y, blocks, many, ROWS, (int)t, (int)core2_activation(t),
+                  CORE2_F32);
   llamafile_sgemm(&p, ROWS, 1, blocks, x, blocks, y, blocks, one, ROWS, (int)t, (int)core2_activation(t), CORE2_F32);
   for (int j = 0; j < COLUMNS; j++)
     for (int i = 0; i < ROWS; i++) {
