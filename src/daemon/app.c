@@ -72,6 +72,12 @@ static const ChoirModel *choose_model(ChoirApp *app, GError **error) {
   return model;
 }
 
+static guint cache_ram_mb(const ChoirConfig *config) {
+  gint64 set = choir_config_int(config, "llm", "cache_ram_mb");
+  guint64 machine_mb = (guint64)sysconf(_SC_PHYS_PAGES) * (guint64)sysconf(_SC_PAGESIZE) >> 20;
+  return set >= 0 ? (guint)set : (guint)CLAMP(machine_mb / 32, 64, 1024);
+}
+
 static gboolean open_llm(ChoirApp *app, GError **error) {
   const char *url = choir_config_string(app->config, "llm", "base_url");
   const char *variant = choir_config_string(app->config, "llm", "variant");
@@ -81,7 +87,7 @@ static gboolean open_llm(ChoirApp *app, GError **error) {
       .state_dir = app->paths.state,
       .context = (guint)choir_config_int(app->config, "llm", "context"),
       .threads = (guint)choir_config_int(app->config, "llm", "threads"),
-      .cache_ram_mb = (guint)choir_config_int(app->config, "llm", "cache_ram_mb"),
+      .cache_ram_mb = cache_ram_mb(app->config),
       .cpu_variant = *variant ? variant : NULL,
       .external_url = *url ? url : NULL,
   };

@@ -38,12 +38,12 @@ const ChoirConfigItem choir_settings[] = {
      "tokens of context for each of the two slots"},
     {"llm", "threads", CHOIR_CONFIG_INT, "0", 0, 256, NULL, NULL,
      "threads that generate; 0: all cores but one, at least one"},
-    {"llm", "cache_ram_mb", CHOIR_CONFIG_INT, "256", 0, 65536, NULL, NULL,
-     "memory in MB for prompts that left their slot"},
+    {"llm", "cache_ram_mb", CHOIR_CONFIG_INT, "-1", -1, 65536, NULL, NULL,
+     "memory in MB for prompts that left their slot; -1: a 32nd of the machine's, at least 64, at most 1024"},
     {"llm", "variant", CHOIR_CONFIG_STRING, "", 0, 0, NULL, "CHOIR_CPU_VARIANT",
      "force a CPU variant (x64, core2, haswell ...); empty: the best that runs"},
     {"llm", "max_tokens", CHOIR_CONFIG_INT, "200", 8, 8192, NULL, NULL, "longest reply in tokens"},
-    {"llm", "temperature", CHOIR_CONFIG_DOUBLE, "0.2", 0, 2, NULL, NULL, "sampling temperature"},
+    {"llm", "temperature", CHOIR_CONFIG_DOUBLE, "-1", -1, 2, NULL, NULL, "sampling temperature; below 0: by the model's size"},
     {"stt", "service", CHOIR_CONFIG_ENUM, "whisper", 0, 0, "whisper|pocketsphinx|faster-whisper=whisper", "STT_SERVICE",
      "speech recogniser"},
     {"stt", "language", CHOIR_CONFIG_STRING, "en", 0, 0, NULL, NULL, "language spoken to Whisper, or auto"},
@@ -62,7 +62,8 @@ const ChoirConfigItem choir_settings[] = {
 
 char *choir_settings_default_file(void) {
   g_autofree char *own = g_build_filename(g_get_user_config_dir(), "choir", "choir.conf", NULL);
-  if (g_file_test(own, G_FILE_TEST_EXISTS))
+  g_autofree char *drop_ins = g_strconcat(own, ".d", NULL);
+  if (g_file_test(own, G_FILE_TEST_EXISTS) || g_file_test(drop_ins, G_FILE_TEST_IS_DIR))
     return g_steal_pointer(&own);
   return g_strdup("/etc/choir/choir.conf");
 }

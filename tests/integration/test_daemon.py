@@ -1,5 +1,7 @@
 """The daemon from outside: start, stop, children, bad settings, the page before the models."""
 import os
+import pathlib
+import re
 import signal
 import subprocess
 import time
@@ -103,10 +105,38 @@ def test_bad_settings_say_what_is_accepted(tmp_path, text, expected):
 
 
 def test_environment_of_the_original(new_daemon):
-    daemon = new_daemon(env={"STT_SERVICE": "pocketsphinx", "TTS_SERVICE": "flite"})
+    daemon = new_daemon(env={"STT_SERVICE": "pocketsphinx", "TTS_SERVICE": "flite", "CONSUL_HTTP_TOKEN": "not-for-the-log"})
     status = daemon.wait_engines("vad", "stt", "tts")
+    assert "CONSUL_HTTP_TOKEN is set, but no part" in daemon.log() and "not-for-the-log" not in daemon.log()
     assert status["engines"]["stt"]["engine"] == "pocketsphinx"
     assert status["engines"]["tts"]["engine"] == "flite"
+
+
+def test_keys_stand_in_no_command_line_and_no_log(new_daemon):
+    own = "sk-" + "0123456789abcdef" * 2
+    daemon = new_daemon("--set", "log.levels=debug", env={"OPENAI_API_KEY": own})
+    daemon.wait_warm()
+    keys, lines = [own], []
+    for child in daemon.children().values():
+        proc = pathlib.Path(f"/proc/{child['pid']}")
+        lines.append((proc / "cmdline").read_bytes().decode())
+        environment = dict(e.split("=", 1) for e in (proc / "environ").read_bytes().decode().split("\0") if "=" in e)
+        keys += [value for name, value in environment.items() if name == "LLAMA_API_KEY"]
+    assert len(keys) == 2 and len(keys[1]) >= 16
+    for key in keys:
+        assert key not in daemon.log() and not any(key in line for line in lines)
+    _, status = daemon.get("/api/status")
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(status["model"]["url"] + "/v1/chat/completions", b"{}", timeout=5)
+    assert refused.value.code == 401
+
+
+def test_settings_may_stand_in_drop_ins_alone(tmp_path):
+    folder = tmp_path / "choir" / "choir.conf.d"
+    folder.mkdir(parents=True)
+    (folder / "10-ear.conf").write_text("[vad]\nsilence_ms = 800\n")
+    shown = run("config", "show", XDG_CONFIG_HOME=str(tmp_path))
+    assert re.search(r"^vad.silence_ms +800 .*10-ear.conf", shown.stdout, re.M), shown.stdout
 
 
 def test_faster_whisper_is_read_as_whisper(new_daemon):
