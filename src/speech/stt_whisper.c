@@ -65,6 +65,20 @@ static char *folder_of_ggml(void) {
   return g_path_get_dirname(library);
 }
 
+/* The back end that ggml chose: it does not say, but its file is mapped. Ours stands on a stock one, so both are then.
+ */
+static char *loaded_variant(void) {
+  static const char prefix[] = "/libggml-cpu-";
+  g_autofree char *maps = NULL;
+  if (!g_file_get_contents("/proc/self/maps", &maps, NULL, NULL))
+    return g_strdup("unknown");
+  if (strstr(maps, "/libggml-cpu-core2.so"))
+    return g_strdup("core2");
+  const char *name = strstr(maps, prefix);
+  name = name ? name + strlen(prefix) : "unknown";
+  return g_strndup(name, strcspn(name, ".\n"));
+}
+
 /* Loads the best back end of the folder, or the one that CHOIR_CPU_VARIANT names. */
 static char *load_backend(const char *options_folder, GError **error) {
   g_autofree char *folder = options_folder ? g_strdup(options_folder) : folder_of_ggml();
@@ -82,7 +96,7 @@ static char *load_backend(const char *options_folder, GError **error) {
     g_set_error(error, g_quark_from_static_string("choir-speech-error"), 0, "no CPU back end in %s", folder);
     return NULL;
   }
-  return g_strdup("auto");
+  return loaded_variant();
 }
 
 static void whisper_close(gpointer data) {
