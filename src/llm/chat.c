@@ -7,6 +7,7 @@
 /* Longest silence inside a stream. The server sends a comment line every 30 s while a slow processor reads a prompt. */
 #define IDLE_MS 120000
 #define MAX_BAD_EVENTS 8
+#define MAX_PLAIN_STOPS 4 /* OpenAI's own limit; the request would be refused */
 
 G_DEFINE_QUARK(choir - chat - error - quark, choir_chat_error)
 
@@ -106,7 +107,7 @@ static json_t *request_json(const ChoirChat *chat, const ChoirChatRequest *reque
     json_object_set_new(body, "grammar", json_string(request->grammar));
   if (request->stop && request->stop[0]) {
     json_t *stop = json_array();
-    for (const char *const *s = request->stop; *s; s++)
+    for (const char *const *s = request->stop; *s && !(chat->plain && json_array_size(stop) == MAX_PLAIN_STOPS); s++)
       json_array_append_new(stop, json_string(*s));
     json_object_set_new(body, "stop", stop);
   }

@@ -105,10 +105,11 @@ static void on_models(guint status, const char *body, gsize length, const GError
     server->params = (guint64)choir_json_int(meta, "n_params", 0);
     server->context = server->child ? server->command.context : (guint)choir_json_int(meta, "n_ctx", 0);
     if (!server->child) {
-      const char *id = choir_json_string(model, "id", server->command.model_name);
-      choir_chat_set_model(server->chat, id, server->plain);
+      /* A health route alone does not make it a llama-server: others have one, too, and name themselves here. */
+      gboolean other = !g_str_equal(choir_json_string(model, "owned_by", "llamacpp"), "llamacpp");
       if (!server->command.model_name)
-        server->command.model_name = g_strdup(id);
+        server->command.model_name = g_strdup(choir_json_string(model, "id", NULL));
+      choir_chat_set_model(server->chat, server->command.model_name, server->plain || other);
     }
     json_decref(answer);
     if (server->child && server->rate <= 0) {
@@ -250,7 +251,8 @@ ChoirLlmServer *choir_llm_server_new(const ChoirLlmServerOptions *options, Choir
   if (options->external_url && *options->external_url) {
     server->chat = choir_chat_new(http, options->external_url, g_getenv("OPENAI_API_KEY"));
     server->external_url = g_strdup(choir_chat_base_url(server->chat));
-    server->command.model_name = g_strdup(options->model_name);
+    if (options->model_name && *options->model_name)
+      server->command.model_name = g_strdup(options->model_name);
     server->command.state_dir = g_strdup(options->state_dir);
     server->why = g_strdup("another machine's server decides");
   } else {

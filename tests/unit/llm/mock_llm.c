@@ -176,7 +176,9 @@ static void on_health(SoupServer *server, SoupServerMessage *message, const char
 static void on_models(SoupServer *server, SoupServerMessage *message, const char *path, GHashTable *query,
                       gpointer user) {
   answer(message, 200, "application/json",
-         "{\"data\":[{\"id\":\"mock\",\"meta\":{\"n_params\":134515008,\"n_ctx\":2048}}]}");
+         ((MockLlm *)user)->plain ? "{\"data\":[{\"id\":\"mock\",\"owned_by\":\"somebody\"},{\"id\":\"second\"}]}"
+                                  : "{\"data\":[{\"id\":\"mock\",\"owned_by\":\"llamacpp\",\"meta\":{\"n_params\":"
+                                    "134515008,\"n_ctx\":2048}}]}");
 }
 
 MockLlm *mock_llm_new(void) {

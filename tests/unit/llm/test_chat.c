@@ -175,6 +175,29 @@ static void test_warm(Fixture *f, gconstpointer data) {
   g_assert_cmpuint(mock_llm_warms(f->mock), ==, 1);
 }
 
+/* Other makes insist on a model's name and refuse what they do not know; OpenAI takes four stops. */
+static void test_plain(Fixture *f, gconstpointer data) {
+  static const ChoirChatHandlers handlers = {NULL, on_done};
+  json_t *messages = json_pack("[{s:s,s:s}]", "role", "user", "content", "hello");
+  ChoirChatRequest request = {.messages = messages,
+                              .max_tokens = 20,
+                              .repeat_penalty = 1.1,
+                              .stop = (const char *const[]){"a", "b", "c", "d", "e", "f", NULL}};
+  choir_chat_set_model(f->chat, "some-model", TRUE);
+  choir_chat_begin(f->chat, &request, &handlers, f);
+  json_decref(messages);
+  wait_done(f);
+  g_assert_no_error(f->error);
+  json_t *sent = mock_llm_request(f->mock, 0);
+  static const char *const known[] = {"messages",   "stream", "stream_options", "temperature",
+                                      "max_tokens", "model",  "stop",           NULL};
+  const char *key;
+  json_t *value;
+  json_object_foreach(sent, key, value) g_assert_true(g_strv_contains(known, key));
+  g_assert_cmpstr(choir_json_string(sent, "model", ""), ==, "some-model");
+  g_assert_cmpuint(json_array_size(json_object_get(sent, "stop")), ==, 4);
+}
+
 int main(int argc, char **argv) {
   g_test_init(&argc, &argv, NULL);
   alarm(60);
@@ -184,5 +207,6 @@ int main(int argc, char **argv) {
   g_test_add("/llm/chat/cancel-in-silence", Fixture, NULL, setup, test_cancel_in_silence, teardown);
   g_test_add("/llm/chat/nobody-there", Fixture, NULL, setup, test_nobody_there, teardown);
   g_test_add("/llm/chat/warm", Fixture, NULL, setup, test_warm, teardown);
+  g_test_add("/llm/chat/plain", Fixture, NULL, setup, test_plain, teardown);
   return g_test_run();
 }

@@ -363,6 +363,23 @@ static void test_missing(Fixture *f, gconstpointer data) {
   }
 }
 
+/* Another make: the model that was asked for, else the first of its list. */
+static void test_other_make(Fixture *f, gconstpointer data) {
+  for (int named = 0; named < 2; named++) {
+    MockLlm *mock = mock_llm_new();
+    mock_llm_set_plain(mock);
+    f->options.external_url = mock_llm_url(mock);
+    f->options.model_name = named ? "second" : "";
+    start(f);
+    wait_for(ready, f);
+    g_assert_true(choir_chat_plain(choir_llm_server_chat(f->server)));
+    g_assert_cmpstr(choir_llm_server_model(f->server), ==, named ? "second" : "mock");
+    choir_llm_server_free(f->server);
+    f->server = NULL;
+    mock_llm_free(mock);
+  }
+}
+
 static void test_external(Fixture *f, gconstpointer data) {
   MockLlm *mock = mock_llm_new();
   mock_llm_set_ready(mock, FALSE);
@@ -398,5 +415,6 @@ int main(int argc, char **argv) {
   ADD(forced_variant);
   ADD(missing);
   ADD(external);
+  ADD(other_make);
   return g_test_run();
 }
