@@ -84,6 +84,7 @@ static int fail(const char *message) {
 int choir_serve_main(int argc, char **argv) {
   g_autoptr(GOptionContext) context = g_option_context_new("- the assistant: page, API, voice");
   g_autoptr(GError) error = NULL;
+  g_set_prgname("choir serve");
   g_option_context_add_main_entries(context, entries, NULL);
   g_option_context_set_description(context, "Examples:\n  choir serve\n  choir serve --port 9000 --state /srv/choir\n"
                                             "  STT_SERVICE=pocketsphinx TTS_SERVICE=flite choir serve\n"

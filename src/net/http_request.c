@@ -23,6 +23,11 @@ static void refuse(ChoirHttpRequest *request, guint status, const char *code, co
   request->refusal_text = text;
 }
 
+static enum MHD_Result count_host(void *user, enum MHD_ValueKind kind, const char *name, const char *value) {
+  *(guint *)user += g_ascii_strcasecmp(name, "Host") == 0;
+  return MHD_YES;
+}
+
 /* Looks at the headers. TRUE: read on (the refusal, if any, is answered when all is read: a client that is still
  * sending would lose an early answer to the reset that follows). FALSE: answer and close now. */
 static gboolean check_headers(ChoirHttpRequest *request) {
@@ -31,12 +36,19 @@ static gboolean check_headers(ChoirHttpRequest *request) {
   const char *length_text = choir_http_request_header(request, "Content-Length");
   const union MHD_ConnectionInfo *info = MHD_get_connection_info(request->mhd, MHD_CONNECTION_INFO_REQUEST_HEADER_SIZE);
   guint64 length = 0;
+  guint hosts = 0;
   if (request->connection->excess || choir_http_server_closing(server)) {
     refuse(request, 503, "too_many_connections", "There are too many connections; try again later.");
     return FALSE;
   }
   if (info != NULL && info->header_size > options->max_header)
     refuse(request, 431, "header_too_large", "The header of the request is too large.");
+  /* RFC 9112, 3.2. The guard looks at the first one, a proxy in front perhaps at the last. */
+  MHD_get_connection_values(request->mhd, MHD_HEADER_KIND, count_host, &hosts);
+  if (hosts > 1) {
+    refuse(request, 400, "bad_request", "A request has one Host.");
+    return FALSE;
+  }
   if (length_text != NULL && choir_http_request_header(request, "Transfer-Encoding") != NULL) {
     refuse(request, 400, "bad_request", "A request has Content-Length or Transfer-Encoding, not both.");
     return FALSE;

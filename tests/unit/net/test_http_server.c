@@ -151,6 +151,7 @@ static void test_bad_requests(World *world, gconstpointer data) {
   expect_error(world, "GET /echo?q=%00 HTTP/1.1\r\n" TAIL, 400, "bad_request");
   expect_error(world, "GET /files/../../etc/passwd HTTP/1.1\r\n" TAIL, 400, "bad_request");
   expect_error(world, "GET /files/%2e%2e/x HTTP/1.1\r\n" TAIL, 400, "bad_request");
+  expect_error(world, "GET /echo HTTP/1.1\r\nHost: a\r\n" TAIL, 400, "bad_request"); /* the second is in TAIL */
   expect_error(world, "POST /json HTTP/1.1\r\nContent-Length: 5\r\n" TAIL "{\"a\":", 400, "invalid_json");
   expect_error(world, "POST /json HTTP/1.1\r\nContent-Length: 0\r\n" TAIL, 400, "invalid_json");
   /* Newer releases of the library refuse this one themselves, in their own words. */
