@@ -34,7 +34,7 @@ static void turn_free(ChoirTurn *turn) {
 }
 
 static void maybe_free(ChoirTurn *turn) {
-  if (turn->state == CHOIR_TURN_DONE && (!turn->spoken || turn->heard))
+  if (turn->state == CHOIR_TURN_DONE && !turn->telling && (!turn->spoken || turn->heard))
     turn_free(turn);
 }
 
@@ -59,7 +59,9 @@ static void complete(ChoirTurn *turn) {
   }
   if (!turn->spoken)
     choir_latency_print(turn);
+  turn->telling = TRUE; /* done may call choir_turn_heard() at once */
   turn->handlers.done(turn, turn->reply->str, turn->error, turn->user);
+  turn->telling = FALSE;
   maybe_free(turn);
   choir_twin_pump_soon(twin);
 }

@@ -23,7 +23,7 @@ struct ChoirTurn {
   ChoirRepeat repeat;
   gsize keep; /* bytes of reply before a repetition, G_MAXSIZE when there is none */
   ChoirChatCall *call;
-  gboolean cancelled, retried, abandoned;
+  gboolean cancelled, retried, abandoned, telling;
   guint cancel_idle;
   /* heard: choir_turn_heard() or choir_turn_discard() was called */
   gboolean heard, discarded, heard_cut;

@@ -288,6 +288,30 @@ static void test_spoken(Fixture *f, gconstpointer data) {
   said_free(said);
 }
 
+static void on_done_heard(ChoirTurn *turn, const char *reply, const GError *error, gpointer user) {
+  choir_turn_heard(turn, error ? 0 : strlen(reply), error != NULL);
+  on_done(turn, reply, error, user);
+}
+
+/* The voice releases a turn from inside its done handler, after a success and after a failure. */
+static void test_heard_in_done(Fixture *f, gconstpointer data) {
+  static const MockMode modes[] = {MOCK_OK, MOCK_STATUS_500, MOCK_CUT};
+  for (gsize i = 0; i < G_N_ELEMENTS(modes); i++) {
+    g_autoptr(GError) error = NULL;
+    ChoirTurnRequest request = {.text = "weather?", .source = "realtime", .spoken = TRUE};
+    ChoirTurnHandlers handlers = {on_started, on_delta, on_clause, on_done_heard};
+    mock_llm_push(f->mock, modes[i], "It rains.", 1);
+    Said *said = g_new0(Said, 1);
+    said->f = f;
+    said->deltas = g_string_new(NULL);
+    said->clauses = g_string_new(NULL);
+    g_assert_nonnull(choir_twin_begin(f->twin, &request, &handlers, said, &error));
+    wait_for(is_done, said);
+    g_assert_cmpint(said->error == NULL, ==, modes[i] == MOCK_OK);
+    said_free(said);
+  }
+}
+
 /* The person speaks while the model still writes; heard() comes before done. */
 static void test_barge_in(Fixture *f, gconstpointer data) {
   mock_llm_push(f->mock, MOCK_OK, "First part. |Second |part |goes |on.", 30);
@@ -506,6 +530,7 @@ int main(int argc, char **argv) {
   ADD(refusals);
   ADD(cancel);
   ADD(spoken);
+  ADD(heard_in_done);
   ADD(barge_in);
   ADD(discard);
   ADD(failures);
