@@ -20,7 +20,8 @@ const char *const choir_history_steps[] = {
 void choir_history_set_error(GError **error, int code, sqlite3 *db, const char *what) {
   int reason = db ? sqlite3_errcode(db) & 0xff : SQLITE_NOMEM;
   if (reason == SQLITE_FULL)
-    g_set_error(error, CHOIR_HISTORY_ERROR, code, "%s: the disk is full; free some space and say it again", what);
+    g_set_error(error, CHOIR_HISTORY_ERROR, code, "%s: the disk is full; free some space and %s again", what,
+                code == CHOIR_HISTORY_ERROR_OPEN ? "start" : "say it");
   else
     g_set_error(error, CHOIR_HISTORY_ERROR, code, "%s: %s", what, db ? sqlite3_errmsg(db) : "out of memory");
 }
