@@ -15,7 +15,9 @@
 #define PERSONA_NAME "router"
 
 const char *choir_prefix_persona(ChoirTwin *twin) {
-  return choir_persona_text(twin->persona, PERSONA_NAME, choir_llm_server_params(twin->llm));
+  const char *text = choir_persona_text(twin->persona, PERSONA_NAME, choir_llm_server_params(twin->llm));
+  choir_window_set_stamped(twin->window, choir_persona_wants_time(twin->persona));
+  return text;
 }
 
 static void set_hash(char **slot, const char *hash) {

@@ -29,7 +29,6 @@ static void turn_free(ChoirTurn *turn) {
   g_free(turn->text);
   g_free(turn->source);
   g_free(turn->request_id);
-  g_free(turn->sent);
   g_free(turn);
 }
 
@@ -92,7 +91,7 @@ static void on_saved(gint64 id, const GError *error, gpointer user) {
 
 /* Both halves of the turn in one transaction. tell: the turn waits for it. */
 static void save(ChoirTurn *turn, const char *heard, gboolean cut, gboolean tell) {
-  ChoirHistoryEntry user_entry = {.role = "user", .text = turn->text, .source = turn->source};
+  ChoirHistoryEntry user_entry = {.role = "user", .text = turn->text, .source = turn->source, .wall_us = turn->wall_us};
   ChoirHistoryEntry reply_entry = {.role = "assistant",
                                    .text = heard,
                                    .source = turn->source,
@@ -123,7 +122,7 @@ static void settle_heard(ChoirTurn *turn) {
   g_autofree char *heard = g_strndup(turn->reply->str, bytes);
   gboolean whole = bytes == turn->reply->len && !turn->error;
   if (!choir_window_amend(twin->window, turn, heard) && turn->conversation == twin->conversation)
-    choir_window_add(twin->window, NULL, turn->sent ? turn->sent : turn->text, heard);
+    choir_window_add(twin->window, NULL, turn->text, turn->wall_us, heard);
   if (!turn->error)
     choir_prefix_turn_done(twin);
   save(turn, heard, !whole, FALSE);
@@ -152,7 +151,7 @@ static void finish(ChoirTurn *turn, GError *error /* taken */) {
   gboolean cancelled = g_error_matches(error, CHOIR_TWIN_ERROR, CHOIR_TWIN_ERROR_CANCELLED);
   gboolean keep = !turn->discarded && (!error || (cancelled && turn->reply->len > 0));
   if (keep && turn->conversation == twin->conversation)
-    choir_window_add(twin->window, turn, turn->sent, turn->reply->str);
+    choir_window_add(twin->window, turn, turn->text, turn->wall_us, turn->reply->str);
   if (!error)
     choir_prefix_turn_done(twin);
   turn->state = CHOIR_TURN_SAVING;
@@ -257,15 +256,6 @@ static void on_done(const char *finish_reason, const ChoirChatTimings *timings, 
   choir_twin_unref(twin);
 }
 
-/* What changes (date and time) goes into the message itself, behind everything that is cached, and stays there. */
-static char *message(const ChoirTwin *twin, const char *text) {
-  if (!choir_persona_wants_time(twin->persona))
-    return g_strdup(text);
-  g_autoptr(GDateTime) now = g_date_time_new_now_local();
-  g_autofree char *stamp = g_date_time_format(now, "%A %-d %B %Y, %H:%M");
-  return g_strdup_printf("[%s] %s", stamp, text);
-}
-
 static double temperature(const ChoirTwin *twin) {
   guint64 params = choir_llm_server_params(twin->llm);
   if (twin->options.temperature >= 0)
@@ -286,6 +276,7 @@ ChoirTurn *choir_turn_new(ChoirTwin *twin, const ChoirTurnRequest *request, cons
   turn->user = user;
   turn->conversation = twin->conversation;
   turn->begin_us = choir_clock_us();
+  turn->wall_us = g_get_real_time();
   turn->speech_end_us = request->speech_end_us;
   turn->transcript_us = request->transcript_us;
   turn->reply = g_string_new(NULL);
@@ -311,9 +302,9 @@ void choir_turn_start(ChoirTurn *turn) {
                              "that is longer than the model's memory; say it in parts"));
     return;
   }
-  g_free(turn->sent);
-  turn->sent = message(twin, turn->text);
-  json_t *messages = choir_window_messages(twin->window, persona, turn->sent);
+  turn->wall_us = g_get_real_time();
+  g_autofree char *message = choir_window_message(twin->window, turn->text, turn->wall_us);
+  json_t *messages = choir_window_messages(twin->window, persona, message);
   ChoirChatRequest request = {.messages = messages,
                               .slot = CHOIR_SLOT_LIVE,
                               .max_tokens = (int)twin->options.max_reply_tokens,

@@ -17,7 +17,7 @@ struct ChoirTurn {
   gpointer user;
   ChoirTurnState state;
   gint64 conversation;
-  char *sent; /* the user's message as the model sees it */
+  gint64 wall_us; /* when it was said, or when the model began with it */
   GString *reply;
   ChoirClause *clause; /* NULL when nobody wants clauses */
   ChoirRepeat repeat;

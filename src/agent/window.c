@@ -2,19 +2,23 @@
 #include <string.h>
 #include "base/text.h"
 
+#define STAMP_BYTES 40 /* about */
+
 typedef struct {
   gconstpointer key;
-  char *sent, *reply;
+  char *text, *reply;
+  gint64 wall_us;
 } Turn;
 
 struct ChoirWindow {
   GPtrArray *turns;
   guint total; /* of the conversation, those that were cut included */
+  gboolean stamped;
 };
 
 static void turn_free(gpointer data) {
   Turn *turn = data;
-  g_free(turn->sent);
+  g_free(turn->text);
   g_free(turn->reply);
   g_free(turn);
 }
@@ -41,10 +45,22 @@ guint choir_window_turns(const ChoirWindow *window) {
   return window->turns->len;
 }
 
-void choir_window_add(ChoirWindow *window, gconstpointer key, const char *sent, const char *reply) {
+void choir_window_set_stamped(ChoirWindow *window, gboolean stamped) {
+  window->stamped = stamped;
+}
+
+/* What changes (date and time) goes into the message itself, behind everything that is cached, and stays there. */
+char *choir_window_message(const ChoirWindow *window, const char *text, gint64 wall_us) {
+  g_autoptr(GDateTime) time = window->stamped ? g_date_time_new_from_unix_local(wall_us / G_USEC_PER_SEC) : NULL;
+  g_autofree char *stamp = time ? g_date_time_format(time, "%A %-d %B %Y, %H:%M") : NULL;
+  return stamp ? g_strdup_printf("[%s] %s", stamp, text) : g_strdup(text);
+}
+
+void choir_window_add(ChoirWindow *window, gconstpointer key, const char *text, gint64 wall_us, const char *reply) {
   Turn *turn = g_new0(Turn, 1);
   turn->key = key;
-  turn->sent = g_strdup(sent);
+  turn->text = g_strdup(text);
+  turn->wall_us = wall_us;
   turn->reply = g_strchomp(g_strdup(reply ? reply : ""));
   g_ptr_array_add(window->turns, turn);
   window->total++;
@@ -85,7 +101,7 @@ void choir_window_load(ChoirWindow *window, json_t *entries, guint total) {
     gboolean assistant = g_str_equal(choir_json_string(entry, "role", ""), "assistant");
     Turn *last = window->turns->len ? window->turns->pdata[window->turns->len - 1] : NULL;
     if (!assistant)
-      choir_window_add(window, NULL, text, "");
+      choir_window_add(window, NULL, text, choir_json_int(entry, "time", 0) * G_USEC_PER_SEC, "");
     else if (last && !*last->reply) {
       g_free(last->reply);
       last->reply = g_strchomp(g_strdup(text));
@@ -112,7 +128,7 @@ gsize choir_window_bytes(const ChoirWindow *window) {
   gsize bytes = 0;
   for (guint i = 0; i < window->turns->len; i++) {
     Turn *turn = window->turns->pdata[i];
-    bytes += strlen(turn->sent) + strlen(turn->reply);
+    bytes += strlen(turn->text) + strlen(turn->reply) + (window->stamped ? STAMP_BYTES : 0);
   }
   return bytes;
 }
@@ -132,7 +148,8 @@ json_t *choir_window_messages(const ChoirWindow *window, const char *persona, co
   json_array_append_new(messages, json_pack("{s:s,s:s}", "role", "system", "content", persona));
   for (guint i = 0; i < window->turns->len; i++) {
     Turn *turn = window->turns->pdata[i];
-    add_message(messages, "user", turn->sent);
+    g_autofree char *message = choir_window_message(window, turn->text, turn->wall_us);
+    add_message(messages, "user", message);
     if (*turn->reply)
       add_message(messages, "assistant", turn->reply);
   }
