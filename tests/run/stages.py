@@ -246,7 +246,7 @@ ALL = [
     Stage("includes", "every room includes only rooms above it", 1, includes),
     Stage("names", "no registry's address, no path of one machine, no bench question in a prompt", 1, names),
     Stage("build", "everything compiles without a warning", 20, build),
-    Stage("unit", "C unit tests, every case counted", 10, unit),
+    Stage("unit", "C unit tests, every case counted", 15, unit),
     Stage("fuzz", "fuzz targets over their seed corpora", 5, fuzz),
     Stage("lint", "npm run lint", 25, lint),
     Stage("readme", "the commands of README exist", 1, readme),
