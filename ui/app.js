@@ -49,6 +49,7 @@ const voice = new Voice(
       void panel.refresh();
     },
     error: (text) => showError(text),
+    unheard: () => transcript.unheard(),
     microphone: (problem) => showMicrophone(problem),
   },
   { mode: prefs.get('mode') === 'hold' ? 'hold' : 'handsfree', speak: prefs.get('speak') !== 'no' },
@@ -85,7 +86,9 @@ function onEvent(event) {
   } else if (event.type === 'hello' || event.type === 'conversation') {
     void loadConversation(String(event.type === 'hello' ? event.conversation : event.data));
   } else if (event.type === 'status') {
+    if (event.data === 'idle' && !held) transcript.settle();
     void panel.refresh();
+    show();
   } else if (held) held.push(event);
   else apply(event);
 }

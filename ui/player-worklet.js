@@ -97,6 +97,9 @@ class Player extends AudioWorkletProcessor {
 
   /** @param {number} [flush] */
   report(flush) {
+    // Nothing new was played, yet the server should know that somebody listens.
+    const now = this.segments[0];
+    if (now && !this.dirty.size) this.dirty.set(now.item, now.played);
     this.port.postMessage({
       type: 'report',
       items: [...this.dirty].map(([item, played]) => ({ item, played })),

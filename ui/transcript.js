@@ -69,6 +69,9 @@ export class Transcript {
 
   /** @param {string} text @param {string} [source] @param {unknown} [time] */
   user(text, source = '', time = Date.now()) {
+    // Who goes on talking before an answer was heard says one longer thing: the server sends it whole again.
+    const { last } = this;
+    if (last.role === 'user' && text.startsWith(`${last.text} `)) this.box.lastElementChild?.remove();
     this.addRow('user', text, { source, time });
   }
 
@@ -142,6 +145,23 @@ export class Transcript {
       else reply.row.classList.remove('coming');
     }
     this.addRow('error', text, {});
+  }
+
+  /** The agent is idle: a reply that is still open was withdrawn before a word of it counted. */
+  settle() {
+    for (const [turn, reply] of this.open) {
+      cancelAnimationFrame(reply.frame);
+      reply.row.remove();
+      this.open.delete(turn);
+    }
+  }
+
+  /** Nothing of the last reply was heard, so it was not said. */
+  unheard() {
+    const row = /** @type {HTMLElement|null} */ (this.box.lastElementChild);
+    if (row?.dataset.role !== 'agent' || row.classList.contains('cut')) return;
+    for (const [turn, reply] of this.open) if (reply.row === row) this.open.delete(turn);
+    row.remove();
   }
 
   forgetOpen() {

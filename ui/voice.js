@@ -11,6 +11,7 @@ import { Socket } from './socket.js';
  * @property {(level: number) => void} mouthLevel 0..1
  * @property {(text: string) => void} note a hint for the person
  * @property {(text: string) => void} sound how the playback fares, from the server
+ * @property {() => void} unheard the last reply was cut before a word of it was heard
  * @property {(text: string) => void} error one sentence
  * @property {(why: NoMicrophone|null) => void} microphone null: it works
  */
@@ -321,6 +322,7 @@ export class Voice {
       case 'conversation.item.truncated':
         if (this.item === event.item_id) void this.silence();
         this.kill(event.item_id);
+        if (event.text === '') this.handlers.unheard();
         break;
       case 'conversation.item.input_audio_transcription.failed':
         this.handlers.error(event.error?.message ?? 'That could not be understood.');
@@ -332,7 +334,7 @@ export class Voice {
         this.probability = event.probability;
         return;
       case 'choir.status':
-        if (event.text.startsWith('lead ')) this.handlers.sound(event.text);
+        if (/^lead |playback/.test(event.text)) this.handlers.sound(event.text);
         else this.handlers.note(event.text);
         return;
       case 'error':

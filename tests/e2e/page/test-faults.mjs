@@ -99,6 +99,41 @@ async function stillness(page) {
   tap.is(await page.evaluate(() => document.getAnimations().length), 0, 'with reduced motion nothing moves');
 }
 
+/** Somebody goes on talking before the answer: the server withdraws the turn without a word and sends a longer one. */
+async function withdrawn() {
+  const double = await startDouble();
+  const { page, close } = await openBrowser();
+  let say;
+  await page.routeWebSocket('**/ws', (socket) => {
+    say = (message) => socket.send(JSON.stringify(message));
+    say({ type: 'hello', version: '0.1.0', conversation: 1 });
+  });
+  await page.goto(double.url);
+  await page.waitForFunction(() => document.getElementById('talk').classList.contains('is-empty') && document.querySelector('.tile'));
+  await page.waitForTimeout(500);
+  const texts = () => page.evaluate(() => [...document.querySelectorAll('.row')].map((row) => `${row.dataset.role} ${row.querySelector('.body').textContent}`).join(' | '));
+  say({ type: 'user', data: 'Ask not', source: 'page', turn_id: 'a' });
+  await tap.waits(page, 'a turn begins', () => document.querySelector('.row.coming'));
+  say({ type: 'status', data: 'idle' });
+  await tap.waits(page, 'withdrawn without a word it leaves no waiting row', () => !document.querySelector('.row.coming'));
+  say({ type: 'user', data: 'Ask not what your country', source: 'page', turn_id: 'b' });
+  say({ type: 'agent_delta', data: 'Well', turn_id: 'b' });
+  say({ type: 'agent', data: 'Well, yes.', turn_id: 'b' });
+  say({ type: 'status', data: 'idle' });
+  await tap.waits(page, 'the longer one is answered', () => document.querySelector('.row.agent:not(.coming)'));
+  tap.is(await texts(), 'user Ask not what your country | agent Well, yes.', 'and what was said stands there once');
+  say({ type: 'agent', data: 'Well', turn_id: 'b', cut: true });
+  await tap.waits(page, 'a cut that comes after the whole reply shortens it', () => document.querySelector('.row.agent.cut .body')?.textContent === 'Well');
+  say({ type: 'user', data: 'Go on', source: 'api', turn_id: 'c' });
+  say({ type: 'error', data: 'The model server stopped.', turn_id: 'c' });
+  await tap.waits(page, 'a failed turn says so in the conversation', () => document.querySelector('.row.error .body')?.textContent === 'The model server stopped.');
+  tap.is(await page.getAttribute('#robot-art', 'data-face'), 'error', 'and on the face');
+  await page.screenshot({ path: join(OUT, 'fault-error.png') });
+  await close();
+  double.stop();
+}
+
+await tap.step('withdrawn', withdrawn);
 await tap.step('loading', () => against(['--loading', '12000'], loading));
 await tap.step('better model', () => against([], betterModel));
 await tap.step('no voice', () => against(['--fault', 'no-voice'], noVoice));
