@@ -272,6 +272,11 @@ const char *choir_twin_persona(ChoirTwin *twin) {
   return choir_prefix_persona(twin);
 }
 
+char *choir_twin_message(ChoirTwin *twin, const char *text) {
+  (void)choir_prefix_persona(twin); /* it decides about the stamp, and may have been edited */
+  return choir_window_message(twin->window, text, g_get_real_time());
+}
+
 ChoirHistory *choir_twin_history(ChoirTwin *twin) {
   return twin->history;
 }

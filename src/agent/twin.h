@@ -79,6 +79,9 @@ guint choir_twin_queued(const ChoirTwin *twin);
 const char *choir_twin_state(const ChoirTwin *twin);
 /* The system message used for API requests that bring none; belongs to twin. */
 const char *choir_twin_persona(ChoirTwin *twin);
+/* A user's message as that persona is told it comes: with date and time in front when it asks for them; caller frees.
+ */
+char *choir_twin_message(ChoirTwin *twin, const char *text);
 /* Switches to another conversation (0 = a new one); its history is loaded and the prefix evaluated again. */
 void choir_twin_open_conversation(ChoirTwin *twin, gint64 conversation);
 /* Another model serves from now on: the running turn is cancelled, the server restarts with it, the prefix is made

@@ -134,8 +134,9 @@ static void on_health(guint status, const char *body, gsize length, const GError
   ChoirLlmServer *server = user;
   gboolean cancelled = error && g_error_matches(error, G_IO_ERROR, G_IO_ERROR_CANCELLED);
   if (!server->dead && !cancelled) {
-    /* 404: an OpenAI-compatible server of another make; its list of models answers instead. */
-    gboolean up = status == 200 || (!server->child && (status == 404 || status == 401));
+    /* 4xx: an OpenAI-compatible server of another make has no such route, or wants the key; its list of models answers.
+     */
+    gboolean up = status == 200 || (!server->child && status >= 400 && status < 500 && status != 429);
     if (server->child) {
       if (up) {
         g_free(server->variant);

@@ -231,11 +231,23 @@ static void on_chat_done(const char *reason, const ChoirChatTimings *timings, co
   }
 }
 
+/* Choir's own persona, and the last question in the form that it expects. */
+static void add_persona(ChoirTwin *twin, json_t *messages) {
+  for (size_t i = json_array_size(messages); i > 0; i--) {
+    json_t *message = json_array_get(messages, i - 1);
+    if (!g_str_equal(choir_json_string(message, "role", ""), "user"))
+      continue;
+    g_autofree char *text = choir_twin_message(twin, choir_json_string(message, "content", ""));
+    json_object_set_new(message, "content", json_string(text));
+    break;
+  }
+  json_array_insert_new(messages, 0, json_pack("{s:s,s:s}", "role", "system", "content", choir_twin_persona(twin)));
+}
+
 static void start_chat(ChoirOpenai *api, Call *call) {
   static const ChoirChatHandlers handlers = {.delta = on_chat_delta, .done = on_chat_done};
   if (!call->in.has_system)
-    json_array_insert_new(call->in.messages, 0,
-                          json_pack("{s:s,s:s}", "role", "system", "content", choir_twin_persona(api->options->twin)));
+    add_persona(api->options->twin, call->in.messages);
   double temperature = call->in.temperature >= 0 ? call->in.temperature
                                                  : choir_config_double(api->options->config, "web", "api_temperature");
   ChoirChatRequest request = {

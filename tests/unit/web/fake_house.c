@@ -249,6 +249,10 @@ const char *choir_twin_persona(ChoirTwin *unused) {
   return "You are Choir.";
 }
 
+char *choir_twin_message(ChoirTwin *unused, const char *text) {
+  return g_strconcat("[now] ", text, NULL);
+}
+
 void choir_twin_open_conversation(ChoirTwin *unused, gint64 conversation) {
   fake_house.opened = conversation;
 }

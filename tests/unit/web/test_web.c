@@ -472,6 +472,8 @@ static void test_completion(Fixture *f, gconstpointer data) {
   g_assert_cmpint(choir_json_int(json_object_get(usage, "prompt_tokens_details"), "cached_tokens", 0), ==, 4);
   /* Choir's persona, because the request had none; its own slot. */
   g_assert_cmpstr(choir_json_string(json_array_get(fake_house.last_messages, 0), "content", ""), ==, "You are Choir.");
+  const json_t *asked = json_array_get(fake_house.last_messages, json_array_size(fake_house.last_messages) - 1);
+  g_assert_true(g_str_has_prefix(choir_json_string(asked, "content", ""), "[now] "));
   g_assert_cmpint(fake_house.last_max_tokens, ==, 5);
   g_assert_cmpint(fake_house.last_slot, ==, CHOIR_SLOT_API);
   g_autoptr(Answer) own =
@@ -479,6 +481,7 @@ static void test_completion(Fixture *f, gconstpointer data) {
           "{\"messages\":[{\"role\":\"system\",\"content\":\"Be a pirate.\"},{\"role\":\"user\",\"content\":\"hi\"}]}");
   g_assert_cmpuint(own->status, ==, 200);
   g_assert_cmpuint(json_array_size(fake_house.last_messages), ==, 2);
+  g_assert_cmpstr(choir_json_string(json_array_get(fake_house.last_messages, 1), "content", ""), ==, "hi");
   g_autoptr(Answer) tools = ask(f, "POST", "/v1/chat/completions", NULL, HELLO ",\"tools\":[{}]}");
   g_assert_cmpuint(tools->status, ==, 400);
   g_assert_cmpstr(error_code(tools), ==, "unsupported_parameter");
