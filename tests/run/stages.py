@@ -13,6 +13,7 @@ from pathlib import Path
 from core import CACHE, ENGINE, ROOT, VENV, Result, Stage, free_port, read_junit, read_tap
 
 QEMU = "qemu-x86_64 -cpu core2duo"
+QUICK = {"CHOIR_FULL": "0"}  # the slow parts of unit tests run once, at full speed
 BROWSER_TEST = re.compile(r"(^test[_-].*|.*[._-]test)\.(mjs|js|py|sh)$")
 
 
@@ -57,13 +58,13 @@ def sanitize(context):
     if built.kind == "failed":
         return
     env = {"ASAN_OPTIONS": "abort_on_error=1:detect_leaks=0:detect_stack_use_after_return=1",
-           "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1", "G_SLICE": "always-malloc"}
+           "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1", "G_SLICE": "always-malloc", **QUICK}
     yield from context.meson_tests(folder, [], ["-t", "4"], env)
 
 
 def qemu(context):
     """The unit tests as a Core 2 Duo runs them: one instruction above SSSE3 ends them with a signal."""
-    yield from context.meson_tests(context.build, [], ["--no-suite", "fuzz", "--no-suite", "engine", "-t", "10", "--wrapper", QEMU])
+    yield from context.meson_tests(context.build, [], ["--no-suite", "fuzz", "--no-suite", "engine", "-t", "10", "--wrapper", QEMU], QUICK)
     for script in sorted((ROOT / "tests/unit/speech").glob("qemu_workers*")):
         if os.access(script, os.X_OK):
             yield from either(context, script.stem, [script, *(["--full"] if context.full else [])])
