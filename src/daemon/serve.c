@@ -119,6 +119,8 @@ int choir_serve_main(int argc, char **argv) {
     return code;
   }
   warn_unused_variables();
+  /* Whoever needs it has a copy by now; workers must not inherit it. */
+  g_unsetenv("OPENAI_API_KEY");
   choir_loop_lag_start();
   app.loop = g_main_loop_new(NULL, FALSE);
   g_unix_signal_add(SIGTERM, on_signal, &app);
