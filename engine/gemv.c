@@ -46,6 +46,13 @@ CORE2_INLINE __m128i fold(enum core2_type t, __m128i a, __m128i b, __m128i c, __
   return _mm_madd_epi16(all, _mm_set1_epi16(1));
 }
 
+// Weights come from memory once per token, and a row's arithmetic is too long for the processor to look far ahead.
+enum { AHEAD = 1024 };
+CORE2_INLINE void prefetch(const char *x, size_t size) {
+  for (size_t i = 0; i < size; i += 64)
+    _mm_prefetch(x + AHEAD + i, _MM_HINT_NTA);
+}
+
 // Four blocks, of which the last may be repeated: the packed column is zero beyond its end.
 CORE2_INLINE void four_blocks(enum core2_type t, const char *const x[4], const core2_column *c, int b, __m128 *acc,
                               __m128 *mins) {
@@ -75,6 +82,7 @@ CORE2_INLINE float row32(enum core2_type t, const char *x, const core2_column *c
   int b = 0;
   for (; b + 4 <= blocks; b += 4, x += 4 * size) {
     const char *const four[4] = {x, x + size, x + 2 * size, x + 3 * size};
+    prefetch(x, 4 * size);
     four_blocks(t, four, c, b, &acc, &mins);
   }
   if (b < blocks) {
@@ -135,6 +143,7 @@ CORE2_INLINE float row_super(enum core2_type t, const char *x, const core2_colum
   __m128 acc = _mm_setzero_ps();
   for (int b = 0; b < n / 256; b++, x += core2_block_size(t)) {
     const int8_t *y = c->q + 256 * b;
+    prefetch(x, core2_block_size(t));
     if (t == CORE2_Q6_K) {
       const core2_q6_K *w = (const core2_q6_K *)x;
       const __m128 d = _mm_set1_ps(core2_f16(w->d) * c->k.d[b]);
