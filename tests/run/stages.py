@@ -1,5 +1,6 @@
 """The stages of ./test, cheapest first."""
 
+import fcntl
 import json
 import os
 import re
@@ -48,11 +49,25 @@ def fuzz(context):
     yield from context.meson_tests(context.build, ["fuzz"])
 
 
+def taken(lock):
+    """Two checkouts on one machine share the folder: one at a time."""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return True
+    except BlockingIOError:
+        return False
+
+
 def sanitize(context):
     """Every C test again, with address and undefined-behaviour checks. The folder stays for the next run."""
     folder = CACHE / "test" / "asan"
     script = (f'here={shlex.quote(str(ROOT))}; . "$here/scripts/setup.sh"; meson_setup {folder} -Db_sanitize=address,undefined '
               f'-Db_lundef=false -Doptimization=1; ninja_build {folder}')
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    lock = open(folder.with_suffix(".lock"), "w", encoding="utf-8")  # held to the end of the stage
+    while not taken(lock):
+        context.left()
+        time.sleep(1)
     built = context.plain("build with sanitizers", ["bash", "-euo", "pipefail", "-c", script])
     yield built
     if built.kind == "failed":
