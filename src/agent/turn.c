@@ -109,6 +109,7 @@ static void settle_heard(ChoirTurn *turn) {
   ChoirTwin *twin = turn->twin;
   if (turn->discarded) {
     choir_window_remove(twin->window, turn);
+    choir_twin_emit(twin, "cut", "", turn); /* its question comes again with what follows */
     return;
   }
   /* Not cut: what could not be spoken was still read on the page. */

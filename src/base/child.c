@@ -95,7 +95,9 @@ static ChoirLogLevel level_of_line(const char *line) {
 
 static void finish_line(ChoirChild *child) {
   if (child->line->len > 0) {
-    choir_log(child->spec.topic, level_of_line(child->line->str), "%s", child->line->str);
+    int own = child->spec.line_level ? child->spec.line_level(child->line->str) : -1;
+    choir_log(child->spec.topic, own >= 0 ? (ChoirLogLevel)own : level_of_line(child->line->str), "%s",
+              child->line->str);
     g_free(child->last_line);
     child->last_line = g_strdup(child->line->str);
   }

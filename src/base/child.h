@@ -22,6 +22,8 @@ typedef struct {
                       GError **error);
   void (*started)(ChoirChild *child, GPid pid, gpointer user);       /* may be NULL */
   void (*exited)(ChoirChild *child, int wait_status, gpointer user); /* may be NULL; before the back-off starts */
+  /* Level of one of its output lines, -1 = by "error:", "warning:", "debug:" at its front; may be NULL. */
+  int (*line_level)(const char *line);
   gpointer user;
   int nice;            /* added niceness, 0 for none */
   guint64 cpu_mask;    /* sched_setaffinity bits, 0 for all */

@@ -195,6 +195,14 @@ static gboolean on_prepare(ChoirChild *child, GStrv *ret_argv, GStrv *ret_env, G
   return TRUE;
 }
 
+/* "0.12.345.678 W slot ...": its warnings are remarks on every turn ("need to evaluate ..."), its errors are errors. */
+static int line_level(const char *line) {
+  const char *mark = line + strspn(line, "0123456789.");
+  if (mark == line || mark[0] != ' ' || mark[1] == '\0' || mark[2] != ' ')
+    return -1;
+  return mark[1] == 'E' ? CHOIR_LOG_WARNING : CHOIR_LOG_DEBUG;
+}
+
 static void on_started(ChoirChild *child, GPid pid, gpointer user) {
   ChoirLlmServer *server = user;
   forget_process(server);
@@ -236,6 +244,7 @@ static void setup_local(ChoirLlmServer *server, const ChoirLlmServerOptions *opt
                          .prepare = on_prepare,
                          .started = on_started,
                          .exited = on_exited,
+                         .line_level = line_level,
                          .user = server,
                          .nice = 5};
   server->child = choir_child_new(&spec);

@@ -82,7 +82,7 @@ static void begin_turn(ChoirLive *live, const SessionEffect *fx) {
   g_ptr_array_add(live->turns, turn);
   live->turn = turn;
   const ChoirTurnRequest request = {.text = text,
-                                    .source = live->source,
+                                    .source = fx->position > 0 ? "voice" : live->source,
                                     .request_id = id,
                                     .spoken = fx->flag,
                                     .speech_end_us = speech_end_us(live, fx->position),
