@@ -79,7 +79,8 @@ def sanitize(context):
 
 def qemu(context):
     """The unit tests as a Core 2 Duo runs them: one instruction above SSSE3 ends them with a signal."""
-    yield from context.meson_tests(context.build, [], ["--no-suite", "fuzz", "--no-suite", "engine", "-t", "10", "--wrapper", QEMU], QUICK)
+    yield from context.meson_tests(context.build, [], ["--no-suite", "fuzz", "--no-suite", "engine", "--no-suite", "slow-emulated", "-t", "10",
+                                                     "--wrapper", QEMU], QUICK)
     for script in sorted((ROOT / "tests/unit/speech").glob("qemu_workers*")):
         if os.access(script, os.X_OK):
             yield from either(context, script.stem, [script, *(["--full"] if context.full else [])])
