@@ -72,8 +72,10 @@ static char *server_message(const GByteArray *body) {
   char *result = text != NULL ? g_strndup(text, 300) : NULL;
   json_decref(json);
   if (result == NULL && body->len > 0) {
-    const char *start = (const char *)body->data;
-    result = choir_utf8(start, (gssize)MIN(strcspn(start, "\r\n"), 200));
+    gsize n = 0; /* the array has no NUL behind it */
+    while (n < MIN(body->len, 200) && body->data[n] != '\r' && body->data[n] != '\n')
+      n++;
+    result = choir_utf8((const char *)body->data, (gssize)n);
   }
   return result != NULL ? result : g_strdup("no explanation");
 }

@@ -12,7 +12,7 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import core  # noqa: E402
 import stages  # noqa: E402
 
-DEADLINE = 80 * 60  # of the whole ./test, set-up included
+DEADLINE = 75 * 60  # of the whole ./test, set-up included
 
 
 def arguments():
