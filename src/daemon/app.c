@@ -176,11 +176,10 @@ static void open_workers(ChoirApp *app) {
 static void collect(gpointer user) {
   static guint64 dropped;
   ChoirApp *app = user;
-  g_autofree char *text = NULL;
-  long pages = 0;
-  if (g_file_get_contents("/proc/self/statm", &text, NULL, NULL) && sscanf(text, "%*d %ld", &pages) == 1)
+  gint64 resident_kb = choir_app_memory_kb();
+  if (resident_kb >= 0)
     choir_gauge_set(choir_gauge("choir_process_resident_bytes", NULL, "Resident memory of the daemon itself."),
-                    (double)pages * (double)sysconf(_SC_PAGESIZE));
+                    (double)resident_kb * 1024);
   choir_gauge_set(choir_gauge("choir_history_queue", NULL, "Writes that wait for the history's thread."),
                   choir_history_queued(app->history));
   guint64 now_dropped = choir_log_dropped();
@@ -194,9 +193,8 @@ static void collect(gpointer user) {
     choir_gauge_set(choir_gauge("choir_worker_queue_bytes", labels, "Bytes that wait for a worker to read them."),
                     (double)choir_worker_queued(workers[i]));
   }
-  ChoirChild *children[] = {choir_llm_server_child(app->llm), choir_worker_child(app->ear),
-                            choir_worker_child(app->stt), choir_worker_child(app->tts),
-                            choir_worker_phonemes(app->tts)};
+  ChoirChild *children[CHOIR_APP_CHILDREN];
+  choir_app_children(app, children);
   for (gsize i = 0; i < G_N_ELEMENTS(children); i++) {
     if (!children[i])
       continue;

@@ -37,3 +37,8 @@ void choir_app_stop(ChoirApp *app);
 void choir_app_clear(ChoirApp *app);
 /* The daemon's part of GET /api/status. Caller decrefs. */
 json_t *choir_app_status(ChoirApp *app);
+
+#define CHOIR_APP_CHILDREN 5
+/* Every supervised process, NULL where there is none. */
+void choir_app_children(ChoirApp *app, ChoirChild *ret_children[CHOIR_APP_CHILDREN]);
+gint64 choir_app_memory_kb(void); /* resident memory of the daemon itself, -1 when unknown */

@@ -71,7 +71,15 @@ static json_t *model_json(ChoirApp *app) {
   return model;
 }
 
-static json_int_t memory_kb(void) {
+void choir_app_children(ChoirApp *app, ChoirChild *ret_children[CHOIR_APP_CHILDREN]) {
+  ret_children[0] = choir_llm_server_child(app->llm);
+  ret_children[1] = choir_worker_child(app->ear);
+  ret_children[2] = choir_worker_child(app->stt);
+  ret_children[3] = choir_worker_child(app->tts);
+  ret_children[4] = choir_worker_phonemes(app->tts);
+}
+
+gint64 choir_app_memory_kb(void) {
   g_autofree char *text = NULL;
   long pages = 0;
   if (!g_file_get_contents("/proc/self/statm", &text, NULL, NULL) || sscanf(text, "%*d %ld", &pages) != 1)
@@ -92,8 +100,8 @@ static char *readable(json_t *children, const char *twin) {
 
 json_t *choir_app_status(ChoirApp *app) {
   json_t *children = json_array();
-  ChoirChild *list[] = {choir_llm_server_child(app->llm), choir_worker_child(app->ear), choir_worker_child(app->stt),
-                        choir_worker_child(app->tts), choir_worker_phonemes(app->tts)};
+  ChoirChild *list[CHOIR_APP_CHILDREN];
+  choir_app_children(app, list);
   for (gsize i = 0; i < G_N_ELEMENTS(list); i++)
     if (list[i])
       json_array_append_new(children, child_json(list[i]));
@@ -107,5 +115,5 @@ json_t *choir_app_status(ChoirApp *app) {
                    (double)(g_get_monotonic_time() - app->started_us) / 1e6, "model", model_json(app), "engines",
                    engines, "children", children, "missing", missing_json(app), "queue",
                    (int)choir_twin_queued(app->twin), "sessions", (int)choir_voice_sessions(app->voice), "memory_kb",
-                   memory_kb(), "log_drops", (json_int_t)choir_log_dropped());
+                   (json_int_t)choir_app_memory_kb(), "log_drops", (json_int_t)choir_log_dropped());
 }
