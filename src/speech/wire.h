@@ -20,6 +20,14 @@ typedef enum {
   CHOIR_WIRE_EAR_AUDIO, /* s16 16 kHz, any length; aux: sample index of the first one (mod 2^32) */
   /* ear -> daemon */
   CHOIR_WIRE_EAR_WINDOW, /* payload: float prob, float rms; aux: sample index behind the 512-sample window */
+  /* daemon -> ear */
+  CHOIR_WIRE_EAR_TURN =
+      20,              /* payload s16 16 kHz, the end of an utterance, at most 8 s: is this turn over? Judged beside
+                          the VAD on a thread of its own; a newer one of the same session replaces it unanswered */
+  CHOIR_WIRE_EAR_SPOT, /* flags: the CHOIR_SPOT_ kinds to listen for in this session's audio from now on, 0 = none */
+  /* ear -> daemon */
+  CHOIR_WIRE_EAR_VERDICT = 24, /* gen of the EAR_TURN; payload: float, probability that the turn is over */
+  CHOIR_WIRE_EAR_HEARD, /* flags: one CHOIR_SPOT_ kind; aux: sample index behind it; payload: the phrase, UTF-8 */
   /* daemon -> stt */
   CHOIR_WIRE_STT_JOB = 32, /* payload s16 16 kHz whole utterance; flags bit 0: may be cancelled for a newer one */
   CHOIR_WIRE_STT_CANCEL,   /* gen: every job of that session with gen <= this one */
@@ -31,9 +39,18 @@ typedef enum {
   /* tts -> daemon */
   CHOIR_WIRE_TTS_PCM,  /* payload s16 24 kHz, at most 64 KiB a frame; aux: clause index */
   CHOIR_WIRE_TTS_DONE, /* aux: clause index; payload JSON
-                          {"samples","cpu_ms","wall_ms","words":[[begin,end,phonemes],...]}, byte offsets into the job's
-                          text, one row a word, phonemes counted by the phonemiser */
+                          {"samples","cpu_ms","wall_ms","words":[[begin,end,phonemes(,first,last)],...],
+                          "visemes":[[first,"aa"],...]}, byte offsets into the job's text, one row a word, phonemes
+                          counted by the phonemiser; first and last are samples (24 kHz) of the clause, there when the
+                          engine knows how long each phoneme lasts. A viseme lasts until the next one; names of the
+                          usual set of 15: sil PP FF TH DD kk CH SS nn RR aa E I O U. Without durations "visemes" is
+                          absent */
 } ChoirWireType;
+
+/* What the keyphrase spotter listens for; the phrases of each kind stand in one table of choir-ear. */
+#define CHOIR_SPOT_STOP 1u        /* "stop", "wait", "be quiet": cut the reply */
+#define CHOIR_SPOT_BACKCHANNEL 2u /* "uh-huh", "okay", "right": go on */
+#define CHOIR_SPOT_WAKE 4u        /* the wake word */
 
 typedef struct {
   guint16 type, flags;

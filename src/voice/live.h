@@ -31,9 +31,13 @@ typedef enum {
   CHOIR_LIVE_TRUNCATED,    /* item_id, ms, text = what was heard: on a cut, after RESPONSE_DONE(cancelled) if it ran */
   CHOIR_LIVE_PLAYOUT_DONE, /* item_id: everything was heard */
   CHOIR_LIVE_STATE,        /* text: "idle" "listening" "thinking" "speaking" "error" */
-  CHOIR_LIVE_VAD,          /* level (rms 0..1), probability: at most 10 a second, for the page's meter */
-  CHOIR_LIVE_STATUS,       /* text: "lead 120 ms (3 underruns reported)" and the like */
-  CHOIR_LIVE_ERROR,        /* text: one sentence with the next step */
+  CHOIR_LIVE_VISEMES, /* response_id, item_id, text = JSON [[first_sample_of_the_item(24 kHz),"aa"],...]: before the
+                         audio it belongs to */
+  CHOIR_LIVE_PAUSED,  /* item_id: somebody may be interrupting; play nothing more, keep what is buffered */
+  CHOIR_LIVE_RESUMED, /* item_id, ms: it was nothing; play on from there, faded in */
+  CHOIR_LIVE_VAD,     /* level (rms 0..1), probability: at most 10 a second, for the page's meter */
+  CHOIR_LIVE_STATUS,  /* text: "lead 120 ms (3 underruns reported)" and the like */
+  CHOIR_LIVE_ERROR,   /* text: one sentence with the next step */
 } ChoirLiveEventType;
 
 typedef struct {
