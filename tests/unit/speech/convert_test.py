@@ -14,6 +14,7 @@ sys.dont_write_bytecode = True
 sys.path.insert(0, str(ROOT / "tools/convert"))
 try:
     import numpy as np
+    import piper_split
     import whisper_ct2
 except ImportError as error:
     print(f"1..0 # SKIP {error}; Debian: python3-numpy")
@@ -140,6 +141,52 @@ def test_damaged():
     variables = made_up_variables()
     variables["decoder/embeddings/weight"] = variables["decoder/embeddings/weight"][:-1]
     refuses(lambda: convert(variables))
+
+
+def node(kind, inputs, outputs):
+    names = b"".join(piper_split.field(1, n.encode()) for n in inputs) + b"".join(piper_split.field(2, n.encode()) for n in outputs)
+    return piper_split.field(1, names + piper_split.field(4, kind.encode()))
+
+
+def made_up_voice(kind="Ceil"):
+    """A graph with the joints of a Piper voice: durations by Ceil, the decoder's first convolution."""
+    weights = b"".join(
+        piper_split.field(5, b"\x08\x02\x08" + bytes([width]) + b"\x08\x03" + piper_split.field(8, name.encode()))
+        for name, width in (("enc.weight", 4), ("dec.weight", 6))
+    )
+    ports = b"".join(piper_split.floats(11, name, [1]) for name in ("input", "input_lengths", "scales"))
+    ports += piper_split.floats(12, "output", [1, 1, "time"])
+    graph = node("Gather", ["enc.weight", "input"], ["x"]) + node("Mul", ["x", "input_lengths", "scales"], ["w"])
+    graph += node(kind, ["w"], ["/Ceil_output_0"]) + node("Mul", ["x", "/Ceil_output_0"], ["latent"])
+    graph += node("Conv", ["latent", "dec.weight"], ["/dec/conv_pre/Conv_output_0"])
+    graph += node("Tanh", ["/dec/conv_pre/Conv_output_0"], ["output"])
+    return b"\x08\x08" + piper_split.field(7, graph + weights + ports)
+
+
+def read_part(model):
+    graph = piper_split.Graph(memoryview(model))
+    return [n.kind for n in graph.nodes], set(graph.weights), set(graph.inputs), set(graph.outputs)
+
+
+def test_split_voice():
+    front, decoder = piper_split.split(made_up_voice())
+    kinds, weights, inputs, outputs = read_part(front)
+    assert kinds == ["Gather", "Mul", "Ceil", "Mul", "Identity", "Identity"], kinds
+    assert weights == {"enc.weight"} and inputs == {"input", "input_lengths", "scales"} and outputs == {"z", "durations"}
+    kinds, weights, inputs, outputs = read_part(decoder)
+    assert kinds == ["Identity", "Conv", "Tanh"], kinds
+    assert weights == {"dec.weight"} and inputs == {"z"} and outputs == {"output"}
+    assert front.startswith(b"\x08\x08") and decoder.startswith(b"\x08\x08")
+
+
+def test_split_damaged():
+    good = made_up_voice()
+    for bad in (b"", good[: len(good) // 2], good[:-3], made_up_voice("Floor"), b"\xff" * 40, b"\x3a\x00"):
+        try:
+            piper_split.split(bad)
+        except piper_split.FormatError:
+            continue
+        raise AssertionError(f"{len(bad)} damaged bytes were taken")
 
 
 def prepare(cache, *options):
