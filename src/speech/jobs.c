@@ -1,6 +1,8 @@
 #include "speech/jobs.h"
 #include <string.h>
 
+enum { RUNNING, CANCELLED, YIELDED, COMMITTED };
+
 struct ChoirJobs {
   GMutex mutex;
   GCond filled;
@@ -55,8 +57,26 @@ static gboolean drop(ChoirJobs *jobs, Match match, guint32 session, guint32 gen)
   }
   if (!jobs->at_work || !match(jobs->at_work, session, gen))
     return FALSE;
-  g_atomic_int_set(&jobs->at_work->cancelled, 1);
+  g_atomic_int_set(&jobs->at_work->state, CANCELLED);
   return TRUE;
+}
+
+static gboolean is_background(const ChoirJob *job) {
+  return (job->frame.flags & CHOIR_JOB_BACKGROUND) != 0;
+}
+
+/* Mutex held. */
+static void enqueue(ChoirJobs *jobs, ChoirJob *job, gboolean again) {
+  GList *link = jobs->waiting.head;
+  if (is_background(job) && !again)
+    link = NULL;
+  while (link && !is_background(link->data))
+    link = link->next;
+  if (link)
+    g_queue_insert_before(&jobs->waiting, link, job);
+  else
+    g_queue_push_tail(&jobs->waiting, job);
+  g_cond_signal(&jobs->filled);
 }
 
 gboolean choir_jobs_push(ChoirJobs *jobs, const ChoirWireFrame *frame, gboolean *ret_hit) {
@@ -71,8 +91,9 @@ gboolean choir_jobs_push(ChoirJobs *jobs, const ChoirWireFrame *frame, gboolean 
       memcpy(copy, frame->payload, frame->length);
     copy[frame->length] = 0;
     job->frame.payload = copy;
-    g_queue_push_tail(&jobs->waiting, job);
-    g_cond_signal(&jobs->filled);
+    enqueue(jobs, job, FALSE);
+    if (!is_background(job) && jobs->at_work && is_background(jobs->at_work))
+      *ret_hit |= g_atomic_int_compare_and_exchange(&jobs->at_work->state, RUNNING, YIELDED);
   }
   g_mutex_unlock(&jobs->mutex);
   return fits;
@@ -98,10 +119,38 @@ ChoirJob *choir_jobs_take(ChoirJobs *jobs) {
 void choir_jobs_done(ChoirJobs *jobs, ChoirJob *job) {
   g_mutex_lock(&jobs->mutex);
   jobs->at_work = NULL;
+  gboolean again = g_atomic_int_compare_and_exchange(&job->state, YIELDED, RUNNING);
+  if (again)
+    enqueue(jobs, job, TRUE);
   g_mutex_unlock(&jobs->mutex);
-  job_free(job);
+  if (!again)
+    job_free(job);
 }
 
 gboolean choir_job_cancelled(const ChoirJob *job) {
-  return g_atomic_int_get(&job->cancelled) != 0;
+  gint state = g_atomic_int_get(&job->state);
+  return state == CANCELLED || state == YIELDED;
+}
+
+gboolean choir_job_commit(ChoirJob *job) {
+  return g_atomic_int_compare_and_exchange(&job->state, RUNNING, COMMITTED) || !choir_job_cancelled(job);
+}
+
+json_t *choir_job_options(const ChoirJob *job, const guint8 **ret_payload, gsize *ret_length) {
+  const guint8 *payload = job->frame.payload;
+  gsize length = job->frame.length, own = 0;
+  json_t *options = NULL;
+  if (!(job->frame.flags & CHOIR_JOB_OPTIONS)) {
+    options = json_object();
+  } else if (length >= 2) {
+    own = 2 + (payload[0] | (gsize)payload[1] << 8);
+    options = own <= length && own % 2 == 0 ? json_loadb((const char *)payload + 2, own - 2, 0, NULL) : NULL;
+  }
+  if (options && !json_is_object(options)) {
+    json_decref(options);
+    return NULL;
+  }
+  *ret_payload = payload + own;
+  *ret_length = length - own;
+  return options;
 }

@@ -14,10 +14,22 @@ typedef struct {
 
 typedef gboolean (*ChoirSttCancelled)(gpointer user); /* cheap, asked often, from any thread of the engine */
 
+/* What one job wants beyond the engine's options. An engine may ignore what it cannot do. */
+typedef struct {
+  const char *language; /* NULL = the engine's own */
+  const char *prompt;   /* words that may come up, or NULL */
+} ChoirSttWish;
+
+typedef struct {
+  guint begin_ms, end_ms;
+  char *text;
+} ChoirSttSegment;
+
 typedef struct {
   GString *text;     /* given empty; UTF-8 */
   char language[16]; /* "en" */
   double no_speech;  /* 0..1, how sure the engine is that nobody spoke */
+  GArray *segments;  /* ChoirSttSegment; NULL = not wanted. Left empty by an engine that has no times */
 } ChoirSttResult;
 
 typedef struct {
@@ -27,6 +39,8 @@ typedef struct {
   /* 16 kHz mono, at most 30 s. FALSE with error; FALSE without error when it was cancelled. */
   gboolean (*transcribe)(gpointer self, const gint16 *samples, gsize n, ChoirSttCancelled cancelled, gpointer user,
                          ChoirSttResult *result, GError **error);
+  /* Called before each transcribe(), with an empty wish for most. FALSE with error: it cannot be met. May be NULL. */
+  gboolean (*wish)(gpointer self, const ChoirSttWish *wish, GError **error);
 } ChoirSttEngine;
 
 extern const ChoirSttEngine choir_stt_whisper, choir_stt_pocketsphinx, choir_stt_null;

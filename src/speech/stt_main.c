@@ -39,10 +39,12 @@ static gboolean job_cancelled(gpointer user) {
 static gboolean transcribe(Stt *stt, ChoirJob *job, const gint16 *samples, gsize n, ChoirSttResult *result,
                            GError **error) {
   double quietest = 1;
+  gsize done = 0;
   while (n >= SHORTEST) {
     gsize piece = choir_stt_cut(samples, n, PIECE_MAX);
     g_autoptr(GString) text = g_string_new(NULL);
-    ChoirSttResult part = {.text = text};
+    ChoirSttResult part = {.text = text, .segments = result->segments};
+    guint known = result->segments ? result->segments->len : 0;
     if (!stt->engine->transcribe(stt->self, samples, piece, job_cancelled, job, &part, error))
       return FALSE;
     if (text->len > 0 && result->text->len > 0)
@@ -51,6 +53,12 @@ static gboolean transcribe(Stt *stt, ChoirJob *job, const gint16 *samples, gsize
     if (result->language[0] == 0 || text->len > 0)
       g_strlcpy(result->language, part.language, sizeof result->language);
     quietest = MIN(quietest, part.no_speech);
+    for (guint i = known; result->segments && i < result->segments->len; i++) {
+      ChoirSttSegment *segment = &g_array_index(result->segments, ChoirSttSegment, i);
+      segment->begin_ms += (guint)(done * 1000 / CHOIR_RATE_MIC);
+      segment->end_ms += (guint)(done * 1000 / CHOIR_RATE_MIC);
+    }
+    done += piece;
     samples += piece;
     n -= piece;
   }
@@ -58,15 +66,48 @@ static gboolean transcribe(Stt *stt, ChoirJob *job, const gint16 *samples, gsize
   return TRUE;
 }
 
+static void segment_clear(gpointer data) {
+  g_free(((ChoirSttSegment *)data)->text);
+}
+
+static json_t *segments_json(const GArray *segments) {
+  json_t *rows = json_array();
+  for (guint i = 0; i < segments->len; i++) {
+    const ChoirSttSegment *segment = &g_array_index(segments, ChoirSttSegment, i);
+    json_array_append_new(rows, json_pack("[i, i, s]", (int)segment->begin_ms, (int)segment->end_ms, segment->text));
+  }
+  return rows;
+}
+
+/* What the job wants; FALSE with error. */
+static gboolean take_wish(Stt *stt, const json_t *options, GError **error) {
+  ChoirSttWish wish = {
+      .language = json_string_value(json_object_get(options, "language")),
+      .prompt = json_string_value(json_object_get(options, "prompt")),
+  };
+  return !stt->engine->wish || stt->engine->wish(stt->self, &wish, error);
+}
+
 static void work(Stt *stt, ChoirJob *job) {
   g_autoptr(GError) error = NULL;
   g_autoptr(GString) text = g_string_new(NULL);
-  ChoirSttResult result = {.text = text};
-  gsize n = job->frame.length / 2;
+  const guint8 *payload = NULL;
+  gsize n = 0;
+  json_auto_t *options = choir_job_options(job, &payload, &n);
+  if (!options) {
+    choir_runner_error(stt->fd, &job->frame, "the options of an utterance cannot be read");
+    return;
+  }
+  n /= 2;
+  g_autoptr(GArray) segments =
+      json_is_true(json_object_get(options, "segments")) ? g_array_new(FALSE, FALSE, sizeof(ChoirSttSegment)) : NULL;
+  if (segments)
+    g_array_set_clear_func(segments, segment_clear);
+  ChoirSttResult result = {.text = text, .segments = segments};
   const gint16 *samples =
-      (const gint16 *)(gconstpointer)job->frame.payload; /* from malloc: aligned; both sides little endian */
+      (const gint16 *)(gconstpointer)payload; /* from malloc, options even: aligned; both sides little endian */
   double cpu = choir_runner_cpu_ms(), wall = choir_runner_wall_ms();
-  gboolean ok = transcribe(stt, job, samples, n, &result, &error);
+  gboolean ok = take_wish(stt, options, &error) && transcribe(stt, job, samples, n, &result, &error);
   if (choir_job_cancelled(job))
     return;
   if (!ok) {
@@ -77,6 +118,8 @@ static void work(Stt *stt, ChoirJob *job) {
       json_pack("{s:s, s:s, s:f, s:f, s:f, s:f}", "text", text->str, "language",
                 result.language[0] ? result.language : "en", "audio_ms", (double)n * 1000 / CHOIR_RATE_MIC, "cpu_ms",
                 choir_runner_cpu_ms() - cpu, "wall_ms", choir_runner_wall_ms() - wall, "no_speech", result.no_speech);
+  if (segments)
+    json_object_set_new(json, "segments", segments_json(segments));
   choir_runner_send_json(stt->fd, CHOIR_WIRE_STT_TEXT, &job->frame, 0, json);
 }
 

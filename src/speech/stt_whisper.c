@@ -20,7 +20,10 @@
 
 typedef struct {
   struct whisper_context *context;
-  char language[16];
+  char language[16]; /* of the options */
+  char spoken[16];   /* of the job */
+  char *prompt;      /* of the job, or NULL */
+  gboolean segments; /* the job wants them */
   int threads;
   ChoirSttCancelled cancelled;
   gpointer user;
@@ -103,6 +106,7 @@ static void whisper_close(gpointer data) {
   Whisper *self = data;
   if (self->context)
     whisper_free(self->context);
+  g_free(self->prompt);
   g_free(self);
 }
 
@@ -128,6 +132,7 @@ static gpointer whisper_open(const ChoirSttOptions *options, char **ret_detail, 
     return NULL;
   }
   g_strlcpy(self->language, options->language, sizeof self->language);
+  g_strlcpy(self->spoken, options->language, sizeof self->spoken);
   self->threads = options->threads;
   graph_abort = should_abort;
   graph_abort_data = self;
@@ -140,9 +145,10 @@ static struct whisper_full_params full_params(Whisper *self, gsize n) {
   double seconds = (double)n / CHOIR_RATE_MIC;
   struct whisper_full_params params = whisper_full_default_params(WHISPER_SAMPLING_GREEDY);
   params.n_threads = self->threads;
-  params.language = self->language;
+  params.language = self->spoken;
+  params.initial_prompt = self->prompt;
   params.no_context = true;
-  params.single_segment = true;
+  params.single_segment = !self->segments;
   params.no_timestamps = false;
   params.print_progress = false;
   params.print_realtime = false;
@@ -169,6 +175,35 @@ static gboolean is_invented(const char *text, double no_speech, double rms) {
   return (no_speech >= NO_SPEECH_MAYBE || rms < QUIET_RMS) && choir_stt_text_is_phantom(text);
 }
 
+/* Whisper counts in steps of 10 ms, and past the end of what it was given. */
+static void add_segments(Whisper *self, GArray *segments, gsize n) {
+  gint64 end = (gint64)n * 1000 / CHOIR_RATE_MIC, last = 0;
+  for (int i = 0; i < whisper_full_n_segments(self->context); i++) {
+    g_autoptr(GString) text = g_string_new(whisper_full_get_segment_text(self->context, i));
+    choir_stt_text_clean(text);
+    gint64 from = CLAMP(whisper_full_get_segment_t0(self->context, i) * 10, last, end);
+    gint64 to = CLAMP(whisper_full_get_segment_t1(self->context, i) * 10, from, end);
+    if (text->len == 0)
+      continue;
+    ChoirSttSegment segment = {.begin_ms = (guint)from, .end_ms = (guint)to, .text = g_strdup(text->str)};
+    g_array_append_val(segments, segment);
+    last = to;
+  }
+}
+
+static gboolean whisper_wish(gpointer data, const ChoirSttWish *wish, GError **error) {
+  Whisper *self = data;
+  if (wish->language && !g_str_equal(wish->language, "auto") && whisper_lang_id(wish->language) < 0) {
+    g_set_error(error, g_quark_from_static_string("choir-speech-error"), 0, "Whisper knows no language '%s'",
+                wish->language);
+    return FALSE;
+  }
+  g_strlcpy(self->spoken, wish->language ? wish->language : self->language, sizeof self->spoken);
+  g_free(self->prompt);
+  self->prompt = g_strdup(wish->prompt);
+  return TRUE;
+}
+
 static gboolean whisper_transcribe(gpointer data, const gint16 *samples, gsize n, ChoirSttCancelled cancelled,
                                    gpointer user, ChoirSttResult *result, GError **error) {
   Whisper *self = data;
@@ -178,6 +213,7 @@ static gboolean whisper_transcribe(gpointer data, const gint16 *samples, gsize n
     pcm[i] = samples[i] / 32768.0f;
   self->cancelled = cancelled;
   self->user = user;
+  self->segments = result->segments != NULL;
   struct whisper_full_params params = full_params(self, padded);
   int code = whisper_full(self->context, params, pcm, (int)padded);
   if (cancelled(user))
@@ -193,6 +229,8 @@ static gboolean whisper_transcribe(gpointer data, const gint16 *samples, gsize n
   choir_stt_text_clean(result->text);
   if (is_invented(result->text->str, result->no_speech, choir_pcm_rms(samples, n)))
     g_string_truncate(result->text, 0);
+  if (result->segments && result->text->len > 0)
+    add_segments(self, result->segments, n);
   const char *language = whisper_lang_str(whisper_full_lang_id(self->context));
   g_strlcpy(result->language, language ? language : "en", sizeof result->language);
   return TRUE;
@@ -204,4 +242,5 @@ const ChoirSttEngine choir_stt_whisper = {
     .open = whisper_open,
     .close = whisper_close,
     .transcribe = whisper_transcribe,
+    .wish = whisper_wish,
 };

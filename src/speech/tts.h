@@ -30,6 +30,8 @@ typedef struct {
    * FALSE with error; FALSE without one when cancelled. */
   gboolean (*say)(gpointer self, const char *text, GArray *words, const ChoirTtsSink *sink, GError **error);
   void (*interrupt)(gpointer self); /* any thread: what runs now was cancelled. May be NULL */
+  /* 0.25..4 times the speed of its options, until the next call. NULL: it has one speed only. */
+  void (*set_speed)(gpointer self, double speed);
 } ChoirTtsEngine;
 
 extern const ChoirTtsEngine choir_tts_piper, choir_tts_flite, choir_tts_null;

@@ -12,6 +12,7 @@ cst_voice *register_cmu_us_slt(const char *voxdir); /* libflite_cmu_us_slt has n
 typedef struct {
   cst_voice *voice;
   guint rate;
+  double speed;
 } Flite;
 
 static gpointer flite_open(const ChoirTtsOptions *options, char **ret_detail, GError **error) {
@@ -24,6 +25,7 @@ static gpointer flite_open(const ChoirTtsOptions *options, char **ret_detail, GE
   Flite *self = g_new0(Flite, 1);
   self->voice = voice;
   self->rate = 16000;
+  self->speed = options->speed;
   flite_feat_set_float(voice->features, "duration_stretch", (float)(1 / options->speed));
   *ret_detail = g_strdup("flite, voice slt");
   return self;
@@ -106,6 +108,11 @@ static gboolean flite_say(gpointer data, const char *text, GArray *words, const 
   return TRUE;
 }
 
+static void flite_set_speed(gpointer data, double speed) {
+  Flite *self = data;
+  flite_feat_set_float(self->voice->features, "duration_stretch", (float)(1 / (self->speed * speed)));
+}
+
 const ChoirTtsEngine choir_tts_flite = {
     .name = "flite",
     .help = "a light voice",
@@ -113,4 +120,5 @@ const ChoirTtsEngine choir_tts_flite = {
     .close = flite_close,
     .rate = flite_rate,
     .say = flite_say,
+    .set_speed = flite_set_speed,
 };

@@ -7,6 +7,7 @@
 #include "speech/tts_text.h"
 #include "audio/resample.h"
 #include "base/names.h"
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -44,6 +45,8 @@ static const ChoirTtsEngine *const engines[] = {
 };
 
 static void send_out(Speaking *speaking) {
+  if (speaking->out->len > 0 && !choir_job_commit(speaking->job))
+    g_array_set_size(speaking->out, 0);
   const gint16 *samples = (const gint16 *)(gpointer)speaking->out->data;
   for (guint at = 0; at < speaking->out->len && !choir_job_cancelled(speaking->job);) {
     guint n = MIN(speaking->out->len - at, FRAME_SAMPLES);
@@ -83,10 +86,31 @@ static void send_done(Speaking *speaking, GArray *words, double cpu_ms, double w
   choir_runner_send_json(speaking->tts->fd, CHOIR_WIRE_TTS_DONE, &speaking->job->frame, speaking->job->frame.aux, json);
 }
 
+/* FALSE after the error was sent. */
+static gboolean take_options(Tts *tts, ChoirJob *job, const char **ret_text, gsize *ret_length) {
+  const guint8 *payload = NULL;
+  json_t *options = choir_job_options(job, &payload, ret_length);
+  json_t *value = json_object_get(options, "speed");
+  double speed = value ? json_number_value(value) : 1;
+  gboolean known = options != NULL && speed >= 0.25 && speed <= 4;
+  json_decref(options);
+  *ret_text = (const char *)payload;
+  *ret_length = MIN(*ret_length, TEXT_MAX);
+  if (!known)
+    choir_runner_error(tts->fd, &job->frame, "the options of a clause cannot be read");
+  else if (tts->engine->set_speed)
+    tts->engine->set_speed(tts->self, speed);
+  else if (fabs(speed - 1) > 0.01)
+    choir_runner_error(tts->fd, &job->frame, "the voice %s has one speed only", tts->engine->name);
+  return known && (tts->engine->set_speed || fabs(speed - 1) <= 0.01);
+}
+
 static void speak(Tts *tts, ChoirJob *job) {
   double cpu = choir_runner_cpu_ms(), wall = choir_runner_wall_ms();
-  const char *raw = (const char *)job->frame.payload;
-  gsize length = MIN(job->frame.length, TEXT_MAX);
+  const char *raw = NULL;
+  gsize length = 0;
+  if (!take_options(tts, job, &raw, &length))
+    return;
   g_autoptr(GError) error = NULL;
   g_autoptr(GArray) words = choir_tts_words(raw, length);
   g_autofree char *text = choir_tts_text_clean(raw, length);

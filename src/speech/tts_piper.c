@@ -22,8 +22,10 @@ typedef struct {
   ChoirPhonemes *phonemes;
   GHashTable *ids; /* code point -> id + 1 */
   guint rate;
-  float scales[3]; /* noise, length, noise of durations */
-  GMutex mutex;    /* guards running */
+  float scales[3];  /* noise, length, noise of durations */
+  float own_length; /* the length scale of the options' speed */
+  guint run_ids;
+  GMutex mutex; /* guards running */
   OrtRunOptions *running;
 } Piper;
 
@@ -62,6 +64,8 @@ static gboolean load_voice(Piper *self, const char *model, double speed, GError 
     self->scales[i] = json_is_number(scale) ? (float)json_number_value(scale) : usual[i];
   }
   self->scales[1] /= (float)speed;
+  self->own_length = self->scales[1];
+  self->run_ids = RUN_IDS;
   gboolean ok = self->rate >= 8000 && self->rate <= 48000 && load_ids(self, json_object_get(json, "phoneme_id_map"));
   if (!ok)
     g_set_error(error, CHOIR_SPEECH_ERROR, 0, "%s is not a Piper voice's description", path);
@@ -191,13 +195,13 @@ static gboolean phonemise(Piper *self, const char *text, gsize begin, gsize end,
 
 /* Where a run of ids that starts at `begin` ends: at the last gap between words before the limit. */
 static guint run_end(const Piper *self, const GArray *ids, guint begin) {
-  if (ids->len - begin <= RUN_IDS)
+  if (ids->len - begin <= self->run_ids)
     return ids->len;
   gint64 space = GPOINTER_TO_INT(g_hash_table_lookup(self->ids, GUINT_TO_POINTER(' '))) - 1;
-  for (guint at = begin + RUN_IDS; at > begin + RUN_IDS / 2; at -= 2)
+  for (guint at = begin + self->run_ids; at > begin + self->run_ids / 2; at -= 2)
     if (g_array_index(ids, gint64, at) == space)
       return at;
-  return begin + RUN_IDS;
+  return begin + self->run_ids;
 }
 
 static gboolean speak_ids(Piper *self, const GArray *ids, const ChoirTtsSink *sink, GError **error) {
@@ -266,6 +270,12 @@ static guint piper_rate(gpointer data) {
   return ((Piper *)data)->rate;
 }
 
+static void piper_set_speed(gpointer data, double speed) {
+  Piper *self = data;
+  self->scales[1] = self->own_length / (float)speed;
+  self->run_ids = (guint)(RUN_IDS * MIN(speed, 1)) & ~1u; /* slow speech is long: the same memory for a run */
+}
+
 const ChoirTtsEngine choir_tts_piper = {
     .name = "piper",
     .help = "a neural voice",
@@ -274,4 +284,5 @@ const ChoirTtsEngine choir_tts_piper = {
     .rate = piper_rate,
     .say = piper_say,
     .interrupt = piper_interrupt,
+    .set_speed = piper_set_speed,
 };

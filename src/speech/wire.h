@@ -29,12 +29,15 @@ typedef enum {
   CHOIR_WIRE_EAR_VERDICT = 24, /* gen of the EAR_TURN; payload: float, probability that the turn is over */
   CHOIR_WIRE_EAR_HEARD, /* flags: one CHOIR_SPOT_ kind; aux: sample index behind it; payload: the phrase, UTF-8 */
   /* daemon -> stt */
-  CHOIR_WIRE_STT_JOB = 32, /* payload s16 16 kHz whole utterance; flags bit 0: may be cancelled for a newer one */
+  CHOIR_WIRE_STT_JOB = 32, /* payload s16 16 kHz whole utterance; flags bit 0: may be cancelled for a newer one; bits 1
+                              and 2: speech/jobs.h. Options: {"language","prompt","segments":true} */
   CHOIR_WIRE_STT_CANCEL,   /* gen: every job of that session with gen <= this one */
   /* stt -> daemon */
-  CHOIR_WIRE_STT_TEXT, /* payload JSON {"text","language","audio_ms","cpu_ms","wall_ms","no_speech"} */
+  CHOIR_WIRE_STT_TEXT, /* payload JSON {"text","language","audio_ms","cpu_ms","wall_ms","no_speech"}, and for a job
+                          with "segments" also "segments":[[begin_ms,end_ms,"text"],...] */
   /* daemon -> tts */
-  CHOIR_WIRE_TTS_JOB = 48, /* payload UTF-8 clause; aux: clause index within the turn */
+  CHOIR_WIRE_TTS_JOB = 48, /* payload UTF-8 clause; aux: clause index within the turn; flags bits 1 and 2:
+                              speech/jobs.h. Options: {"speed":1.5} */
   CHOIR_WIRE_TTS_CANCEL,
   /* tts -> daemon */
   CHOIR_WIRE_TTS_PCM,  /* payload s16 24 kHz, at most 64 KiB a frame; aux: clause index */
