@@ -8,8 +8,10 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/names.h"
+#include "base/text.h"
 
 #define IDLE_WARM_US (1 * G_USEC_PER_SEC)  /* silence before the background work after a turn */
+#define PREFILL_US (10 * G_USEC_PER_SEC)   /* so long the slot keeps what somebody began to say */
 #define IDLE_SAVE_US (20 * G_USEC_PER_SEC) /* silence before the live conversation goes to a file */
 #define BYTES_PER_TOKEN 3                  /* on the safe side for every language's text in usual vocabularies */
 #define PERSONA_NAME "router"
@@ -56,6 +58,10 @@ void choir_prefix_lost(ChoirTwin *twin) {
 void choir_prefix_turn_done(ChoirTwin *twin) {
   g_autofree char *hash = live_hash(twin, NULL);
   set_hash(&twin->warm_hash, hash);
+}
+
+void choir_prefix_stale(ChoirTwin *twin) {
+  set_hash(&twin->warm_hash, NULL);
 }
 
 void choir_prefix_clear(ChoirTwin *twin) {
@@ -144,7 +150,7 @@ static void on_warm(const char *finish, const ChoirChatTimings *timings, const G
                   timings->evaluated_tokens);
     choir_llm_server_observe(twin->llm, timings);
     /* Some templates refuse a conversation without a user's message: then the first turn pays. */
-    if (!cancelled && choir_llm_server_ready(twin->llm)) {
+    if (!cancelled && hash && choir_llm_server_ready(twin->llm)) {
       set_hash(&twin->warm_hash, hash);
       if (twin->pending_persona && error)
         set_hash(&twin->persona_hash, hash);
@@ -170,8 +176,29 @@ static void warm(ChoirTwin *twin, json_t *messages, const char *hash, gboolean p
   twin->warm = choir_chat_begin(choir_llm_server_chat(twin->llm), &request, &handlers, twin);
 }
 
+void choir_twin_prefill(ChoirTwin *twin, const char *text) {
+  static const ChoirChatHandlers handlers = {.done = on_warm};
+  g_autofree char *said = g_strstrip(choir_utf8(text, -1));
+  gboolean busy = twin->running || twin->queue.length > 0 || twin->opening > 0 || twin->slot_busy || twin->warm;
+  if (busy || twin->slot_fresh || !*said || !choir_llm_server_ready(twin->llm) ||
+      choir_chat_plain(choir_llm_server_chat(twin->llm)))
+    return;
+  choir_twin_sync_conversation(twin);
+  g_autofree char *message = choir_window_message(twin->window, said, g_get_real_time());
+  json_t *messages = choir_window_messages(twin->window, choir_prefix_persona(twin), message);
+  ChoirChatRequest request = {.messages = messages, .slot = CHOIR_SLOT_LIVE, .warm = TRUE};
+  choir_prefix_stale(twin);
+  twin->prefill_us = choir_clock_us();
+  twin->pending_persona = FALSE;
+  set_hash(&twin->pending_hash, NULL);
+  twin->refs++;
+  twin->warm = choir_chat_begin(choir_llm_server_chat(twin->llm), &request, &handlers, twin);
+  json_decref(messages);
+}
+
 void choir_prefix_yield(ChoirTwin *twin) {
   g_clear_handle_id(&twin->idle_timer, g_source_remove);
+  twin->prefill_us = 0;
   if (twin->warm)
     choir_chat_cancel(twin->warm);
 }
@@ -185,7 +212,10 @@ static gboolean on_idle_timer(gpointer user) {
 
 /* FALSE when it was quiet for long enough; else comes back when it will have been. */
 static gboolean too_early(ChoirTwin *twin, gint64 quiet_us) {
-  gint64 left = twin->last_turn_us ? twin->last_turn_us + quiet_us - choir_clock_us() : 0;
+  gint64 now = choir_clock_us();
+  gint64 left = twin->last_turn_us ? twin->last_turn_us + quiet_us - now : 0;
+  if (twin->prefill_us)
+    left = MAX(left, twin->prefill_us + PREFILL_US - now);
   if (left <= 0)
     return FALSE;
   if (twin->idle_timer == 0)

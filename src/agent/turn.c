@@ -18,6 +18,14 @@ gsize choir_turn_utf8_floor(const char *text, gsize bytes) {
   return bytes;
 }
 
+/* The live slot holds the window as it is now, unless this turn was answered elsewhere or with notes. */
+static void keep_slot(const ChoirTurn *turn) {
+  if (turn->instructions || turn->notes)
+    choir_prefix_stale(turn->twin);
+  else
+    choir_prefix_turn_done(turn->twin);
+}
+
 static void turn_free(ChoirTurn *turn) {
   g_hash_table_remove(turn->twin->turns, turn);
   g_clear_handle_id(&turn->cancel_idle, g_source_remove);
@@ -29,6 +37,8 @@ static void turn_free(ChoirTurn *turn) {
   g_free(turn->text);
   g_free(turn->source);
   g_free(turn->request_id);
+  g_free(turn->instructions);
+  g_free(turn->notes);
   g_free(turn);
 }
 
@@ -49,11 +59,12 @@ static void complete(ChoirTurn *turn) {
   } else if (error) {
     choir_counter_add(twin->m_failed, 1);
     choir_warning(CHOIR_TOPIC_AGENT, "turn %s: %s", turn->id, error);
-    choir_twin_emit(twin, "error", error, turn);
+    if (!turn->unconfirmed)
+      choir_twin_emit(twin, "error", error, turn);
   } else {
     choir_counter_add(twin->m_done, 1);
     choir_histogram_observe(twin->m_total, (double)(choir_clock_us() - turn->begin_us) / G_USEC_PER_SEC);
-    if (!turn->discarded && !(turn->heard && turn->heard_cut))
+    if (!turn->unconfirmed && !turn->discarded && !(turn->heard && turn->heard_cut))
       choir_twin_emit(twin, "agent", turn->reply->str, turn);
   }
   if (!turn->spoken)
@@ -109,7 +120,9 @@ static void settle_heard(ChoirTurn *turn) {
   ChoirTwin *twin = turn->twin;
   if (turn->discarded) {
     choir_window_remove(twin->window, turn);
-    choir_twin_emit(twin, "cut", "", turn); /* its question comes again with what follows */
+    choir_prefix_stale(twin);
+    if (!turn->unconfirmed)
+      choir_twin_emit(twin, "cut", "", turn); /* its question comes again with what follows */
     return;
   }
   /* Not cut: what could not be spoken was still read on the page. */
@@ -124,8 +137,11 @@ static void settle_heard(ChoirTurn *turn) {
   gboolean whole = bytes == turn->reply->len && !turn->error;
   if (!choir_window_amend(twin->window, turn, heard) && turn->conversation == twin->conversation)
     choir_window_add(twin->window, NULL, turn->text, turn->wall_us, heard);
-  if (!turn->error)
-    choir_prefix_turn_done(twin);
+  /* After a cut the slot holds words that nobody heard. */
+  if (whole)
+    keep_slot(turn);
+  else
+    choir_prefix_stale(twin);
   save(turn, heard, !whole, FALSE);
   if (turn->heard_cut)
     choir_twin_emit(twin, "cut", heard, turn);
@@ -151,10 +167,12 @@ static void finish(ChoirTurn *turn, GError *error /* taken */) {
     choir_clause_end(turn->clause);
   gboolean cancelled = g_error_matches(error, CHOIR_TWIN_ERROR, CHOIR_TWIN_ERROR_CANCELLED);
   gboolean keep = !turn->discarded && (!error || (cancelled && turn->reply->len > 0));
-  if (keep && turn->conversation == twin->conversation)
+  if (keep && !turn->unconfirmed && turn->conversation == twin->conversation)
     choir_window_add(twin->window, turn, turn->text, turn->wall_us, turn->reply->str);
-  if (!error)
-    choir_prefix_turn_done(twin);
+  if (!error && !turn->unconfirmed)
+    keep_slot(turn);
+  else
+    choir_prefix_stale(twin);
   turn->state = CHOIR_TURN_SAVING;
   if (turn->spoken && turn->heard)
     settle_heard(turn);
@@ -198,7 +216,8 @@ static void on_delta(const char *text, gpointer user) {
     return;
   if (turn->handlers.delta)
     turn->handlers.delta(turn, text, turn->user);
-  choir_twin_emit(twin, "agent_delta", text, turn);
+  if (!turn->unconfirmed)
+    choir_twin_emit(twin, "agent_delta", text, turn);
   if (turn->clause)
     choir_clause_feed(turn->clause, text, strlen(text));
 }
@@ -216,6 +235,7 @@ static GError *turn_error(const ChoirTurn *turn, const GError *error) {
 
 static void answered(ChoirTurn *turn, const ChoirChatTimings *timings, const GError *error) {
   ChoirTwin *twin = turn->twin;
+  turn->timings = *timings;
   if (timings->prompt_tokens > 0) {
     twin->timings = *timings;
     choir_llm_server_observe(twin->llm, timings);
@@ -272,7 +292,11 @@ ChoirTurn *choir_turn_new(ChoirTwin *twin, const ChoirTurnRequest *request, cons
   turn->text = g_strdup(text);
   turn->source = g_strdup(request->source ? request->source : "internal");
   turn->request_id = g_strdup(request->request_id);
+  turn->instructions = g_strdup(request->instructions && *request->instructions ? request->instructions : NULL);
+  turn->notes = g_strdup(request->notes && *request->notes ? request->notes : NULL);
+  turn->max_tokens = request->max_tokens;
   turn->spoken = request->spoken;
+  turn->unconfirmed = request->spoken && request->speculative;
   turn->handlers = *handlers;
   turn->user = user;
   turn->conversation = twin->conversation;
@@ -357,6 +381,28 @@ void choir_turn_heard(ChoirTurn *turn, gsize heard_bytes, gboolean cut) {
   turn->heard_bytes = heard_bytes;
   turn->heard_cut = cut;
   heard_or_discarded(turn);
+}
+
+void choir_turn_confirm(ChoirTurn *turn) {
+  ChoirTwin *twin = turn->twin;
+  if (!turn->unconfirmed || turn->heard)
+    return;
+  turn->unconfirmed = FALSE;
+  choir_twin_emit(twin, "user", turn->text, turn);
+  if (turn->reply->len > 0)
+    choir_twin_emit(twin, "agent_delta", turn->reply->str, turn);
+  if (turn->state != CHOIR_TURN_DONE)
+    return;
+  if (turn->error) {
+    if (!g_error_matches(turn->error, CHOIR_TWIN_ERROR, CHOIR_TWIN_ERROR_CANCELLED))
+      choir_twin_emit(twin, "error", turn->error->message, turn);
+    return;
+  }
+  choir_twin_emit(twin, "agent", turn->reply->str, turn);
+  if (turn->conversation == twin->conversation) {
+    choir_window_add(twin->window, turn, turn->text, turn->wall_us, turn->reply->str);
+    keep_slot(turn);
+  }
 }
 
 void choir_turn_discard(ChoirTurn *turn) {

@@ -176,7 +176,8 @@ ChoirTurn *choir_twin_begin(ChoirTwin *twin, const ChoirTurnRequest *request, co
     return NULL;
   ChoirTurn *turn = choir_turn_new(twin, request, text, handlers, user);
   g_queue_push_tail(&twin->queue, turn);
-  choir_twin_emit(twin, "user", turn->text, turn);
+  if (!turn->unconfirmed)
+    choir_twin_emit(twin, "user", turn->text, turn);
   choir_twin_pump_soon(twin);
   return turn;
 }

@@ -24,6 +24,14 @@ typedef struct {
   gboolean spoken;        /* the reply is read aloud: history gets only what choir_turn_heard() says */
   gint64 speech_end_us;   /* choir_clock_us() at the end of speech, 0 when typed: for the latency block */
   gint64 transcript_us;   /* when the transcript was there */
+  /* A spoken turn begun before the person has certainly finished: nobody is shown it and it is part of no prompt until
+   * choir_turn_confirm(). */
+  gboolean speculative;
+  /* Of a client that brings its own persona: put in place of ours, on the API's slot, so that the live prompt stays
+   * evaluated. Costs the evaluation of instructions and conversation at the first turn and after every API call. */
+  const char *instructions; /* NULL = ours */
+  const char *notes;        /* for the model behind this message only, not kept (what a function returned); may be NULL */
+  guint max_tokens;         /* 0 = as set up */
 } ChoirTurnRequest;
 
 typedef struct {
@@ -66,7 +74,14 @@ void choir_turn_cancel(ChoirTurn *turn); /* done runs with CANCELLED (if it did 
 /* For a spoken turn, once its playback ended or was cut: bytes of the reply that were heard. cut: it was interrupted.
  * Stores the pair (user text, heard text) and releases the turn; after choir_turn_cancel() too. */
 void choir_turn_heard(ChoirTurn *turn, gsize heard_bytes, gboolean cut);
+/* A speculative turn's question was really asked: observers see it and what was answered so far. */
+void choir_turn_confirm(ChoirTurn *turn);
+/* Evaluates what somebody said so far behind the conversation, in the live slot, so that a turn that begins with it
+ * has less to evaluate. Does nothing while a turn runs or waits. What is not said after all is taken out of the slot by
+ * the next turn or, while idle, after a second. */
+void choir_twin_prefill(ChoirTwin *twin, const char *text);
 const char *choir_turn_id(const ChoirTurn *turn);
+const ChoirChatTimings *choir_turn_timings(const ChoirTurn *turn); /* zeros until the model is done with it */
 /* Marks the first audio of a spoken turn for the latency block and metrics. */
 void choir_turn_first_audio(ChoirTurn *turn, gint64 at_us);
 guint choir_twin_observe(ChoirTwin *twin, ChoirTwinObserver observer, gpointer user);

@@ -12,7 +12,11 @@ typedef enum { CHOIR_TURN_QUEUED, CHOIR_TURN_RUNNING, CHOIR_TURN_SAVING, CHOIR_T
 struct ChoirTurn {
   ChoirTwin *twin;
   char *id, *text, *source, *request_id;
+  char *instructions, *notes; /* NULL = none */
+  guint max_tokens;
+  ChoirChatTimings timings;
   gboolean spoken;
+  gboolean unconfirmed; /* speculative, and choir_turn_confirm() has not been called */
   ChoirTurnHandlers handlers;
   gpointer user;
   ChoirTurnState state;
@@ -66,7 +70,7 @@ struct ChoirTwin {
   char *saved_hash;                /* the live conversation in a file */
   char *pending_hash;              /* of the operation under way */
   gboolean pending_persona;        /* ... which is the persona alone */
-  gint64 last_turn_us;
+  gint64 last_turn_us, prefill_us;
   guint idle_timer;
 
   ChoirMetric *m_first_text, *m_total, *m_done, *m_failed, *m_cancelled, *m_refused, *m_queue, *m_evaluated, *m_cached,
@@ -99,6 +103,8 @@ gboolean choir_prefix_work(ChoirTwin *twin);
 gboolean choir_prefix_settled(ChoirTwin *twin);
 /* A turn went through: the slot now holds the window. */
 void choir_prefix_turn_done(ChoirTwin *twin);
+/* The slot holds text that is not part of the conversation: it is evaluated again before anything is saved. */
+void choir_prefix_stale(ChoirTwin *twin);
 void choir_prefix_lost(ChoirTwin *twin); /* the server went away */
 /* Makes room for `text`; FALSE when it cannot fit. harder: after the server refused, drop half. */
 gboolean choir_prefix_fit(ChoirTwin *twin, const char *text, gboolean harder);

@@ -1,0 +1,20 @@
+/* The audit log: append-only JSON lines, each with the SHA-256 of the line before it, so that a change or a cut in the
+ * middle shows. Written and synced before the thing it tells of happens. Main thread only. */
+#pragma once
+#include <glib.h>
+#include <jansson.h>
+
+typedef struct ChoirAudit ChoirAudit;
+
+/* Continues the file (its last whole line; a torn last line is kept aside as PATH.torn). NULL with error: then no tool
+ * may run. */
+ChoirAudit *choir_audit_open(const char *path, GError **error);
+void choir_audit_close(ChoirAudit *audit);
+/* kind: "turn" "tool" "approval" "run" "result" "memory" "policy" "login". fields: an object (borrowed), secrets
+ * scrubbed here. FALSE with error when it did not reach the disk: the caller must not go on. */
+gboolean choir_audit_write(ChoirAudit *audit, const char *kind, const json_t *fields, GError **error);
+/* The last n entries, newest first; caller decrefs. */
+json_t *choir_audit_tail(ChoirAudit *audit, guint n, GError **error);
+/* Walks a whole file. FALSE with error naming the first bad line; *ret_lines = lines that are good. Any thread. */
+gboolean choir_audit_verify(const char *path, guint64 *ret_lines, GError **error);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(ChoirAudit, choir_audit_close)
