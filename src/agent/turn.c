@@ -268,6 +268,7 @@ static void on_done(const char *finish_reason, const ChoirChatTimings *timings, 
   ChoirTurn *turn = user;
   ChoirTwin *twin = turn->twin;
   turn->call = NULL;
+  turn->limited = turn->max_tokens > 0 && g_strcmp0(finish_reason, "length") == 0;
   if (turn->abandoned) {
     turn_free(turn);
     choir_twin_unref(twin);
@@ -321,18 +322,20 @@ void choir_turn_start(ChoirTurn *turn) {
   twin->running = turn;
   choir_prefix_yield(twin);
   choir_twin_set_state(twin, "thinking");
-  const char *persona = choir_prefix_persona(twin);
+  const char *ours = choir_prefix_persona(twin);
+  const char *persona = turn->instructions ? turn->instructions : ours;
   if (!choir_prefix_fit(twin, turn->text, FALSE)) {
     finish(turn, g_error_new(CHOIR_TWIN_ERROR, CHOIR_TWIN_ERROR_TOO_LONG,
                              "that is longer than the model's memory; say it in parts"));
     return;
   }
   turn->wall_us = g_get_real_time();
-  g_autofree char *message = choir_window_message(twin->window, turn->text, turn->wall_us);
+  g_autofree char *with_notes = turn->notes ? g_strconcat(turn->text, "\n\n", turn->notes, NULL) : NULL;
+  g_autofree char *message = choir_window_message(twin->window, with_notes ? with_notes : turn->text, turn->wall_us);
   json_t *messages = choir_window_messages(twin->window, persona, message);
   ChoirChatRequest request = {.messages = messages,
-                              .slot = CHOIR_SLOT_LIVE,
-                              .max_tokens = (int)twin->options.max_reply_tokens,
+                              .slot = turn->instructions ? CHOIR_SLOT_API : CHOIR_SLOT_LIVE,
+                              .max_tokens = (int)(turn->max_tokens ? turn->max_tokens : twin->options.max_reply_tokens),
                               .temperature = temperature(twin),
                               .top_p = TOP_P,
                               .stop = stops};
@@ -418,6 +421,14 @@ void choir_turn_abandon(ChoirTurn *turn) {
     choir_chat_cancel(turn->call); /* its last callback frees the turn */
   else if (turn->state != CHOIR_TURN_SAVING)
     turn_free(turn);
+}
+
+const ChoirChatTimings *choir_turn_timings(const ChoirTurn *turn) {
+  return &turn->timings;
+}
+
+gboolean choir_turn_limited(const ChoirTurn *turn) {
+  return turn->limited;
 }
 
 const char *choir_turn_id(const ChoirTurn *turn) {

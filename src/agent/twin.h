@@ -30,8 +30,8 @@ typedef struct {
   /* Of a client that brings its own persona: put in place of ours, on the API's slot, so that the live prompt stays
    * evaluated. Costs the evaluation of instructions and conversation at the first turn and after every API call. */
   const char *instructions; /* NULL = ours */
-  const char *notes;        /* for the model behind this message only, not kept (what a function returned); may be NULL */
-  guint max_tokens;         /* 0 = as set up */
+  const char *notes; /* for the model behind this message only, not kept (what a function returned); may be NULL */
+  guint max_tokens;  /* 0 = as set up */
 } ChoirTurnRequest;
 
 typedef struct {
@@ -82,6 +82,7 @@ void choir_turn_confirm(ChoirTurn *turn);
 void choir_twin_prefill(ChoirTwin *twin, const char *text);
 const char *choir_turn_id(const ChoirTurn *turn);
 const ChoirChatTimings *choir_turn_timings(const ChoirTurn *turn); /* zeros until the model is done with it */
+gboolean choir_turn_limited(const ChoirTurn *turn);                /* its max_tokens ended it */
 /* Marks the first audio of a spoken turn for the latency block and metrics. */
 void choir_turn_first_audio(ChoirTurn *turn, gint64 at_us);
 guint choir_twin_observe(ChoirTwin *twin, ChoirTwinObserver observer, gpointer user);

@@ -14,6 +14,7 @@ struct ChoirTurn {
   char *id, *text, *source, *request_id;
   char *instructions, *notes; /* NULL = none */
   guint max_tokens;
+  gboolean limited;
   ChoirChatTimings timings;
   gboolean spoken;
   gboolean unconfirmed; /* speculative, and choir_turn_confirm() has not been called */

@@ -120,9 +120,10 @@ static void on_done(ChoirTurn *turn, const char *reply, const GError *error, gpo
   said->error = error ? g_error_copy(error) : NULL;
 }
 
-static Said *say(Fixture *f, const char *text, gboolean spoken) {
+static Said *say_as(Fixture *f, const char *text, gboolean spoken, gboolean speculative) {
   g_autoptr(GError) error = NULL;
-  ChoirTurnRequest request = {.text = text, .source = "cli", .spoken = spoken, .request_id = "r1"};
+  ChoirTurnRequest request = {
+      .text = text, .source = "cli", .spoken = spoken, .request_id = "r1", .speculative = speculative};
   ChoirTurnHandlers handlers = {on_started, on_delta, spoken ? on_clause : NULL, on_done};
   Said *said = g_new0(Said, 1);
   said->f = f;
@@ -131,6 +132,10 @@ static Said *say(Fixture *f, const char *text, gboolean spoken) {
   said->turn = choir_twin_begin(f->twin, &request, &handlers, said, &error);
   g_assert_no_error(error);
   return said;
+}
+
+static Said *say(Fixture *f, const char *text, gboolean spoken) {
+  return say_as(f, text, spoken, FALSE);
 }
 
 static gboolean is_done(gpointer user) {
@@ -353,6 +358,70 @@ static void test_discard(Fixture *f, gconstpointer data) {
   said_free(said);
 }
 
+/* A guess that was overtaken leaves no trace: not with observers, not in a prompt, not in the history, and what is in
+ * the slot is evaluated again before it could be saved. */
+static void test_speculation_dropped(Fixture *f, gconstpointer data) {
+  wait_for(settled, f);
+  guint warmed = mock_llm_requests(f->mock);
+  mock_llm_push(f->mock, MOCK_OK, "A guess.", 1);
+  Said *said = say_as(f, "what is", TRUE, TRUE);
+  wait_for(is_done, said);
+  g_assert_no_error(said->error);
+  g_assert_false(choir_twin_settled(f->twin));
+  exchange(f, "typed meanwhile", "Yes.");
+  g_autofree char *sent = prompt(f, warmed + 1);
+  g_assert_cmpstr(sent, ==, "s:Be brief. u:typed meanwhile");
+  choir_turn_discard(said->turn);
+  g_assert_null(strstr(f->events->str, "what is"));
+  g_assert_null(strstr(f->events->str, "guess"));
+  g_assert_null(strstr(f->events->str, "cut"));
+  g_autofree char *text = story(f);
+  g_assert_cmpstr(text, ==, "u:typed meanwhile a:Yes.");
+  said_free(said);
+}
+
+static void test_speculation_confirmed(Fixture *f, gconstpointer data) {
+  for (int early = 0; early < 2; early++) {
+    g_string_truncate(f->events, 0);
+    mock_llm_push(f->mock, MOCK_OK, "One. |Two.", 5);
+    Said *said = say_as(f, "count", TRUE, TRUE);
+    wait_for(early ? has_clause : is_done, said);
+    g_assert_cmpstr(f->events->str, ==, "");
+    choir_turn_confirm(said->turn);
+    choir_turn_confirm(said->turn);
+    wait_for(is_done, said);
+    choir_turn_heard(said->turn, said->last_end, FALSE);
+    g_assert_true(g_str_has_prefix(f->events->str, "user:count;agent_delta:One."));
+    g_assert_true(g_str_has_suffix(f->events->str, "agent:One. Two.;"));
+    said_free(said);
+  }
+  g_autofree char *text = story(f);
+  g_assert_cmpstr(text, ==, "u:count a:One. Two. u:count a:One. Two.");
+  exchange(f, "and?", "Three.");
+  g_autofree char *sent = prompt(f, mock_llm_requests(f->mock) - 1);
+  g_assert_cmpstr(sent, ==, "s:Be brief. u:count a:One. Two. u:count a:One. Two. u:and?");
+}
+
+static gboolean not_warming(gpointer user) {
+  return ((Fixture *)user)->twin->warm == NULL;
+}
+
+/* What somebody says is evaluated while they go on. */
+static void test_prefill(Fixture *f, gconstpointer data) {
+  wait_for(settled, f);
+  guint warms = mock_llm_warms(f->mock);
+  choir_twin_prefill(f->twin, " what is the ");
+  choir_twin_prefill(f->twin, "what is the capital"); /* while the first is evaluated: left out */
+  wait_for(not_warming, f);
+  g_assert_cmpuint(mock_llm_warms(f->mock), ==, warms + 1);
+  g_assert_false(choir_twin_settled(f->twin)); /* the slot holds what may never be said */
+  exchange(f, "what is the capital of France", "Paris.");
+  g_assert_cmpuint(mock_llm_warms(f->mock), ==, warms + 1);
+  g_autofree char *sent = prompt(f, mock_llm_requests(f->mock) - 1);
+  g_assert_cmpstr(sent, ==, "s:Be brief. u:what is the capital of France");
+  wait_for(settled, f);
+}
+
 static void test_failures(Fixture *f, gconstpointer data) {
   static const MockMode modes[] = {MOCK_STATUS_500, MOCK_CUT,         MOCK_EARLY_END,
                                    MOCK_GARBAGE,    MOCK_ERROR_EVENT, MOCK_HTML};
@@ -541,6 +610,9 @@ int main(int argc, char **argv) {
   ADD(heard_in_done);
   ADD(barge_in);
   ADD(discard);
+  ADD(speculation_dropped);
+  ADD(speculation_confirmed);
+  ADD(prefill);
   ADD(failures);
   ADD(window);
   ADD(context);
