@@ -82,6 +82,10 @@ const char *choir_chat_headers(const ChoirChat *chat) {
   return chat->headers;
 }
 
+ChoirHttpClient *choir_chat_http(ChoirChat *chat) {
+  return chat->http;
+}
+
 static json_t *request_json(const ChoirChat *chat, const ChoirChatRequest *request) {
   json_t *body = json_pack("{s:O,s:b,s:{s:b},s:f,s:i}", "messages", request->messages, "stream", 1, "stream_options",
                            "include_usage", 1, "temperature", request->temperature, "max_tokens",

@@ -51,6 +51,7 @@ void choir_chat_set_model(ChoirChat *chat, const char *model, gboolean plain);
 gboolean choir_chat_plain(const ChoirChat *chat);
 /* "Authorization: Bearer ..." or NULL: for the server's other routes. */
 const char *choir_chat_headers(const ChoirChat *chat);
+ChoirHttpClient *choir_chat_http(ChoirChat *chat); /* for those, too */
 
 #define CHOIR_CHAT_ERROR (choir_chat_error_quark())
 GQuark choir_chat_error_quark(void);

@@ -1,0 +1,28 @@
+/* JSON Schema of a function's arguments to a grammar (GBNF) that can write nothing else. Pure; any thread.
+ *
+ * What cannot be said in a grammar is refused, never left out: then nothing is decoded at all. Taken: type (also a
+ * list), enum, const, properties, required, additionalProperties, items, minItems, maxItems, minLength, maxLength,
+ * minimum, maximum, exclusiveMinimum, exclusiveMaximum (whole numbers; for other numbers only ranges between whole
+ * numbers from 0 on), anyOf, oneOf, and notes (title, description, default, examples, format, $schema, ...). Where the
+ * schema sets no limit, the grammar does: 200 characters, 8 members of a list, 15 digits. */
+#pragma once
+#include <glib.h>
+#include <jansson.h>
+
+#define CHOIR_CALL_ERROR (choir_call_error_quark())
+GQuark choir_call_error_quark(void);
+enum {
+  CHOIR_CALL_ERROR_SCHEMA, /* a grammar cannot be made of it */
+  CHOIR_CALL_ERROR_TOOLS,  /* the list of functions is not one */
+  CHOIR_CALL_ERROR_MODEL,  /* no language model, or one that takes no grammar */
+  CHOIR_CALL_ERROR_BROKEN, /* what was decoded is not what the schema says: the call is refused */
+};
+
+#define CHOIR_CALL_MAX_GRAMMAR (48 * 1024) /* bytes */
+
+/* NULL with CHOIR_CALL_ERROR_SCHEMA, which names the place; caller frees. The grammar writes one JSON value on one
+ * line, ", " and ": " between members, properties in the schema's order. tight: texts of 32 characters and lists of one
+ * member where the schema allows it, for a model that does not find an end. */
+char *choir_call_grammar(const json_t *schema, gboolean tight, GError **error);
+/* The expression for whole numbers from low to high; caller frees. */
+char *choir_call_grammar_range(gint64 low, gint64 high);
