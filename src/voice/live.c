@@ -27,6 +27,8 @@ void live_unref(ChoirLive *live) {
   g_free(live->ended_text);
   g_free(live->source);
   g_free(live->salt);
+  g_free(live->instructions);
+  g_free(live->notes);
   g_free(live);
 }
 
@@ -168,6 +170,14 @@ void choir_live_configure(ChoirLive *live, const ChoirLiveOptions *options) {
   if (!options->server_vad)
     live->ear_open = FALSE;
   live_post(live, &(LiveEvent){.event = {.type = SESSION_EV_CONFIGURE, .options = &live->session_options}});
+}
+
+void choir_live_prompt(ChoirLive *live, const ChoirLivePrompt *prompt) {
+  g_free(live->instructions);
+  g_free(live->notes);
+  live->instructions = g_strdup(prompt->instructions);
+  live->notes = g_strdup(prompt->notes);
+  live->max_tokens = prompt->max_tokens;
 }
 
 const ChoirLiveOptions *choir_live_options(const ChoirLive *live) {

@@ -43,12 +43,13 @@ typedef enum {
 typedef struct {
   ChoirLiveEventType type;
   const char *item_id, *response_id, *text;
-  const char *status; /* "completed" "cancelled" "failed" */
+  const char *status; /* "completed" "cancelled" "failed"; "incomplete" when the prompt's max_tokens ended it */
   const char *reason; /* "turn_detected" "client_cancelled" "..." or NULL */
   const gint16 *pcm;
   gsize samples;
   guint64 ms;
   double level, probability;
+  gint prompt_tokens, cached_tokens, reply_tokens; /* of RESPONSE_DONE; zeros when the model had not finished */
 } ChoirLiveEvent;
 typedef void (*ChoirLiveCallback)(ChoirLive *live, const ChoirLiveEvent *event, gpointer user);
 
@@ -69,6 +70,12 @@ ChoirLive *choir_live_new(ChoirVoice *voice, const char *source, ChoirLiveCallba
 void choir_live_free(ChoirLive *live); /* as a hang-up: playback is taken as heard up to the last acknowledgement */
 void choir_live_configure(ChoirLive *live, const ChoirLiveOptions *options);
 const ChoirLiveOptions *choir_live_options(const ChoirLive *live);
+/* With what the model is asked from the next reply on; copied. See ChoirTurnRequest. */
+typedef struct {
+  const char *instructions, *notes; /* NULL = none */
+  guint max_tokens;                 /* 0 = as set up */
+} ChoirLivePrompt;
+void choir_live_prompt(ChoirLive *live, const ChoirLivePrompt *prompt);
 /* Microphone audio, s16 mono at `rate` (8000..48000); resampled. FALSE: over the limit (30 s of unread audio). */
 gboolean choir_live_audio(ChoirLive *live, const gint16 *pcm, gsize samples, guint rate);
 void choir_live_commit(ChoirLive *live); /* push to talk: end of turn now */

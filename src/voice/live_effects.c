@@ -45,8 +45,10 @@ static void turn_clause(ChoirTurn *unused, const char *text, gsize begin, gsize 
                                      .text = text});
 }
 
-static void turn_done(ChoirTurn *unused, const char *reply, const GError *error, gpointer user) {
+static void turn_done(ChoirTurn *asked, const char *reply, const GError *error, gpointer user) {
   LiveTurn *turn = user;
+  turn->timings = *choir_turn_timings(asked);
+  turn->limited = choir_turn_limited(asked);
   if (turn->live != NULL) {
     SessionOutcome outcome = SESSION_COMPLETED;
     if (error != NULL)
@@ -86,7 +88,10 @@ static void begin_turn(ChoirLive *live, const SessionEffect *fx) {
                                     .request_id = id,
                                     .spoken = fx->flag,
                                     .speech_end_us = speech_end_us(live, fx->position),
-                                    .transcript_us = fx->position > 0 ? live->transcript_us : 0};
+                                    .transcript_us = fx->position > 0 ? live->transcript_us : 0,
+                                    .instructions = live->instructions,
+                                    .notes = live->notes,
+                                    .max_tokens = live->max_tokens};
   g_autoptr(GError) error = NULL;
   turn->turn = choir_twin_begin(live->voice->twin, &request, &handlers, turn, &error);
   if (turn->turn != NULL)
@@ -296,6 +301,13 @@ static void emit_response_done(ChoirLive *live, ChoirLiveEvent *event, const Ses
   event->status = status[fx->code];
   event->reason = fx->code == SESSION_FAILED ? "server_error" : reason[fx->reason];
   event->text = text;
+  if (fx->code == SESSION_COMPLETED && live->turn->limited) {
+    event->status = "incomplete";
+    event->reason = "max_output_tokens";
+  }
+  event->prompt_tokens = live->turn->timings.prompt_tokens;
+  event->cached_tokens = MAX(live->turn->timings.cached_tokens, 0);
+  event->reply_tokens = live->turn->timings.reply_tokens;
   if (fx->reason == SESSION_REASON_TURN_DETECTED)
     choir_counter_add(live->voice->barge_ins, 1);
   live_emit(live, event);

@@ -17,6 +17,8 @@ typedef struct {
   ChoirTurn *turn; /* NULL once it may be used no more */
   guint32 gen, item;
   gboolean twin_done, closed; /* closed: this side needs it no more */
+  gboolean limited;           /* its max_tokens ended it */
+  ChoirChatTimings timings;   /* once twin_done */
   char *text;                 /* what it answers */
   GString *reply;
   gsize delivered;
@@ -50,6 +52,8 @@ struct ChoirLive {
   ChoirLiveCallback callback;
   gpointer user;
   ChoirLiveOptions options;
+  char *instructions, *notes; /* of the prompt, may be NULL */
+  guint max_tokens;
   SessionOptions session_options;
   SessionState state;
   gint64 start_us;
