@@ -11,6 +11,8 @@
 #define CHOIR_PORT_WEB 8000
 #define CHOIR_PORT_LLM 8081
 #define CHOIR_PORT_EMBEDDING 8082
+#define CHOIR_PORT_WYOMING_STT 10300
+#define CHOIR_PORT_WYOMING_TTS 10200
 
 /* Nomad jobs */
 #define CHOIR_JOB_AGENT "pipecat-app"

@@ -106,12 +106,24 @@ static gboolean open_llm(ChoirApp *app, GError **error) {
   return app->llm != NULL;
 }
 
+static void on_worker_frame(const ChoirWireFrame *frame, gpointer user) {
+  ChoirApp *app = user;
+  if (!choir_desk_frame(app->desk, frame))
+    choir_voice_worker_frame(frame, app->voice);
+}
+
+static void on_worker_state(ChoirWorker *worker, gboolean ready, gpointer user) {
+  ChoirApp *app = user;
+  choir_desk_worker_state(app->desk, worker, ready);
+  choir_voice_worker_state(worker, ready, app->voice);
+}
+
 static ChoirWorker *new_worker(ChoirApp *app, const char *name, const char *topic, GPtrArray *args, int nice) {
   g_autofree char *program = g_build_filename(app->paths.programs, name, NULL);
   g_ptr_array_insert(args, 0, program);
   g_ptr_array_add(args, NULL);
-  ChoirWorker *worker = choir_worker_new(app->hub, name, topic, (const char *const *)args->pdata, nice,
-                                         choir_voice_worker_frame, choir_voice_worker_state, app->voice);
+  ChoirWorker *worker = choir_worker_new(app->hub, name, topic, (const char *const *)args->pdata, nice, on_worker_frame,
+                                         on_worker_state, app);
   g_ptr_array_unref(args);
   return worker;
 }
@@ -170,6 +182,7 @@ static void open_workers(ChoirApp *app) {
     choir_worker_attach_phonemes(app->tts, argv);
   }
   choir_voice_set_workers(app->voice, app->ear, app->stt, app->tts);
+  choir_desk_set_workers(app->desk, app->stt, app->tts);
 }
 
 /* What is read on demand; everything else is counted where it happens. */
@@ -259,7 +272,11 @@ gboolean choir_app_start(ChoirApp *app, GError **error) {
       .audio_out = TRUE,
   };
   app->voice = choir_voice_new(app->hub, app->twin, &live);
+  app->desk = choir_desk_new();
   open_workers(app);
+  app->wyoming = choir_wyoming_new(app->hub, app->desk, app->config, error);
+  if (!app->wyoming)
+    return FALSE;
   ChoirWebOptions web = {.server = app->server,
                          .http = app->http,
                          .twin = app->twin,
@@ -300,11 +317,13 @@ void choir_app_stop(ChoirApp *app) {
 
 void choir_app_clear(ChoirApp *app) {
   g_clear_pointer(&app->web, choir_web_free);
+  g_clear_pointer(&app->wyoming, choir_wyoming_free);
   g_clear_pointer(&app->server, choir_http_server_free);
   g_clear_pointer(&app->voice, choir_voice_free);
   g_clear_pointer(&app->ear, choir_worker_free);
   g_clear_pointer(&app->stt, choir_worker_free);
   g_clear_pointer(&app->tts, choir_worker_free);
+  g_clear_pointer(&app->desk, choir_desk_free);
   g_clear_pointer(&app->twin, choir_twin_free);
   g_clear_pointer(&app->llm, choir_llm_server_free);
   g_clear_pointer(&app->history, choir_history_close);

@@ -4,9 +4,11 @@
 #include "daemon/settings.h"
 #include "llm/models.h"
 #include "net/http_server.h"
+#include "speech/desk.h"
 #include "speech/worker.h"
 #include "voice/live.h"
 #include "web/web.h"
+#include "web/wyoming.h"
 
 typedef struct {
   ChoirConfig *config;
@@ -23,6 +25,8 @@ typedef struct {
   ChoirTwin *twin;
   ChoirVoice *voice;
   ChoirWorker *ear, *stt, *tts;
+  ChoirDesk *desk;
+  ChoirWyoming *wyoming;
   ChoirWeb *web;
   gint64 started_us;
   guint stopping; /* parts that still have to stop */

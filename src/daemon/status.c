@@ -110,10 +110,11 @@ json_t *choir_app_status(ChoirApp *app) {
   const char *tts = choir_config_string(app->config, "tts", "service");
   json_t *engines = json_pack("{s:o,s:o,s:o}", "vad", engine_json(app->ear, "silero"), "stt",
                               engine_json(app->stt, stt), "tts", engine_json(app->tts, tts));
-  return json_pack("{s:s,s:s,s:s,s:f,s:o,s:o,s:o,s:o,s:i,s:i,s:I,s:I}", "status", text, "version", CHOIR_VERSION_STRING,
-                   "state", choir_twin_state(app->twin), "uptime_s",
+  return json_pack("{s:s,s:s,s:s,s:f,s:o,s:o,s:o,s:o,s:o,s:i,s:i,s:I,s:I}", "status", text, "version",
+                   CHOIR_VERSION_STRING, "state", choir_twin_state(app->twin), "uptime_s",
                    (double)(g_get_monotonic_time() - app->started_us) / 1e6, "model", model_json(app), "engines",
-                   engines, "children", children, "missing", missing_json(app), "queue",
-                   (int)choir_twin_queued(app->twin), "sessions", (int)choir_voice_sessions(app->voice), "memory_kb",
-                   (json_int_t)choir_app_memory_kb(), "log_drops", (json_int_t)choir_log_dropped());
+                   engines, "children", children, "missing", missing_json(app), "wyoming",
+                   choir_wyoming_status(app->wyoming), "queue", (int)choir_twin_queued(app->twin), "sessions",
+                   (int)choir_voice_sessions(app->voice), "memory_kb", (json_int_t)choir_app_memory_kb(), "log_drops",
+                   (json_int_t)choir_log_dropped());
 }
