@@ -177,6 +177,11 @@ def wer(context):
     return either(context, "wer", [*runner_of(script), script], {"CHOIR_BUILD": context.build, "CHOIR_DATA": CACHE / "data"})
 
 
+def budgets(context):
+    """Instructions per unit of work as a Core 2 Duo executes them; a rise of 3 % fails."""
+    return context.tap("budgets", [VENV / "bin/python", ROOT / "tests/budgets/run"], env={"CHOIR_BUILD": context.build})
+
+
 def talk(context):
     """Real recordings into a real daemon in real time; everything is read from the stereo recording."""
     daemon = context.daemon("talk-daemon")
@@ -275,5 +280,6 @@ ALL = [
     Stage("page", "the page in Chromium against a real daemon", 15, page),
     Stage("talk", "spoken conversations, recorded in stereo", 10, talk),
     Stage("wer", "word error rate on real recordings", 10, wer),
+    Stage("budgets", "instructions per unit of work on an emulated Core 2 Duo", 20, budgets),
     Stage("qemu", "unit tests and programs on an emulated Core 2 Duo", 20, qemu),
 ]
