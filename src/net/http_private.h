@@ -33,7 +33,7 @@ struct ChoirHttpRequest {
   char *path;
   GPtrArray *query;
   ChoirBuffer body;
-  gsize body_length, reserved;
+  gsize body_length, reserved, max_body;
   ChoirHttpRequestState state;
   guint refusal; /* status to answer instead of calling a handler, 0 for none */
   const char *refusal_code, *refusal_text;
@@ -65,6 +65,8 @@ void choir_http_server_resumed(ChoirHttpServer *server);
 void choir_http_server_count(ChoirHttpServer *server, guint status);
 const ChoirHttpServerOptions *choir_http_server_options(const ChoirHttpServer *server);
 gboolean choir_http_server_closing(const ChoirHttpServer *server);
+/* The limit of a path, see choir_http_server_allow_body(). */
+gsize choir_http_server_max_body(const ChoirHttpServer *server, const char *path);
 /* Bodies of all connections together have a limit too; give back with a negative number. FALSE = over it. */
 gboolean choir_http_server_reserve(ChoirHttpServer *server, gssize bytes);
 void choir_http_server_dispatch(ChoirHttpServer *server, ChoirHttpRequest *request);

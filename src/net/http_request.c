@@ -8,6 +8,7 @@
 #include "net/websocket_private.h"
 
 #define STALL_MS 30000
+#define UPLOAD_MS 60000
 #define BLOCK 16384
 
 static void resume(ChoirHttpRequest *request) {
@@ -57,9 +58,9 @@ static gboolean check_headers(ChoirHttpRequest *request) {
     refuse(request, 400, "bad_request", "Content-Length is not a number.");
     return FALSE;
   }
-  if (length > options->max_body) {
+  if (length > request->max_body) {
     refuse(request, 413, "body_too_large", "The body of the request is too large.");
-    return length <= 4 * (guint64)options->max_body && choir_http_request_header(request, "Expect") == NULL;
+    return length <= 4 * (guint64)request->max_body && choir_http_request_header(request, "Expect") == NULL;
   }
   return TRUE;
 }
@@ -72,13 +73,16 @@ static ChoirHttpRequest *request_new(ChoirHttpServer *server, struct MHD_Connect
   request->mhd = mhd;
   request->method = method;
   request->version = version;
-  choir_buffer_init(&request->body, choir_http_server_options(server)->max_body + 1);
   const char *target = request->connection->target;
   if (target == NULL || !choir_http_parse_target(target, &request->path, &request->query)) {
     refuse(request, 400, "bad_request", "The address of the request cannot be read.");
     request->path = g_strdup("/");
     request->query = g_ptr_array_new_with_free_func(g_free);
   }
+  request->max_body = choir_http_server_max_body(server, request->path);
+  choir_buffer_init(&request->body, request->max_body + 1);
+  if (request->max_body > choir_http_server_options(server)->max_body && !request->connection->excess)
+    choir_http_connection_deadline(request->connection, CHOIR_DEADLINE_REQUEST, UPLOAD_MS);
   return request;
 }
 
@@ -100,8 +104,8 @@ static void take_body(ChoirHttpRequest *request, const char *data, gsize length)
     return; /* read and dropped */
   if (!choir_http_server_reserve(server, (gssize)length))
     refuse(request, 503, "overloaded", "Too much is being uploaded; try again later.");
-  else if (request->reserved += length, !choir_buffer_append(&request->body, data, length) ||
-                                            request->body.length > choir_http_server_options(server)->max_body)
+  else if (request->reserved += length,
+           !choir_buffer_append(&request->body, data, length) || request->body.length > request->max_body)
     refuse(request, 413, "body_too_large", "The body of the request is too large.");
   if (request->refusal != 0)
     choir_buffer_clear(&request->body);

@@ -40,6 +40,7 @@ struct ChoirHttpServer {
   GSource *source, *timer;
   gint64 timer_at; /* 0 = not armed */
   GPtrArray *routes, *connections;
+  GHashTable *max_bodies; /* path -> limit; NULL while there is none */
   ChoirHttpGuard guard;
   gpointer guard_user;
   gboolean closing;
@@ -257,6 +258,17 @@ void choir_http_server_route(ChoirHttpServer *server, const char *method, const 
   g_ptr_array_add(server->routes, route);
 }
 
+void choir_http_server_allow_body(ChoirHttpServer *server, const char *path, gsize max_body) {
+  if (!server->max_bodies)
+    server->max_bodies = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+  g_hash_table_insert(server->max_bodies, g_strdup(path), GSIZE_TO_POINTER(max_body));
+}
+
+gsize choir_http_server_max_body(const ChoirHttpServer *server, const char *path) {
+  gpointer found = server->max_bodies ? g_hash_table_lookup(server->max_bodies, path) : NULL;
+  return found ? GPOINTER_TO_SIZE(found) : server->options.max_body;
+}
+
 static void route_free(gpointer data) {
   Route *route = data;
   g_free(route->method);
@@ -431,6 +443,7 @@ void choir_http_server_free(ChoirHttpServer *server) {
   g_source_destroy(server->timer);
   g_source_unref(server->timer);
   g_ptr_array_unref(server->routes);
+  g_clear_pointer(&server->max_bodies, g_hash_table_unref);
   g_ptr_array_unref(server->connections);
   g_free(server);
 }

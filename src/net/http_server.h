@@ -32,6 +32,8 @@ void choir_http_server_set_guard(ChoirHttpServer *server, ChoirHttpGuard guard, 
  * path with another method answers 405 with Allow; an unknown path 404. */
 void choir_http_server_route(ChoirHttpServer *server, const char *method, const char *path, ChoirHttpHandler handler,
                              gpointer user);
+/* Bodies sent to this path (exact) may have up to max_body bytes, and a minute to arrive. */
+void choir_http_server_allow_body(ChoirHttpServer *server, const char *path, gsize max_body);
 guint choir_http_server_connections(const ChoirHttpServer *server);
 
 const char *choir_http_request_method(const ChoirHttpRequest *request);

@@ -79,6 +79,8 @@ static void setup_with(World *world, const ChoirHttpServerOptions *options) {
   choir_http_server_route(world->server, "GET", "/echo", handle_echo, world);
   choir_http_server_route(world->server, "POST", "/echo", handle_echo, world);
   choir_http_server_route(world->server, "GET", "/files/*", handle_echo, world);
+  choir_http_server_route(world->server, "POST", "/files/upload", handle_echo, world);
+  choir_http_server_allow_body(world->server, "/files/upload", 200000);
   choir_http_server_route(world->server, "POST", "/json", handle_json, world);
   choir_http_server_route(world->server, "GET", "/later", handle_later, world);
   choir_http_server_route(world->server, "POST", "/stream", handle_stream, world);
@@ -193,6 +195,13 @@ static void test_sizes(World *world, gconstpointer data) {
   expect_error(world, "POST /echo HTTP/1.1\r\nContent-Length: 100001\r\nExpect: 100-continue\r\n" TAIL, 413,
                "body_too_large");
   g_assert_cmpuint(world->last_body, ==, 0); /* no handler saw any of it */
+  /* A path may allow more, and only it. */
+  g_autofree char *upload =
+      g_strdup_printf("POST /files/upload HTTP/1.1\r\nContent-Length: 200000\r\n" TAIL "%.200000s", big);
+  g_autofree char *more =
+      g_strdup_printf("POST /files/upload HTTP/1.1\r\nContent-Length: 200001\r\n" TAIL "%.200001s", big);
+  expect(world, upload, "HTTP/1.1 200", "body=200000");
+  expect_error(world, more, 413, "body_too_large");
   expect_error(world, header, 431, "header_too_large");
   expect(world, huge_header, "HTTP/1.1 431", NULL);
   expect(world, target, "HTTP/1.1 414", NULL);
