@@ -124,15 +124,23 @@ void choir_runner_status(int fd, double progress, const char *detail) {
                          json_pack("{s:f, s:s}", "progress", progress, "detail", detail));
 }
 
-void choir_runner_ready(int fd, const char *engine, const char *model, double load_ms, const char *detail) {
+void choir_runner_report(int fd, guint16 type, const char *engine, const char *model, double load_ms,
+                         const char *detail, json_t *more) {
   g_autofree char *file = *model ? g_path_get_basename(model) : g_strdup("");
   g_autofree char *shown = g_utf8_make_valid(file, -1);
   g_autofree char *what = g_utf8_make_valid(detail, -1);
-  choir_runner_log("ready: engine %s, %s, loaded in %.0f ms, %" G_GINT64_FORMAT " kB resident", engine, what, load_ms,
-                   rss_kb());
   json_t *json = json_pack("{s:s, s:s, s:f, s:I, s:s}", "engine", engine, "model", shown, "load_ms", load_ms, "rss_kb",
                            (json_int_t)rss_kb(), "detail", what);
-  choir_runner_send_json(fd, CHOIR_WIRE_READY, NULL, 0, json);
+  if (more)
+    json_object_update(json, more);
+  json_decref(more);
+  choir_runner_send_json(fd, type, NULL, 0, json);
+}
+
+void choir_runner_ready(int fd, const char *engine, const char *model, double load_ms, const char *detail) {
+  choir_runner_log("ready: engine %s, %s, loaded in %.0f ms, %" G_GINT64_FORMAT " kB resident", engine, detail, load_ms,
+                   rss_kb());
+  choir_runner_report(fd, CHOIR_WIRE_READY, engine, model, load_ms, detail, NULL);
 }
 
 static double clock_ms(clockid_t id) {

@@ -22,6 +22,10 @@ void choir_runner_send_json(int fd, guint16 type, const ChoirWireFrame *about, g
 void choir_runner_error(int fd, const ChoirWireFrame *about, const char *format, ...) G_GNUC_PRINTF(3, 4);
 void choir_runner_status(int fd, double progress, const char *detail);
 void choir_runner_ready(int fd, const char *engine, const char *model, double load_ms, const char *detail);
+/* The same with members of the worker's own (steals more, which may be NULL); type STATUS: news of a worker that is
+ * ready already. Any thread. */
+void choir_runner_report(int fd, guint16 type, const char *engine, const char *model, double load_ms,
+                         const char *detail, json_t *more);
 double choir_runner_wall_ms(void);
 double choir_runner_cpu_ms(void); /* of the whole process */
 /* ${XDG_CACHE_HOME:-~/.cache}/choir/<relative>; caller frees. */

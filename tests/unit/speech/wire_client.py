@@ -13,6 +13,8 @@ from pathlib import Path
 MAGIC = 0x31574843
 READY, ERROR, STATUS = 1, 2, 3
 EAR_OPEN, EAR_CLOSE, EAR_AUDIO, EAR_WINDOW = 16, 17, 18, 19
+EAR_TURN, EAR_SPOT, EAR_VERDICT, EAR_HEARD = 20, 21, 24, 25
+SPOT_STOP, SPOT_BACKCHANNEL, SPOT_WAKE = 1, 2, 4
 STT_JOB, STT_CANCEL, STT_TEXT = 32, 33, 34
 TTS_JOB, TTS_CANCEL, TTS_PCM, TTS_DONE = 48, 49, 50, 51
 
@@ -45,6 +47,7 @@ class Worker:
         self.socket.settimeout(timeout)
         self.buffer = b""
         self.ready = None
+        self.flags = 0  # of the last frame
 
     @staticmethod
     def _spawn(argv, fds, env, sink):
@@ -68,7 +71,7 @@ class Worker:
         """(type, session, gen, aux, payload) of the next frame."""
         while True:
             if len(self.buffer) >= 24:
-                magic, kind, _flags, session, gen, length, aux = struct.unpack("<IHHIIII", self.buffer[:24])
+                magic, kind, self.flags, session, gen, length, aux = struct.unpack("<IHHIIII", self.buffer[:24])
                 if magic != MAGIC:
                     raise WorkerError("bad magic")
                 if len(self.buffer) >= 24 + length:
