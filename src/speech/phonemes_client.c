@@ -86,9 +86,18 @@ gboolean choir_phonemes_parse_words(const char *list, ChoirPhonemesWord word, gp
       return FALSE;
     list = end + 1;
     guint64 count = g_ascii_strtoull(list, &end, 10);
-    if (end == list || (*end != ' ' && *end != 0) || count > G_MAXUINT16)
+    if (end == list || count > G_MAXUINT16)
       return FALSE;
-    word((guint)offset, (guint)count, user);
+    gint64 at = -1;
+    if (*end == ':') {
+      list = end + 1;
+      at = (gint64)g_ascii_strtoull(list, &end, 10);
+      if (end == list || at < 0 || at > G_MAXINT)
+        return FALSE;
+    }
+    if (*end != ' ' && *end != 0)
+      return FALSE;
+    word((guint)offset, (guint)count, (int)at, user);
     list = *end ? end + 1 : end;
   }
   return TRUE;

@@ -1,4 +1,3 @@
-#define _GNU_SOURCE
 #include "speech/spot_decoder.h"
 #include "base/names.h"
 #include <pocketsphinx.h>

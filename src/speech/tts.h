@@ -10,14 +10,20 @@ typedef struct {
   double speed; /* 1 = the voice's own */
 } ChoirTtsOptions;
 
-/* Bytes begin..end of the text, and how many phonemes they were spoken with (0: not spoken). */
+/* Bytes begin..end of the text, and how many phonemes they were spoken with (0: not spoken). first and last are the
+ * samples sent in which it sounds, when timed. */
 typedef struct {
   guint begin, end, phonemes;
+  guint32 first, last;
+  gboolean timed;
 } ChoirTtsWord;
+
+typedef struct ChoirTtsTimeline ChoirTtsTimeline; /* speech/tts_timeline.h */
 
 typedef struct {
   void (*pcm)(const gint16 *samples, gsize n, gpointer user); /* at the engine's rate */
   gboolean (*cancelled)(gpointer user);
+  ChoirTtsTimeline *timeline; /* the phones of all sound go in here; an engine that knows none leaves it empty */
   gpointer user;
 } ChoirTtsSink;
 

@@ -1,7 +1,8 @@
 /* Flite's voice slt (CMU, BSD-like terms, no part under the GPL): light enough for any machine. How many phonemes each
- * word got is read from the utterance itself (relation Token, then SylStructure). */
+ * word got and how long they last is read from the utterance itself (relations Segment, SylStructure, Token). */
 #include "speech/tts.h"
 #include "speech/tts_text.h"
+#include "speech/tts_timeline.h"
 #include <string.h>
 #include <flite/flite.h>
 
@@ -55,29 +56,53 @@ static char *to_ascii(const char *text, gsize begin, gsize end, GArray *map) {
   return g_string_free(out, FALSE);
 }
 
-static guint token_phonemes(const cst_item *token) {
-  guint n = 0;
-  for (const cst_item *word = item_daughter(token); word; word = item_next(word)) {
-    const cst_item *tree = item_as(word, "SylStructure");
-    for (const cst_item *syllable = tree ? item_daughter(tree) : NULL; syllable; syllable = item_next(syllable))
-      for (const cst_item *segment = item_daughter(syllable); segment; segment = item_next(segment))
-        n++;
-  }
-  return n;
+typedef struct {
+  GArray *map, *words;
+  const char *cursor, *ascii; /* of the text that flite read */
+  int word;                   /* row of the token at hand */
+} Reading;
+
+/* The row of a token's word; tokens come in the order of the text. */
+static void next_token(Reading *reading, const cst_item *token) {
+  const char *found = strstr(reading->cursor, item_name(token));
+  if (!found)
+    found = reading->cursor; /* flite rewrote it: it lies near the last one */
+  reading->word = -1;
+  if (*found == 0)
+    return;
+  reading->word = choir_tts_words_find(reading->words, g_array_index(reading->map, guint, found - reading->ascii));
+  reading->cursor = found + MIN(strlen(item_name(token)), strlen(found));
 }
 
-static void count_words(cst_utterance *utterance, const char *ascii, GArray *map, GArray *words) {
-  if (!utt_relation_present(utterance, "Token"))
+static const cst_item *token_of(const cst_item *segment) {
+  const cst_item *item = item_as(segment, "SylStructure"); /* segment, syllable, word, then its token */
+  for (int i = 0; i < 2 && item; i++)
+    item = item_parent(item);
+  item = item ? item_as(item, "Token") : NULL;
+  return item ? item_parent(item) : NULL;
+}
+
+/* Counts the phonemes of each word and says how long each lasts; the last one takes what rounding left over. */
+static void read_segments(cst_utterance *utterance, Reading *reading, const cst_wave *wave,
+                          ChoirTtsTimeline *timeline) {
+  if (!utt_relation_present(utterance, "Segment"))
     return;
-  const char *cursor = ascii;
-  for (const cst_item *token = relation_head(utt_relation(utterance, "Token")); token; token = item_next(token)) {
-    const char *found = strstr(cursor, item_name(token));
-    if (!found)
-      found = cursor; /* flite rewrote it: it lies near the last one */
-    if (*found == 0)
-      continue;
-    choir_tts_words_add(words, g_array_index(map, guint, found - ascii), token_phonemes(token));
-    cursor = found + MIN(strlen(item_name(token)), strlen(found));
+  const cst_item *token = NULL;
+  gint64 at = 0, total = wave->num_samples;
+  for (const cst_item *segment = relation_head(utt_relation(utterance, "Segment")); segment;
+       segment = item_next(segment)) {
+    const cst_item *now = token_of(segment);
+    if (now && now != token) {
+      token = now;
+      next_token(reading, token);
+    }
+    if (now && reading->word >= 0)
+      g_array_index(reading->words, ChoirTtsWord, reading->word).phonemes++;
+    gint64 end = item_next(segment) ? (gint64)((double)item_feat_float(segment, "end") * wave->sample_rate) : total;
+    end = CLAMP(end, at, total);
+    choir_tts_timeline_add(timeline, (guint64)(end - at), now ? reading->word : -1,
+                           choir_viseme_of_arpabet(item_name(segment)));
+    at = end;
   }
 }
 
@@ -100,7 +125,8 @@ static gboolean flite_say(gpointer data, const char *text, GArray *words, const 
       g_set_error(error, g_quark_from_static_string("choir-speech-error"), 0, "flite made no sound of a clause");
       return FALSE;
     }
-    count_words(utterance, ascii, map, words);
+    Reading reading = {.map = map, .words = words, .cursor = ascii, .ascii = ascii, .word = -1};
+    read_segments(utterance, &reading, wave, sink->timeline);
     sink->pcm(wave->samples, (gsize)wave->num_samples, sink->user);
     delete_utterance(utterance);
   }

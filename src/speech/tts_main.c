@@ -5,6 +5,7 @@
 #include "speech/runner.h"
 #include "speech/tts.h"
 #include "speech/tts_text.h"
+#include "speech/tts_timeline.h"
 #include "audio/resample.h"
 #include "base/names.h"
 #include <math.h>
@@ -30,8 +31,9 @@ typedef struct {
   Tts *tts;
   ChoirJob *job;
   ChoirTtsTrim trim;
-  GArray *kept, *out; /* gint16 at the engine's rate, at 24 kHz */
-  guint64 sent;
+  GArray *kept, *out;  /* gint16 at the engine's rate, at 24 kHz */
+  guint64 sound, sent; /* samples of the engine, of the frames */
+  ChoirTtsTimeline timeline;
 } Speaking;
 
 static const ChoirTtsEngine *const engines[] = {
@@ -67,6 +69,7 @@ static void convert(Speaking *speaking) {
 
 static void on_pcm(const gint16 *samples, gsize n, gpointer user) {
   Speaking *speaking = user;
+  speaking->sound += n;
   choir_tts_trim_run(&speaking->trim, samples, n, speaking->kept);
   convert(speaking);
 }
@@ -75,14 +78,41 @@ static gboolean on_cancelled(gpointer user) {
   return choir_job_cancelled(((Speaking *)user)->job);
 }
 
-static void send_done(Speaking *speaking, GArray *words, double cpu_ms, double wall_ms) {
+static json_t *words_json(const GArray *words) {
   json_t *rows = json_array();
   for (guint i = 0; i < words->len; i++) {
-    ChoirTtsWord *word = &g_array_index(words, ChoirTtsWord, i);
-    json_array_append_new(rows, json_pack("[i, i, i]", (int)word->begin, (int)word->end, (int)word->phonemes));
+    const ChoirTtsWord *word = &g_array_index(words, ChoirTtsWord, i);
+    json_t *row = json_pack("[i, i, i]", (int)word->begin, (int)word->end, (int)word->phonemes);
+    if (word->timed && word->last > word->first) {
+      json_array_append_new(row, json_integer(word->first));
+      json_array_append_new(row, json_integer(word->last - 1));
+    }
+    json_array_append_new(rows, row);
   }
+  return rows;
+}
+
+static json_t *mouth_json(const GArray *mouth) {
+  json_t *rows = json_array();
+  for (guint i = 0; i < mouth->len; i++) {
+    const ChoirTtsMouth *change = &g_array_index(mouth, ChoirTtsMouth, i);
+    json_array_append_new(rows, json_pack("[i, s]", (int)change->first, choir_viseme_name(change->viseme)));
+  }
+  return rows;
+}
+
+static void send_done(Speaking *speaking, GArray *words, double cpu_ms, double wall_ms) {
+  const ChoirTtsSpan span = {.sound = speaking->sound,
+                             .dropped = speaking->trim.dropped,
+                             .sent = speaking->sent,
+                             .rate = speaking->tts->engine->rate(speaking->tts->self),
+                             .to_rate = CHOIR_RATE_OUT};
+  g_autoptr(GArray) mouth = g_array_new(FALSE, FALSE, sizeof(ChoirTtsMouth));
+  gboolean timed = choir_tts_timeline_finish(&speaking->timeline, &span, words, mouth);
   json_t *json = json_pack("{s:I, s:f, s:f, s:o}", "samples", (json_int_t)speaking->sent, "cpu_ms", cpu_ms, "wall_ms",
-                           wall_ms, "words", rows);
+                           wall_ms, "words", words_json(words));
+  if (timed)
+    json_object_set_new(json, "visemes", mouth_json(mouth));
   choir_runner_send_json(speaking->tts->fd, CHOIR_WIRE_TTS_DONE, &speaking->job->frame, speaking->job->frame.aux, json);
 }
 
@@ -121,8 +151,9 @@ static void speak(Tts *tts, ChoirJob *job) {
       .out = g_array_new(FALSE, FALSE, sizeof(gint16)),
   };
   choir_tts_trim_init(&speaking.trim, tts->engine->rate(tts->self));
+  choir_tts_timeline_init(&speaking.timeline);
   choir_resampler_reset(tts->resampler);
-  ChoirTtsSink sink = {.pcm = on_pcm, .cancelled = on_cancelled, .user = &speaking};
+  ChoirTtsSink sink = {.pcm = on_pcm, .cancelled = on_cancelled, .timeline = &speaking.timeline, .user = &speaking};
   gboolean ok = !choir_tts_text_speakable(text) || tts->engine->say(tts->self, text, words, &sink, &error);
   if (ok) {
     choir_tts_trim_end(&speaking.trim, speaking.kept);
@@ -133,6 +164,7 @@ static void speak(Tts *tts, ChoirJob *job) {
   else if (!ok && !choir_job_cancelled(job))
     choir_runner_error(tts->fd, &job->frame, "%s", error ? error->message : "the voice gave up");
   choir_tts_trim_clear(&speaking.trim);
+  choir_tts_timeline_clear(&speaking.timeline);
   g_array_unref(speaking.kept);
   g_array_unref(speaking.out);
   if (error && error->code == CHOIR_PHONEMES_ERROR_GONE)

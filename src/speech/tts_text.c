@@ -69,16 +69,20 @@ GArray *choir_tts_words(const char *text, gsize length) {
   return words;
 }
 
-void choir_tts_words_add(GArray *words, guint offset, guint phonemes) {
-  ChoirTtsWord *target = NULL;
+int choir_tts_words_find(const GArray *words, guint offset) {
+  int found = -1;
   for (guint i = 0; i < words->len; i++) {
-    ChoirTtsWord *word = &g_array_index(words, ChoirTtsWord, i);
-    if (target && word->begin > offset)
+    if (found >= 0 && g_array_index(words, ChoirTtsWord, i).begin > offset)
       break;
-    target = word;
+    found = (int)i;
   }
-  if (target)
-    target->phonemes += phonemes;
+  return found;
+}
+
+void choir_tts_words_add(GArray *words, guint offset, guint phonemes) {
+  int found = choir_tts_words_find(words, offset);
+  if (found >= 0)
+    g_array_index(words, ChoirTtsWord, found).phonemes += phonemes;
 }
 
 static gboolean has_letters(const char *text, const ChoirTtsWord *word) {
@@ -132,8 +136,10 @@ void choir_tts_trim_run(ChoirTtsTrim *trim, const gint16 *samples, gsize n, GArr
       loud++;
     if (loud > quiet) {
       guint lead = trim->rate * LEAD_MS / 1000;
-      if (!trim->started && trim->held->len > lead)
+      if (!trim->started && trim->held->len > lead) {
+        trim->dropped += trim->held->len - lead;
         g_array_remove_range(trim->held, 0, trim->held->len - lead);
+      }
       trim->started = TRUE;
       g_array_append_vals(out, trim->held->data, trim->held->len);
       g_array_set_size(trim->held, 0);

@@ -12,6 +12,7 @@ gboolean choir_tts_text_speakable(const char *text); /* holds a letter or a digi
 GArray *choir_tts_words(const char *text, gsize length);
 /* Adds phonemes to the word that holds the byte at offset (or the last one before it). */
 void choir_tts_words_add(GArray *words, guint offset, guint phonemes);
+int choir_tts_words_find(const GArray *words, guint offset); /* that word's row, -1 when there is none */
 /* Words that are letters and got nothing because the phonemiser joined them to their neighbour ("of the") share its
  * phonemes. */
 void choir_tts_words_share(GArray *words, const char *text);
@@ -23,7 +24,8 @@ gsize choir_tts_piece(const char *text, gsize length, gsize soft);
 typedef struct {
   guint rate;
   gboolean started;
-  GArray *held; /* gint16: silence that may turn out to be the end */
+  guint64 dropped; /* samples before the first sound */
+  GArray *held;    /* gint16: silence that may turn out to be the end */
 } ChoirTtsTrim;
 void choir_tts_trim_init(ChoirTtsTrim *trim, guint rate);
 void choir_tts_trim_clear(ChoirTtsTrim *trim);

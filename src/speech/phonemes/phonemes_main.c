@@ -4,9 +4,10 @@
  * espeak-ng is under the GPL, so it lives alone in this small program; choir-tts talks to it over a socket only.
  * Protocol, one line each way, UTF-8, on the descriptor --fd (default 3):
  *   request   ID TAB TEXT LF            ID: decimal; TEXT without TAB and LF, at most 4096 bytes
- *   answer    ID TAB IPA TAB WORDS LF   WORDS: "offset:count" separated by spaces: byte offset in TEXT of a word that
- *                                       espeak-ng spoke, and how many phonemes that took
- * A line that cannot be read is answered with empty IPA and WORDS. The program ends with its input. */
+ *   answer    ID TAB IPA TAB WORDS LF   WORDS: "offset:count:at" separated by spaces: byte offset in TEXT of a word
+ * that espeak-ng spoke, how many phonemes that took, and at which character of IPA (from 0) they begin; ":at" is absent
+ * when that is not known A line that cannot be read is answered with empty IPA and WORDS. The program ends with its
+ * input. */
 #include <espeak-ng/speak_lib.h>
 #include <errno.h>
 #include <getopt.h>
@@ -21,23 +22,39 @@
 #define LINE_MAX_BYTES (TEXT_MAX + 64)
 #define WORDS_MAX 2048
 #define IPA_MAX 65536
+#define SPOKEN_MAX 65536
+#define UNSPOKEN_MAX 4 /* characters between two phonemes: stress marks, spaces */
 
 typedef struct {
   int position; /* characters, from 1 */
   int phonemes;
+  int at;         /* first character in the IPA, -1 = unknown */
+  size_t strings; /* its phonemes' IPA in spoken, one after the other, each ended by NUL */
 } Word;
 
 static Word words[WORDS_MAX];
 static int n_words;
+static char spoken[SPOKEN_MAX];
+static size_t spoken_length;
+
+static void add_phoneme(const char *name) {
+  size_t n = strnlen(name, sizeof((espeak_EVENT *)0)->id.string);
+  words[n_words - 1].phonemes++;
+  if (spoken_length + n + 1 > SPOKEN_MAX)
+    return;
+  memcpy(spoken + spoken_length, name, n);
+  spoken[spoken_length + n] = 0;
+  spoken_length += n + 1;
+}
 
 static int on_events(short *samples, int n, espeak_EVENT *event) {
   (void)samples;
   (void)n;
   for (; event->type != espeakEVENT_LIST_TERMINATED; event++) {
     if (event->type == espeakEVENT_WORD && n_words < WORDS_MAX)
-      words[n_words++] = (Word){.position = event->text_position};
+      words[n_words++] = (Word){.position = event->text_position, .at = -1, .strings = spoken_length};
     else if (event->type == espeakEVENT_PHONEME && event->id.string[0] && n_words > 0)
-      words[n_words - 1].phonemes++;
+      add_phoneme(event->id.string);
   }
   return 0;
 }
@@ -67,15 +84,48 @@ static void append_ipa(char *ipa, size_t *length, const char *part) {
   ipa[*length] = 0;
 }
 
+static const char *next_char(const char *p) {
+  do
+    p++;
+  while (((unsigned char)*p & 0xc0) == 0x80);
+  return p;
+}
+
+/* Finds the phonemes of each word in the IPA text, which has stress marks and spaces between them. */
+static void align(const char *ipa) {
+  const char *p = ipa;
+  int index = 0;
+  for (int w = 0; w < n_words; w++) {
+    size_t at = words[w].strings;
+    for (int i = 0; i < words[w].phonemes && at < spoken_length; i++) {
+      const char *name = spoken + at, *q = p;
+      size_t n = strlen(name);
+      int skipped = 0;
+      at += n + 1;
+      for (; *q && skipped <= UNSPOKEN_MAX && strncmp(q, name, n) != 0; skipped++)
+        q = next_char(q);
+      if (!*q || skipped > UNSPOKEN_MAX)
+        continue; /* written in another way than it is spoken */
+      index += skipped;
+      if (words[w].at < 0)
+        words[w].at = index;
+      for (p = q; p < q + n; p = next_char(p))
+        index++;
+    }
+  }
+}
+
 static void phonemize(const char *text, char *ipa) {
   size_t length = 0;
   ipa[0] = 0;
   n_words = 0;
+  spoken_length = 0;
   for (const void *rest = text; rest;)
     append_ipa(ipa, &length, espeak_TextToPhonemes(&rest, espeakCHARS_UTF8, espeakPHONEMES_IPA));
   /* The events of a synthesis, whose sound nobody hears, say which phonemes belong to which word. */
   espeak_Synth(text, strlen(text) + 1, 0, POS_CHARACTER, 0, espeakCHARS_UTF8, NULL, NULL);
   espeak_Synchronize();
+  align(ipa);
 }
 
 static int answer(FILE *out, char *line) {
@@ -88,8 +138,11 @@ static int answer(FILE *out, char *line) {
   }
   phonemize(tab + 1, ipa);
   fprintf(out, "%.*s\t%s\t", (int)digits, line, ipa);
-  for (int i = 0; i < n_words; i++)
+  for (int i = 0; i < n_words; i++) {
     fprintf(out, "%s%zu:%d", i > 0 ? " " : "", byte_offset(tab + 1, words[i].position), words[i].phonemes);
+    if (words[i].at >= 0)
+      fprintf(out, ":%d", words[i].at);
+  }
   fputc('\n', out);
   return fflush(out);
 }

@@ -150,16 +150,19 @@ static void test_trim(void) {
   choir_tts_trim_clear(&trim);
 }
 
-static void sum(guint offset, guint count, gpointer user) {
-  *(guint *)user += 1000 * offset + count;
+static void sum(guint offset, guint count, int at, gpointer user) {
+  *(guint *)user += 1000 * offset + count + (at < 0 ? 0 : 100 * (guint)at);
 }
 
 static void test_phoneme_list(void) {
   guint total = 0;
   g_assert_true(choir_phonemes_parse_words("0:2 5:3", sum, &total));
   g_assert_cmpuint(total, ==, 5005);
+  total = 0;
+  g_assert_true(choir_phonemes_parse_words("0:2:0 5:3:4", sum, &total));
+  g_assert_cmpuint(total, ==, 5405);
   g_assert_true(choir_phonemes_parse_words("", sum, &total));
-  static const char *const bad[] = {"x", "1", "1:", "1:2,", "1:2 x", ":3", "99999999999:1", "1:99999", "1 2"};
+  static const char *const bad[] = {"x", "1", "1:", "1:2,", "1:2 x", ":3", "99999999999:1", "1:99999", "1 2", "1:2:", "1:2:x", "1:2:3:4"};
   for (gsize i = 0; i < G_N_ELEMENTS(bad); i++)
     g_assert_false(choir_phonemes_parse_words(bad[i], sum, &total));
 }
