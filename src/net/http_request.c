@@ -390,6 +390,11 @@ void choir_http_stream_end(ChoirHttpStream *stream) {
   stream_resume(stream);
 }
 
+void choir_http_stream_abort(ChoirHttpStream *stream) {
+  stream_over(stream);
+  stream_resume(stream);
+}
+
 static void on_websocket_freed(gpointer user) {
   ((ChoirHttpRequest *)user)->ws = NULL;
 }

@@ -67,6 +67,8 @@ gboolean choir_http_stream_write(ChoirHttpStream *stream, const void *data,
                                  gsize length); /* FALSE: full or closed; nothing queued */
 gsize choir_http_stream_queued(const ChoirHttpStream *stream);
 void choir_http_stream_end(ChoirHttpStream *stream);
+/* Cuts the answer off, so that the client sees that it is not whole. `closed` runs inside. */
+void choir_http_stream_abort(ChoirHttpStream *stream);
 
 /* Upgrade to a WebSocket (RFC 6455 handshake checked; else answers 400/426). subprotocol: the one to select or NULL.
  * Returns NULL when it had to answer with an error. */

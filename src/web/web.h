@@ -5,6 +5,7 @@
 #include "base/config.h"
 #include "llm/models.h"
 #include "net/http_server.h"
+#include "speech/desk.h"
 #include "voice/live.h"
 
 typedef struct ChoirWeb ChoirWeb;
@@ -14,7 +15,10 @@ typedef struct {
   ChoirHttpClient *http; /* for response_url */
   ChoirTwin *twin;
   ChoirVoice *voice;
-  ChoirModels *models;                                /* may be NULL (external model server) */
+  ChoirModels *models; /* may be NULL (external model server) */
+  ChoirHub *hub;
+  ChoirDesk *desk;                                    /* speech outside of conversations; NULL: no /v1/audio */
+  const char *programs;                               /* folder of choir-codec */
   const ChoirConfig *config;                          /* [web] keys: allowed_hosts, allowed_origins, response_urls */
   json_t *(*status)(gpointer user);                   /* the daemon's part of GET /api/status; stolen by the caller */
   void (*use_model)(const char *name, gpointer user); /* restart the server with it */

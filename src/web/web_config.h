@@ -12,6 +12,8 @@
   {"web", "chat_timeout_s", CHOIR_CONFIG_INT, "60", 1, 3600, NULL, NULL,                                               \
    "seconds until /internal/chat/sync gives up with 504"},                                                             \
   {"web", "max_pages", CHOIR_CONFIG_INT, "32", 1, 1024, NULL, NULL, "open /ws connections at once"},                   \
+  {"web", "audio_seconds", CHOIR_CONFIG_INT, "3600", 1, 86400, NULL, NULL,                                             \
+   "longest recording in seconds that /v1/audio/transcriptions takes"},                                                \
   {"web", "api_queue", CHOIR_CONFIG_INT, "16", 0, 256, NULL, NULL,                                                     \
    "API requests that may wait for the model; more are answered with 503"},                                            \
   {"web", "api_max_tokens", CHOIR_CONFIG_INT, "512", 1, 8192, NULL, NULL,                                              \

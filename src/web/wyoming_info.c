@@ -3,12 +3,6 @@
 #include "web/audio_voice.h"
 #include "web/wyoming_private.h"
 
-/* Whisper's languages, as whisper.cpp lists them (base model). */
-static const char whisper_languages[] =
-    "en zh de es ru ko fr ja pt tr pl ca nl ar sv it id hi fi vi he uk el ms cs ro da hu ta no th ur hr bg lt la mi ml "
-    "cy sk te fa lv bn sr az sl kn et mk br eu is hy ne mn bs kk sq sw gl mr pa si km sn yo so af oc ka be tg sd gu am "
-    "yi lo uz fo ht ps tk nn mt sa lb my bo tl mg as tt haw ln ha ba jw su";
-
 static json_t *attribution(const char *engine) {
   static const struct {
     const char *engine, *name, *url;
@@ -29,22 +23,13 @@ static json_t *artifact(const char *name, const char *engine, const char *descri
                    "description", description, "version", CHOIR_VERSION_STRING);
 }
 
-static json_t *languages(const char *engine, const char *language) {
-  gboolean any = g_str_equal(engine, "whisper");
-  g_auto(GStrv) words = g_strsplit(any ? whisper_languages : language, " ", -1);
-  json_t *list = json_array();
-  for (char **word = words; *word; word++)
-    json_array_append_new(list, json_string(g_str_equal(*word, "auto") ? "en" : *word));
-  return list;
-}
-
 static json_t *stt(const ChoirDesk *desk, const char *language) {
   json_auto_t *info = choir_desk_stt_info(desk);
   const char *engine = choir_json_string(info, "engine", "unknown");
   const char *detail = choir_json_string(info, "detail", "");
   gboolean ready = choir_desk_stt_ready(desk);
   json_t *model = artifact(engine, engine, detail, ready);
-  json_object_set_new(model, "languages", languages(engine, language));
+  json_object_set_new(model, "languages", choir_audio_languages(desk, language));
   json_t *program = artifact("choir", engine, "Choir's speech recognition", ready);
   json_object_set_new(program, "models", json_pack("[o]", model));
   json_object_set_new(program, "supports_transcript_streaming", json_true());
