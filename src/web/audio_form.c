@@ -48,6 +48,21 @@ static const char *find(const char *data, gsize length, const char *what) {
   return memmem(data, length, what, strlen(what));
 }
 
+/* The next delimiter that is one: the boundary may be the beginning of something longer. */
+static const char *find_delimiter(const char *data, const char *end, const char *what) {
+  gsize n = strlen(what);
+  for (const char *at = data; (at = find(at, (gsize)(end - at), what)) != NULL; at += n) {
+    const char *tail = at + n;
+    if (end - tail >= 2 && memcmp(tail, "--", 2) == 0)
+      return at;
+    while (tail < end && (*tail == ' ' || *tail == '\t'))
+      tail++;
+    if (end - tail >= 2 && memcmp(tail, "\r\n", 2) == 0)
+      return at;
+  }
+  return NULL;
+}
+
 static void part_clear(gpointer data) {
   ChoirFormPart *part = data;
   g_free(part->name);
@@ -95,7 +110,7 @@ gboolean choir_form_parse(const char *boundary, const char *body, gsize length, 
   const char *end = body + length;
   const char *at = length >= strlen(first) && memcmp(body, first, strlen(first)) == 0 ? body + strlen(first) : NULL;
   if (!at) { /* a preamble, which nobody reads */
-    const char *found = find(body, length, later);
+    const char *found = find_delimiter(body, end, later);
     at = found ? found + strlen(later) : NULL;
   }
   *why = "the body does not hold the boundary that Content-Type names";
@@ -111,7 +126,7 @@ gboolean choir_form_parse(const char *boundary, const char *body, gsize length, 
     if (end - at < 2 || memcmp(at, "\r\n", 2) != 0)
       return FALSE;
     at += 2;
-    const char *next = find(at, (gsize)(end - at), later);
+    const char *next = find_delimiter(at, end, later);
     if (!next)
       return FALSE;
     if (form.parts->len >= CHOIR_FORM_PARTS) {
