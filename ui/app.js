@@ -7,6 +7,7 @@ import { Conversations } from './conversations.js';
 import { byId, prefs, setIcon, toast } from './dom.js';
 import { Face } from './face.js';
 import { Models } from './models.js';
+import { Settings } from './settings.js';
 import { Socket } from './socket.js';
 import { loadingWords, modelReady, StatusPanel } from './status.js';
 import { Terminal } from './terminal.js';
@@ -18,7 +19,6 @@ const canHover = matchMedia('(hover: hover)').matches;
 const root = document.documentElement;
 const body = document.body;
 
-const face = new Face();
 const transcript = new Transcript((text) => void send(text));
 const terminal = new Terminal((level) => events.send({ type: 'log_filter', level, topic: '*' }));
 const models = new Models(() => void panel.refresh());
@@ -35,11 +35,16 @@ const panel = new StatusPanel({
   },
   chooseModel: () => void models.show(),
 });
+const settings = new Settings((changed) => {
+  face.setQuiet(changed.still);
+  void voice.audio.configure(changed.sound).catch((/** @type {any} */ error) => showMicrophone(error));
+});
 const voice = new Voice(
   {
     changed: () => show(),
     micLevel: (level) => showLevel(level),
     mouthLevel: (level) => face.mouthOpen(level),
+    visemes: (item, list) => face.visemes(item, list),
     note: (text) => {
       note = text;
       show();
@@ -52,8 +57,10 @@ const voice = new Voice(
     unheard: () => transcript.unheard(),
     microphone: (problem) => showMicrophone(problem),
   },
-  { mode: prefs.get('mode') === 'hold' ? 'hold' : 'handsfree', speak: prefs.get('speak') !== 'no' },
+  { mode: prefs.get('mode') === 'hold' ? 'hold' : 'handsfree', speak: prefs.get('speak') !== 'no', sound: settings.sound },
 );
+const face = new Face(() => voice.audio.clock());
+face.setQuiet(settings.still);
 
 let conversation = '';
 let errorUntil = 0;
@@ -168,7 +175,8 @@ function showError(text, inTranscript = false) {
 function situation() {
   if (!events.isOpen) return { state: 'offline', word: 'Not connected', note: retryText() };
   if (Date.now() < errorUntil) return { state: 'error', word: 'Something went wrong', note: errorText };
-  if (voice.hearing || voice.held) return { state: 'listening', word: 'Listening', note: voice.held ? 'Let go when you are done.' : '' };
+  if (voice.paused) return { state: 'paused', word: 'Paused', note: voice.hearing ? 'I hear you.' : 'Did you say something?' };
+  if (voice.hearing || voice.held) return { state: 'listening', word: 'Listening', note: voice.held ? 'Let go when you are done.' : voice.interrupted ? 'You interrupted me; go on.' : '' };
   if (voice.audio.playing) return { state: 'speaking', word: 'Speaking', note: voice.micOn && voice.mode === 'handsfree' ? 'Just talk to interrupt.' : canHover ? 'Esc stops it.' : '' };
   const status = panel.status;
   if (transcript.busy || voice.serverState === 'thinking') {
@@ -176,9 +184,15 @@ function situation() {
     const word = loading ? 'Waking up' : transcript.answering ? 'Answering' : 'Thinking';
     return { state: 'thinking', word, note: loading ? loadingText() : note };
   }
-  if (voice.micOn && voice.mode === 'handsfree') return { state: 'listening', word: 'Ready', note: 'Just talk.' };
+  if (voice.micOn && voice.muted) return { state: 'idle', word: 'Muted', note: canHover ? 'Press M or the crossed-out microphone to be heard again.' : 'Press the crossed-out microphone to be heard again.' };
+  if (voice.micOn && isAsleep()) return { state: 'asleep', word: 'Asleep', note: voice.wakeWord ? `Say "${voice.wakeWord}" to wake me.` : 'Say the wake word, or type.' };
+  if (voice.micOn && voice.mode === 'handsfree') return { state: 'listening', word: 'Ready', note: voice.interrupted ? 'You interrupted me.' : 'Just talk.' };
   if (status && !modelReady(status)) return { state: 'idle', word: 'Waking up', note: loadingText() };
   return { state: 'idle', word: 'Ready', note: note || readyText() };
+}
+
+function isAsleep() {
+  return voice.serverState === 'sleeping' || voice.serverState === 'asleep';
 }
 
 function readyText() {
@@ -205,8 +219,9 @@ function retryText() {
 let ticking = 0;
 function show() {
   const now = situation();
-  face.set(now.state);
+  // First: the face takes its colours from it.
   body.dataset.state = now.state;
+  face.set(now.state);
   setText('state-word', now.word);
   setText('state-note', now.note);
   const ready = modelReady(panel.status);
@@ -247,22 +262,33 @@ function showMicButton() {
   byId('mode-handsfree').setAttribute('aria-checked', String(!hold));
   byId('mode-hold').setAttribute('aria-checked', String(hold));
   body.classList.toggle('hold-mode', hold);
+  const mute = byId('mute-button');
+  mute.hidden = !voice.micOn || hold;
+  mute.setAttribute('aria-pressed', String(voice.muted));
+  mute.title = voice.muted ? 'Be heard again (M)' : 'Mute the microphone (M)';
+  button.classList.toggle('muted', live && voice.muted);
   byId('meter').dataset.on = String(voice.micOn);
-  setText('vad-state', !voice.micOn ? '' : voice.hearing ? 'speech' : hold && !voice.held ? 'not sent' : 'quiet');
+  setText('vad-state', !voice.micOn ? '' : voice.muted ? 'muted' : voice.hearing ? 'speech' : hold && !voice.held ? 'not sent' : 'quiet');
 }
 
 let levelShown = 0;
 /** @param {number} level */
 function showLevel(level) {
   const now = performance.now();
-  if (level && now - levelShown < 60) return;
+  if (level && now - levelShown < 120) return;
   levelShown = now;
   // -50..-6 dB on the bar: below is a quiet room, above is shouting.
   const decibel = level > 0 ? 20 * Math.log10(level) : -50;
-  const shown = Math.max(0, Math.min(1, (decibel + 50) / 44)).toFixed(3);
-  byId('meter-fill').style.transform = `scaleX(${shown})`;
-  byId('mic-button').style.setProperty('--level', shown);
-  byId('meter').dataset.speech = String(voice.probability > 0.5);
+  // In steps: each change is a frame of the page.
+  const shown = (Math.round(Math.max(0, Math.min(1, (decibel + 50) / 44)) * 20) / 20).toFixed(2);
+  const speech = String(voice.probability > 0.5);
+  const meter = byId('meter');
+  if (meter.dataset.level !== shown) {
+    meter.dataset.level = shown;
+    byId('meter-fill').style.transform = `scaleX(${shown})`;
+    byId('mic-button').style.setProperty('--level', shown);
+  }
+  if (meter.dataset.speech !== speech) meter.dataset.speech = speech;
   if (voice.hearing || (voice.micOn && !voice.audio.playing)) face.hear(level);
 }
 
@@ -341,6 +367,7 @@ function wireVoice() {
     prefs.set('speak', voice.speak ? null : 'no');
     showSpeech();
   });
+  byId('mute-button').addEventListener('click', () => voice.setMuted(!voice.muted));
   byId('stop-button').addEventListener('click', () => void voice.stop());
   addEventListener('blur', () => void voice.holdEnd());
   const look = () => void findMicrophoneProblem().then((problem) => !voice.micOn && showMicrophone(problem));
@@ -351,6 +378,11 @@ function wireVoice() {
 /** @param {EventTarget|null} target */
 function takesKeys(target) {
   return target instanceof HTMLElement && Boolean(target.closest('input, textarea, select, button, a, dialog, [contenteditable]'));
+}
+
+/** @param {EventTarget|null} target */
+function writes(target) {
+  return target instanceof HTMLElement && Boolean(target.closest('input, textarea, select, [contenteditable]'));
 }
 
 function wireKeys() {
@@ -365,6 +397,8 @@ function wireKeys() {
     } else if (event.key === '/' && !dialogOpen && !takesKeys(event.target)) {
       event.preventDefault();
       composer.input.focus();
+    } else if (event.key.toLowerCase() === 'm' && !event.ctrlKey && !event.altKey && !event.metaKey && !event.repeat && !dialogOpen && !writes(event.target)) {
+      if (voice.micOn && voice.mode === 'handsfree') voice.setMuted(!voice.muted);
     } else if (event.code === 'Space' && voice.mode === 'hold' && (event.target === byId('mic-button') || !takesKeys(event.target))) {
       event.preventDefault();
       if (!event.repeat) void voice.holdStart();
@@ -381,15 +415,21 @@ function wireKeys() {
 function wireDrawers() {
   byId('open-left').addEventListener('click', () => drawer(body.dataset.drawer === 'left' ? 'none' : 'left'));
   byId('open-right').addEventListener('click', () => drawer(body.dataset.drawer === 'right' ? 'none' : 'right'));
+  byId('open-settings').addEventListener('click', () => settings.open(voice.audio.echo));
   byId('scrim').addEventListener('click', () => drawer('none'));
 }
 
 window.choir = {
+  trace: (callback) => face.painter?.trace(callback),
   stats: () => ({
     ...voice.audio.totals,
     route: voice.audio.route,
     context: voice.audio.context?.state ?? 'none',
     playing: voice.audio.playing,
+    paused: voice.paused,
+    muted: voice.muted,
+    echo: voice.audio.echo,
+    draws: face.draws,
     hearing: voice.hearing,
     micOn: voice.micOn,
     session: voice.ready,

@@ -1,10 +1,15 @@
 // The browser's half of the sound: one AudioContext, one capture node, one player node, made once.
 import { byId } from './dom.js';
+import { chooseRoute, Loopback } from './route.js';
 
 /** @typedef {import('./types').PlayerReport} PlayerReport */
+/** @typedef {import('./types').SoundOptions} SoundOptions */
 /** @typedef {{frame: (pcm: Int16Array, level: number) => void, report: (report: PlayerReport) => void, ended: (why: string) => void}} AudioHandlers */
 
+const RATE = 24000;
 const IDLE_MS = 20000;
+/** A report older than this says nothing about what is heard now. */
+const CLOCK_MS = 200;
 
 /** Why there is no microphone, in a sentence that says what to do. */
 export class NoMicrophone extends Error {
@@ -58,9 +63,10 @@ function explain(error) {
 }
 
 export class Audio {
-  /** @param {AudioHandlers} handlers */
-  constructor(handlers) {
+  /** @param {AudioHandlers} handlers @param {SoundOptions} options */
+  constructor(handlers, options) {
     this.handlers = handlers;
+    this.options = options;
     /** @type {AudioContext|null} */
     this.context = null;
     /** @type {AudioWorkletNode|null} */
@@ -74,6 +80,16 @@ export class Audio {
     /** @type {MediaStreamAudioSourceNode|null} */
     this.source = null;
     this.route = 'none';
+    /** @type {MediaStreamAudioDestinationNode|null} */
+    this.out = null;
+    /** @type {Loopback|null} */
+    this.loopback = null;
+    /** What the browser says it does with the microphone; '': it is closed. */
+    this.echo = '';
+    this.muted = false;
+    /** @type {PlayerReport|null} */
+    this.last = null;
+    this.held = false;
     this.flushes = 0;
     this.idleTimer = 0;
     /** @type {Map<number, () => void>} */
@@ -108,23 +124,42 @@ export class Audio {
     await this.routeOut(context);
   }
 
-  /** Browsers cancel the echo of what media elements play: so the player goes through one. @param {AudioContext} context */
+  /** Playback goes where the browser's echo canceller can know of it (route.js). @param {AudioContext} context */
   async routeOut(context) {
     const player = /** @type {AudioWorkletNode} */ (this.player);
     const element = /** @type {HTMLAudioElement} */ (byId('voice-out'));
+    const wanted = chooseRoute(this.options.route, this.echo);
+    if (wanted === this.route) return;
+    this.out ??= context.createMediaStreamDestination();
+    player.disconnect();
+    player.connect(this.out);
+    this.loopback?.close();
+    this.loopback = null;
     try {
-      const out = context.createMediaStreamDestination();
-      element.srcObject = out.stream;
-      player.connect(out);
+      if (wanted === 'direct') throw new Error('asked for');
+      if (wanted === 'peer') this.loopback = await Loopback.open(this.out.stream);
+      element.srcObject = this.loopback?.stream ?? this.out.stream;
       // In a context that may not run yet play() waits for ever.
       await Promise.race([element.play(), new Promise((_, reject) => setTimeout(() => reject(new Error('no sound')), 1500))]);
-      this.route = 'element';
+      this.route = wanted;
     } catch {
+      this.loopback?.close();
+      this.loopback = null;
       player.disconnect();
       element.srcObject = null;
       player.connect(context.destination);
       this.route = 'direct';
     }
+  }
+
+  /** @param {SoundOptions} options */
+  async configure(options) {
+    const again = options.echo !== this.options.echo || options.noise !== this.options.noise;
+    this.options = options;
+    if (again && this.stream) {
+      this.stopCapture();
+      await this.startCapture();
+    } else if (this.context) await this.routeOut(this.context);
   }
 
   /** Opens the microphone; throws NoMicrophone. */
@@ -135,14 +170,14 @@ export class Audio {
     let stream;
     try {
       await this.open();
-      stream = await navigator.mediaDevices.getUserMedia({
-        audio: { echoCancellation: true, noiseSuppression: true, autoGainControl: true, channelCount: 1 },
-      });
+      stream = await navigator.mediaDevices.getUserMedia({ audio: this.constraints() });
     } catch (error) {
       throw explain(error);
     }
     this.stream = stream;
     const [track] = stream.getAudioTracks();
+    track.enabled = !this.muted;
+    this.echo = String(track.getSettings().echoCancellation ?? 'unknown');
     track.addEventListener('ended', () => {
       if (this.stream !== stream) return;
       this.stopCapture();
@@ -151,6 +186,21 @@ export class Audio {
     this.source = /** @type {AudioContext} */ (this.context).createMediaStreamSource(stream);
     this.source.connect(/** @type {AudioWorkletNode} */ (this.capture));
     this.settle();
+    // Only now does the browser say whose sound it cancels.
+    await this.routeOut(/** @type {AudioContext} */ (this.context));
+  }
+
+  constraints() {
+    const { echo, noise } = this.options;
+    // "all" is newer than true, and any browser without it takes it for true.
+    const cancel = /** @type {ConstrainBoolean} */ (/** @type {unknown} */ (echo ? { ideal: 'all' } : false));
+    return { echoCancellation: cancel, noiseSuppression: noise, autoGainControl: true, channelCount: 1 };
+  }
+
+  /** @param {boolean} muted the microphone stays open and hears nothing */
+  mute(muted) {
+    this.muted = muted;
+    for (const track of this.stream?.getAudioTracks() ?? []) track.enabled = !muted;
   }
 
   stopCapture() {
@@ -158,6 +208,7 @@ export class Audio {
     this.source = null;
     for (const track of this.stream?.getTracks() ?? []) track.stop();
     this.stream = null;
+    this.echo = '';
     this.settle();
   }
 
@@ -175,6 +226,25 @@ export class Audio {
     this.player?.port.postMessage({ type: 'end', item });
   }
 
+  /** Dies away and keeps the rest. */
+  pause() {
+    this.player?.port.postMessage({ type: 'pause' });
+  }
+
+  /** @param {string} item @param {number} sample of the item to go on from */
+  resume(item, sample) {
+    this.player?.port.postMessage({ type: 'resume', item, sample });
+  }
+
+  /** What is heard now, by the audio clock. @returns {{item: string, sample: number}|null} null: nothing moves */
+  clock() {
+    const { last, context } = this;
+    if (!last?.moving || !context) return null;
+    const since = context.currentTime - last.time - (context.outputLatency || context.baseLatency || 0);
+    if (since > CLOCK_MS / 1000) return null;
+    return { item: last.item, sample: last.sample + since * RATE };
+  }
+
   /** Silence now. Resolves when the player has said what was played until then. */
   async flush() {
     if (!this.player || !this.playing) return;
@@ -190,6 +260,8 @@ export class Audio {
   /** @param {PlayerReport} report */
   report(report) {
     this.playing = report.playing;
+    this.held = report.held;
+    this.last = report;
     this.totals.loud = report.loud;
     this.totals.dropped = report.dropped;
     this.totals.underruns += report.underruns;

@@ -1,5 +1,6 @@
 // The reply's sound: one ring buffer of 24 kHz samples, played at the context's rate. One node for the life of the page.
 // Says every 30 ms how many samples of which item have been played, so that the server knows what was heard.
+// A pause lets the sound die away and keeps everything from its first quiet sample on: a resume starts there.
 import { Resampler } from './resampler.js';
 
 const RATE = 24000;
@@ -10,6 +11,10 @@ const START_WAIT_MS = 120;
 /** An empty ring that is filled again this soon was late; one that stays empty longer had nothing to play. */
 const LATE_MS = 300;
 const REPORT_MS = 30;
+const FADE_OUT_S = 0.01;
+const FADE_IN_S = 0.015;
+/** A resume may go back so far: what the listener reported as heard can be a little ahead of what the server knew. */
+const MOST_BACK = RATE / 2;
 const LOUD = 0.01;
 
 /** @typedef {{item: string, left: number, ended: boolean, played: number}} Segment */
@@ -26,6 +31,11 @@ class Player extends AudioWorkletProcessor {
     this.segments = [];
     /** @type {'idle'|'filling'|'playing'|'starved'} */
     this.state = 'idle';
+    /** no: plays; fading: dies away, uncounted; held: waits for resume or flush. @type {'no'|'fading'|'held'} */
+    this.hold = 'no';
+    this.gain = 1;
+    /** Samples taken from the ring since the fade began. */
+    this.ahead = 0;
     this.waited = 0;
     this.underruns = 0;
     this.dropped = 0;
@@ -39,11 +49,56 @@ class Player extends AudioWorkletProcessor {
     this.port.onmessage = (event) => this.message(event.data);
   }
 
-  /** @param {{type: string, item: string, pcm: Int16Array, id: number}} message */
+  /** @param {{type: string, item: string, pcm: Int16Array, id: number, sample: number}} message */
   message(message) {
     if (message.type === 'audio') this.add(message.item, message.pcm);
     else if (message.type === 'end') this.end(message.item);
     else if (message.type === 'flush') this.flush(message.id);
+    else if (message.type === 'pause') this.pause();
+    else if (message.type === 'resume') this.resume(message.item, message.sample);
+  }
+
+  pause() {
+    if (this.hold !== 'no' || this.state === 'idle') return;
+    // What is in the resampler was counted and not heard: it belongs to what is kept.
+    const segment = this.segments[0];
+    const pending = Math.min(this.resampler.pending, segment.played);
+    segment.played -= pending;
+    segment.left += pending;
+    this.dirty.set(segment.item, segment.played);
+    this.ahead = pending;
+    this.hold = 'fading';
+    if (this.state !== 'playing') this.freeze();
+  }
+
+  /** The fade is over: back to where it began. */
+  freeze() {
+    this.read = (this.read - this.ahead) & (RING - 1);
+    this.fill += this.ahead;
+    this.ahead = 0;
+    this.resampler.reset();
+    this.gain = 0;
+    this.hold = 'held';
+    this.report();
+  }
+
+  /** @param {string} item @param {number} sample of the item; never forward: no word is lost */
+  resume(item, sample) {
+    if (this.hold === 'no') return;
+    if (this.hold === 'fading') this.freeze();
+    this.hold = 'no';
+    const segment = this.segments[0];
+    if (segment?.item === item && sample < segment.played) {
+      const back = Math.min(segment.played - Math.max(0, sample), RING - this.fill, MOST_BACK);
+      this.read = (this.read - back) & (RING - 1);
+      this.fill += back;
+      segment.left += back;
+      segment.played -= back;
+      this.dirty.set(item, segment.played);
+    }
+    this.state = this.fill ? 'playing' : 'filling';
+    this.waited = 0;
+    this.report();
   }
 
   /** @param {string} item @param {Int16Array} pcm */
@@ -61,7 +116,7 @@ class Player extends AudioWorkletProcessor {
     else this.segments.push({ item, left: count, ended: false, played: 0 });
     if (this.state === 'idle') this.wait();
     else if (this.state === 'starved') {
-      if (this.waited < LATE_MS) this.underruns++;
+      if (this.waited < LATE_MS && this.hold === 'no') this.underruns++;
       this.wait();
     }
   }
@@ -74,7 +129,7 @@ class Player extends AudioWorkletProcessor {
   /** @param {string} item */
   end(item) {
     for (const segment of this.segments) if (segment.item === item) segment.ended = true;
-    if (this.state === 'starved' && this.segments.every((segment) => segment.ended)) this.drained();
+    if (this.hold === 'no' && this.state === 'starved' && this.segments.every((segment) => segment.ended)) this.drained();
   }
 
   /** @param {number} id */
@@ -85,6 +140,9 @@ class Player extends AudioWorkletProcessor {
     this.segments = [];
     this.resampler.reset();
     this.state = 'idle';
+    this.hold = 'no';
+    this.gain = 1;
+    this.ahead = 0;
     this.fade = true;
     this.report();
   }
@@ -107,6 +165,12 @@ class Player extends AudioWorkletProcessor {
       level: this.frames ? Math.sqrt(this.power / this.frames) : 0,
       buffered: this.fill,
       playing: this.state !== 'idle',
+      held: this.hold !== 'no',
+      // What is heard at `time` of the context's clock, for the mouth.
+      item: now?.item ?? '',
+      sample: now ? Math.max(0, now.played - (this.hold === 'no' ? this.resampler.pending : 0)) : 0,
+      time: currentTime,
+      moving: this.state === 'playing' && this.hold === 'no',
       loud: this.loud,
       dropped: this.dropped,
       flush,
@@ -125,7 +189,8 @@ class Player extends AudioWorkletProcessor {
     this.read = (this.read + count) & (RING - 1);
     this.fill -= count;
     this.resampler.push(this.chunk.subarray(0, count));
-    this.account(count);
+    if (this.hold === 'no') this.account(count);
+    else this.ahead += count;
     return true;
   }
 
@@ -157,6 +222,11 @@ class Player extends AudioWorkletProcessor {
     const out = outputs[0][0];
     const ms = (out.length * 1000) / sampleRate;
     let done = 0;
+    if (this.hold === 'held') {
+      out.fill(0);
+      this.settle(out);
+      return true;
+    }
     if (this.state === 'filling') {
       this.waited += ms;
       const ended = this.segments.every((segment) => segment.ended);
@@ -164,7 +234,8 @@ class Player extends AudioWorkletProcessor {
     }
     if (this.state === 'playing') {
       done = this.play(out);
-      if (done < out.length) {
+      if (this.hold === 'fading' || this.gain < 1) this.shade(out, done);
+      else if (done < out.length) {
         this.waited = 0;
         this.fade = true;
         if (this.segments.every((segment) => segment.ended)) this.drained();
@@ -173,8 +244,27 @@ class Player extends AudioWorkletProcessor {
     } else if (this.state === 'starved') this.waited += ms;
     this.measure(out, done);
     this.ramp(out, done);
-    if (this.state !== 'idle' && this.frames >= (sampleRate * REPORT_MS) / 1000) this.report();
+    if (this.hold === 'fading' && this.gain <= 0) this.freeze();
+    this.settle(out);
     return true;
+  }
+
+  /** @param {Float32Array} out */
+  settle(out) {
+    if (this.hold === 'held') this.frames += out.length;
+    if (this.state !== 'idle' && this.frames >= (sampleRate * REPORT_MS) / 1000) this.report();
+  }
+
+  /** Down to nothing before a hold, up again after it. @param {Float32Array} out @param {number} done */
+  shade(out, done) {
+    const down = this.hold === 'fading';
+    const step = 1 / (sampleRate * (down ? FADE_OUT_S : FADE_IN_S));
+    for (let i = 0; i < done; i++) {
+      this.gain = down ? Math.max(0, this.gain - step) : Math.min(1, this.gain + step);
+      out[i] *= this.gain;
+    }
+    // Nothing is left to fade.
+    if (done < out.length) this.gain = down ? 0 : 1;
   }
 
   /** @param {Float32Array} out @param {number} done */

@@ -41,6 +41,11 @@ export class Resampler {
     this.at = this.reach;
   }
 
+  /** Input samples that were pushed and are not in the output yet. */
+  get pending() {
+    return Math.max(0, this.length - Math.floor(this.at));
+  }
+
   /** Input samples that can be pushed now. */
   get room() {
     return this.buffer.length - this.length;

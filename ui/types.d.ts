@@ -71,6 +71,18 @@ export interface Model {
   fits: boolean;
 }
 
+/** First sample of the item (24 kHz) and the mouth shape that begins with it. */
+export type Viseme = [number, string];
+
+export type Route = 'auto' | 'element' | 'peer' | 'direct';
+
+/** What a person may change about the sound, kept by the browser. */
+export interface SoundOptions {
+  echo: boolean;
+  noise: boolean;
+  route: Route;
+}
+
 /** What the player worklet says every 30 ms while it plays. */
 export interface PlayerReport {
   type: 'report';
@@ -79,6 +91,13 @@ export interface PlayerReport {
   level: number;
   buffered: number;
   playing: boolean;
+  /** Paused: what is buffered is kept. */
+  held: boolean;
+  /** What is heard at `time` of the audio clock, and whether it goes on from there. */
+  item: string;
+  sample: number;
+  time: number;
+  moving: boolean;
   /** Samples above silence since the start, at the context's rate: proof that something was heard. */
   loud: number;
   dropped: number;
@@ -88,6 +107,7 @@ export interface PlayerReport {
 declare global {
   // The scope of an AudioWorklet, which the DOM's types leave out.
   const sampleRate: number;
+  const currentTime: number;
   class AudioWorkletProcessor {
     readonly port: MessagePort;
   }
@@ -95,6 +115,10 @@ declare global {
 
   interface Window {
     /** For tests and the curious: figures of the audio path. */
-    choir: { stats: () => Record<string, number | string | boolean> };
+    choir: {
+      stats: () => Record<string, number | string | boolean>;
+      /** Called for every drawing of the mouth. */
+      trace: (callback: (drawn: { at: number; name: string; open: number; draws: number }) => void) => void;
+    };
   }
 }

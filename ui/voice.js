@@ -4,11 +4,14 @@ import { Audio, NoMicrophone } from './audio.js';
 import { Socket } from './socket.js';
 
 /** @typedef {import('./types').PlayerReport} PlayerReport */
+/** @typedef {import('./types').SoundOptions} SoundOptions */
+/** @typedef {import('./types').Viseme} Viseme */
 /**
  * @typedef {object} VoiceHandlers
  * @property {() => void} changed something that is shown has changed
  * @property {(level: number) => void} micLevel 0..1
  * @property {(level: number) => void} mouthLevel 0..1
+ * @property {(item: string, visemes: Viseme[]) => void} visemes mouth shapes of an item, before its sound
  * @property {(text: string) => void} note a hint for the person
  * @property {(text: string) => void} sound how the playback fares, from the server
  * @property {() => void} unheard the last reply was cut before a word of it was heard
@@ -23,19 +26,29 @@ const SHORTEST_HOLD_MS = 250;
 /** The last frame of a held turn is still on its way when the button is let go. */
 const HOLD_TAIL_MS = 120;
 const MIC_IDLE_MS = 30000;
+/** After muting the server still gets so much silence: it ends the turn by that, as if the person had stopped. */
+const MUTE_TAIL_MS = 1500;
 const REQUESTED = 'requested';
 const QUIET_ERRORS = ['response_cancel_not_active', 'input_audio_buffer_commit_empty', 'nothing_to_answer'];
 
 export class Voice {
-  /** @param {VoiceHandlers} handlers @param {{mode: 'handsfree'|'hold', speak: boolean}} options */
-  constructor(handlers, { mode, speak }) {
+  /** @param {VoiceHandlers} handlers @param {{mode: 'handsfree'|'hold', speak: boolean, sound: SoundOptions}} options */
+  constructor(handlers, { mode, speak, sound }) {
     this.handlers = handlers;
     this.mode = mode;
     this.speak = speak;
     this.micOn = false;
     this.micStarting = false;
+    this.muted = false;
+    this.mutedAt = 0;
     this.held = false;
     this.heldAt = 0;
+    /** The server pauses a reply before it cuts it: speech alone does not end one. */
+    this.pauses = false;
+    /** The reply before was cut by speech, and no other has begun. */
+    this.interrupted = false;
+    /** What wakes a session that sleeps. */
+    this.wakeWord = '';
     /** The person is speaking now, says the server. */
     this.hearing = false;
     this.probability = 0;
@@ -47,7 +60,7 @@ export class Voice {
     this.item = null;
     /** @type {Set<string>} items that were cut: what still comes of them is thrown away */
     this.dead = new Set();
-    this.wasPlaying = false;
+    this.wasPlaying = '';
     this.framesDropped = 0;
     this.flushCount = 0;
     /** @type {Array<(ok: boolean) => void>} */
@@ -57,7 +70,7 @@ export class Voice {
       frame: (pcm, level) => this.frame(pcm, level),
       report: (report) => this.report(report),
       ended: (why) => this.microphoneLost(why),
-    });
+    }, sound);
     this.socket = new Socket('/v1/realtime?choir=1', {
       message: (data) => this.message(data),
       state: ({ state }) => {
@@ -65,6 +78,7 @@ export class Voice {
         this.ready = false;
         this.response = null;
         this.hearing = false;
+        this.pauses = false;
         this.serverState = 'idle';
         if (state === 'waiting') {
           void this.audio.flush();
@@ -131,7 +145,10 @@ export class Voice {
 
   request() {
     const sent = this.socket.send({ type: 'response.create' });
-    if (sent) this.response = REQUESTED;
+    if (sent) {
+      this.response = REQUESTED;
+      this.interrupted = false;
+    }
     this.handlers.changed();
     return sent;
   }
@@ -205,10 +222,26 @@ export class Voice {
     clearTimeout(this.micTimer);
     this.audio.stopCapture();
     this.micOn = false;
+    this.setMuted(false);
     this.held = false;
     this.hearing = false;
     this.handlers.micLevel(0);
     this.handlers.changed();
+  }
+
+  /** @param {boolean} muted the microphone stays open, nothing of it is used */
+  setMuted(muted) {
+    if (muted === this.muted) return;
+    this.muted = muted;
+    this.mutedAt = performance.now();
+    this.audio.mute(muted);
+    if (muted) this.handlers.micLevel(0);
+    this.handlers.changed();
+  }
+
+  /** The reply that is heard was paused by the server, or speech began over it. */
+  get paused() {
+    return this.audio.playing && this.audio.held;
   }
 
   /** @param {string} why */
@@ -258,6 +291,7 @@ export class Voice {
   frame(pcm, level) {
     if (!this.micOn) return;
     this.handlers.micLevel(level);
+    if (this.muted && performance.now() - this.mutedAt > MUTE_TAIL_MS) return;
     if (this.mode === 'hold' && !this.held) return;
     if (!this.ready || this.socket.backlog > MOST_BACKLOG) {
       this.framesDropped++;
@@ -273,10 +307,11 @@ export class Voice {
       this.socket.send({ type: 'choir.playout', item_id: item, played_samples: played, underruns });
       underruns = 0;
     }
-    this.handlers.mouthLevel(report.playing ? report.level : 0);
-    // Thirty reports a second; only a beginning and an end change what is written.
-    if (report.playing === this.wasPlaying) return;
-    this.wasPlaying = report.playing;
+    this.handlers.mouthLevel(report.moving ? report.level : 0);
+    // Thirty reports a second; only a beginning, a pause and an end change what is written.
+    const now = `${report.playing} ${report.held}`;
+    if (now === this.wasPlaying) return;
+    this.wasPlaying = now;
     this.handlers.changed();
   }
 
@@ -300,14 +335,27 @@ export class Voice {
         break;
       case 'input_audio_buffer.speech_started':
         this.hearing = true;
-        void this.silence();
+        if (this.pauses) this.audio.pause();
+        else void this.silence();
         break;
+      case 'choir.playout.paused':
+        this.pauses = true;
+        if (this.item === event.item_id) this.audio.pause();
+        break;
+      case 'choir.playout.resumed':
+        this.hearing = false;
+        this.audio.resume(event.item_id, Math.round(event.audio_ms * 24));
+        break;
+      case 'choir.visemes':
+        if (!this.dead.has(event.item_id)) this.handlers.visemes(event.item_id, event.visemes ?? []);
+        return;
       case 'input_audio_buffer.speech_stopped':
         this.hearing = false;
         this.probability = 0;
         break;
       case 'response.created':
         this.response = event.response?.id ?? 'unknown';
+        this.interrupted = false;
         break;
       case 'response.output_audio.delta':
         this.sound(event.item_id, event.delta);
@@ -317,11 +365,13 @@ export class Voice {
         return;
       case 'response.done':
         this.response = null;
+        if (event.response?.status === 'cancelled' && this.paused) void this.silence();
         if (event.response?.status === 'failed') this.failed(event.response.status_details?.error);
         break;
       case 'conversation.item.truncated':
         if (this.item === event.item_id) void this.silence();
         this.kill(event.item_id);
+        this.interrupted = this.hearing;
         if (event.text === '') this.handlers.unheard();
         break;
       case 'conversation.item.input_audio_transcription.failed':
@@ -329,6 +379,7 @@ export class Voice {
         break;
       case 'choir.state':
         this.serverState = event.state;
+        this.wakeWord = event.wake_word ?? this.wakeWord;
         break;
       case 'choir.vad':
         this.probability = event.probability;
@@ -351,6 +402,8 @@ export class Voice {
   /** @param {string} item @param {string} base64 */
   sound(item, base64) {
     if (this.dead.has(item) || !this.speak) return;
+    // A reply that was paused and never taken up again gives way to the next one.
+    if (this.paused && this.item && this.item !== item) void this.silence();
     this.item = item;
     this.audio.play(item, decode(base64));
   }

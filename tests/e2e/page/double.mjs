@@ -1,6 +1,7 @@
 // A test double of the daemon, for working on the page and for its quick tests: it speaks docs/http.md, answers with
 // fixed sentences and plays tones in place of speech. It is no part of the product.
-//   node double.mjs [--port 8123 (0: any)] [--fault no-voice|no-tts] [--loading MS]
+//   node double.mjs [--port 8123 (0: any)] [--fault no-voice|no-tts|old] [--loading MS]
+// --fault old: a server that knows no mouth shapes and no pauses. Otherwise speech of under half a second pauses a reply.
 import { createServer } from 'node:http';
 import { readFileSync } from 'node:fs';
 import { dirname, extname, join } from 'node:path';
@@ -11,6 +12,7 @@ const UI = join(dirname(fileURLToPath(import.meta.url)), '../../../ui');
 const TYPES = { '.html': 'text/html; charset=utf-8', '.js': 'text/javascript; charset=utf-8', '.css': 'text/css; charset=utf-8', '.svg': 'image/svg+xml' };
 const RATE = 24000;
 const STEP = RATE / 50;
+const VOWELS = { aa: 220, E: 300, I: 380, O: 180, U: 260 };
 
 const argument = (name, fallback) => {
   const at = process.argv.indexOf(`--${name}`);
@@ -215,12 +217,43 @@ function api(request, response, body) {
   return asset(request, response);
 }
 
+/** What the voice says: silence and vowels by turns, [first sample, mouth shape], the same for every reply. */
+function babble(samples) {
+  let seed = 7;
+  const next = (from, to) => {
+    seed = (seed * 48271) % 2147483647;
+    return Math.round(((from + ((to - from) * seed) / 2147483647) * RATE) / 1000);
+  };
+  const list = [];
+  for (let at = 0, i = 0; at < samples; i++) {
+    list.push([at, i % 3 ? 'PP' : 'sil']);
+    at += next(90, 160);
+    list.push([at, Object.keys(VOWELS)[i % 5]]);
+    at += next(110, 240);
+  }
+  return list;
+}
+
+const BABBLE = babble(RATE * 60);
+
+function babbleAt(sample) {
+  let [low, high] = [0, BABBLE.length];
+  while (high - low > 1) {
+    const middle = (low + high) >> 1;
+    if (BABBLE[middle][0] <= sample) low = middle;
+    else high = middle;
+  }
+  const [first, name] = BABBLE[low];
+  return VOWELS[name] ? Math.round(9000 * Math.sin((2 * Math.PI * VOWELS[name] * (sample - first)) / RATE)) : 0;
+}
+
 /** A Realtime session with a loudness gate as its VAD and tones as its voice. */
 class Session {
   constructor(ws) {
     this.ws = ws;
     this.vad = true;
     this.audioOut = true;
+    this.paused = false;
     this.pending = null;
     this.speaking = 0;
     this.quiet = 0;
@@ -267,7 +300,9 @@ class Session {
     const loud = level > 0.02;
     this.speaking = loud ? this.speaking + samples : this.speaking;
     this.quiet = loud ? 0 : this.quiet + samples;
-    if (!this.inSpeech && this.speaking > RATE * 0.15 && loud) {
+    if (fault !== 'old') this.mayPause(loud);
+    if (!this.inSpeech && this.speaking > RATE * (this.paused ? 0.5 : 0.15) && loud) {
+      this.paused = false;
       this.inSpeech = true;
       this.send({ type: 'input_audio_buffer.speech_started', audio_start_ms: 0, item_id: 'u' });
       this.send({ type: 'choir.state', state: 'listening' });
@@ -279,6 +314,20 @@ class Session {
       this.respond('(spoken) tell me a long story', 'voice');
     } else if (!this.inSpeech && this.quiet > RATE * 0.3) this.speaking = 0;
     this.send({ type: 'choir.vad', level, probability: loud ? 0.95 : 0.03 });
+  }
+
+  /** Speech over a reply holds it; what comes to nothing within half a second lets it go on. */
+  mayPause(loud) {
+    const { reply } = this;
+    if (!reply?.sent || this.inSpeech) return;
+    if (!this.paused && loud && this.speaking > RATE * 0.12) {
+      this.paused = true;
+      this.send({ type: 'choir.playout.paused', item_id: reply.item });
+    } else if (this.paused && this.quiet > RATE * 0.4) {
+      this.paused = false;
+      this.speaking = 0;
+      this.send({ type: 'choir.playout.resumed', item_id: reply.item, audio_ms: Math.floor(reply.acked / 24) });
+    }
   }
 
   respond(text, source) {
@@ -299,13 +348,14 @@ class Session {
   tick() {
     const reply = this.reply;
     if (!reply) return;
-    while (this.audioOut && reply.sent < reply.ready && reply.sent - reply.acked < RATE * 0.08) {
-      if (!reply.sent) this.send({ type: 'choir.state', state: 'speaking' });
+    while (!this.paused && this.audioOut && reply.sent < reply.ready && reply.sent - reply.acked < RATE * 0.08) {
+      if (!reply.sent) {
+        this.send({ type: 'choir.state', state: 'speaking' });
+        if (fault !== 'old') this.send({ type: 'choir.visemes', response_id: reply.item, item_id: reply.item, visemes: BABBLE });
+      }
       const pcm = Buffer.alloc(STEP * 2);
       for (let i = 0; i < STEP; i++) {
-        const t = (reply.sent + i) / RATE;
-        const syllable = Math.max(0, Math.sin(2 * Math.PI * 3.6 * t));
-        pcm.writeInt16LE(Math.round(9000 * syllable * Math.sin(2 * Math.PI * (140 + 20 * Math.sin(2 * t)) * t)), i * 2);
+        pcm.writeInt16LE(babbleAt(reply.sent + i), i * 2);
       }
       reply.sent += STEP;
       this.send({ type: 'response.output_audio.delta', response_id: reply.item, item_id: reply.item, output_index: 0, content_index: 0, delta: pcm.toString('base64') });
@@ -327,6 +377,7 @@ class Session {
     const reply = this.reply;
     if (!reply) return;
     this.reply = null;
+    this.paused = false;
     const words = Math.round(reply.acked / RATE / 0.06);
     const heard = this.audioOut ? reply.turn.said.slice(0, words) : reply.turn.said;
     this.send({ type: 'response.done', response: { id: reply.item, status: 'cancelled', status_details: { type: 'cancelled', reason } } });

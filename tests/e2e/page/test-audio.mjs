@@ -1,7 +1,9 @@
-// The page's sound without a browser: the resampler's quality, the player's ring, the capture frames.
+// The page's sound without a browser: the resampler's quality, the player's ring, pauses, the capture frames, the mouth.
 import { readFileSync } from 'node:fs';
 import { Tap } from './browser.mjs';
+import { Lips, mouthPath, SHAPES } from '../../../ui/lips.js';
 import { Resampler } from '../../../ui/resampler.js';
+import { chooseRoute } from '../../../ui/route.js';
 
 const tap = new Tap();
 const QUANTUM = 128;
@@ -10,6 +12,7 @@ const QUANTUM = 128;
 async function load(name, rate) {
   let made;
   globalThis.sampleRate = rate;
+  globalThis.currentTime = 0;
   globalThis.AudioWorkletProcessor = class {
     constructor() {
       this.port = { sent: [], postMessage: (message) => this.port.sent.push(message), onmessage: null };
@@ -78,6 +81,7 @@ class Listener {
     for (let done = 0; done < (this.rate * ms) / 1000; done += QUANTUM) {
       const out = new Float32Array(QUANTUM);
       this.player.process([], [[out]]);
+      globalThis.currentTime += QUANTUM / this.rate;
       heard.push(...out);
     }
     for (const report of this.player.port.sent.splice(0)) {
@@ -155,6 +159,109 @@ async function underrunTests() {
   tap.ok(loud(two.run(200)), 'and so is one whose end is late');
 }
 
+/** A rising staircase of a tone: each sample says which one it is. */
+const ramp = (count, start = 0) => Int16Array.from({ length: count }, (_, i) => 4000 + start + i);
+
+async function pauseTests() {
+  const one = new Listener(await load('player-worklet', 24000), 24000);
+  one.send({ type: 'audio', item: 'a', pcm: ramp(12000) });
+  one.run(150);
+  one.send({ type: 'pause' });
+  const fade = one.run(20);
+  const held = one.run(200);
+  const at = one.played.get('a');
+  let step = 0;
+  for (let i = 1; i < fade.length; i++) step = Math.max(step, Math.abs(fade[i] - fade[i - 1]));
+  tap.ok(step < 0.01, 'a pause dies away without a click', `largest step ${step}`);
+  tap.ok(!held.some((value) => value !== 0), 'and is silent within 20 ms');
+  tap.ok(one.last.held && one.last.playing && !one.last.moving, 'the reports say that it is held');
+  one.run(500);
+  tap.is(one.played.get('a'), at, 'nothing of the fade counts as heard, however long it lasts');
+  tap.is(one.last.sample, at, 'nor does the clock of the mouth move');
+  one.send({ type: 'audio', item: 'a', pcm: ramp(6000, 12000) });
+  tap.ok(!loud(one.run(100)), 'sound that comes meanwhile waits');
+  one.send({ type: 'resume', item: 'a', sample: at });
+  const back = one.run(40);
+  const first = back.findIndex((value) => value > 0.01);
+  tap.ok(first >= 0 && first < 24 * 20, `a resume is heard after ${(first / 24).toFixed(1)} ms`);
+  // After the fade-in the value names the sample: the count starts where the pause did.
+  const late = Math.round(back[600] * 32768) - 4000;
+  tap.ok(Math.abs(late - (at + 600)) < 24, 'and goes on from the paused sample', `sample ${late} after ${at} and 600 more`);
+  one.run(1000);
+  tap.is(one.played.get('a'), 18000, 'every sample was counted once in the end');
+  tap.is(one.underruns, 0, 'a pause is no underrun');
+
+  const two = new Listener(await load('player-worklet', 48000), 48000);
+  two.send({ type: 'audio', item: 'b', pcm: tone(12000) });
+  two.run(200);
+  two.send({ type: 'pause' });
+  two.run(100);
+  const kept = two.played.get('b');
+  two.send({ type: 'resume', item: 'b', sample: kept - 1200 });
+  two.run(1);
+  tap.is(two.played.get('b'), kept - 1200, 'the server may go back a little');
+  two.run(100);
+  two.send({ type: 'pause' });
+  two.run(30);
+  const again = two.played.get('b');
+  two.send({ type: 'resume', item: 'b', sample: again + 5000 });
+  two.run(1);
+  tap.is(two.played.get('b'), again, 'but never forward');
+  two.send({ type: 'pause' });
+  two.run(30);
+  two.send({ type: 'flush', id: 1 });
+  tap.ok(!two.run(300).some((value) => value !== 0) && !two.last.playing && !two.last.held, 'a cut drops what was held');
+  two.send({ type: 'audio', item: 'c', pcm: tone(4800) });
+  tap.ok(loud(two.run(100)), 'and the next reply is heard at full strength');
+  const three = new Listener(await load('player-worklet', 48000), 48000);
+  three.send({ type: 'pause' });
+  three.send({ type: 'audio', item: 'd', pcm: tone(4800) });
+  tap.ok(loud(three.run(100)), 'a pause of nothing pauses nothing');
+  three.send({ type: 'end', item: 'd' });
+  three.send({ type: 'pause' });
+  three.run(500);
+  tap.ok(three.last.playing, 'an ended reply can be held too');
+  three.send({ type: 'resume', item: 'd', sample: three.played.get('d') });
+  three.run(500);
+  tap.ok(three.played.get('d') === 4800 && !three.last.playing, 'and ends after it was resumed');
+}
+
+function lipTests() {
+  const lips = new Lips();
+  lips.add('x', [[0, 'sil'], [4800, 'aa'], [9600, 'PP'], [12000, 'U'], [14400, 'nonsense'], [NaN, 'aa']]);
+  const shape = (sample) => {
+    lips.move({ item: 'x', sample }, 0, 0);
+    return { ...lips.shape, name: lips.name };
+  };
+  tap.is(shape(2400).open, 0, 'before its first sample a shape is not there');
+  tap.is(shape(7200).open, SHAPES.aa.open, 'in its middle it is whole');
+  tap.ok(shape(4100).open === 0 && shape(4799).open > SHAPES.aa.open * 0.4 && shape(4799).open < SHAPES.aa.open * 0.6, 'at the border it is half open', JSON.stringify(shape(4799)));
+  tap.is(shape(11000).open, 0, 'lips meet for p, b and m');
+  tap.is(shape(13000).name, 'U', 'an unknown name is left out');
+  let jump = 0;
+  for (let at = 1; at < 20000; at += 8) jump = Math.max(jump, Math.abs(shape(at).open - shape(at - 8).open));
+  tap.ok(jump < 0.5, 'shapes flow into each other', `largest jump ${jump}`);
+  lips.add('x', [[12000, 'O']]);
+  tap.is(shape(13000).name, 'O', 'what is sent anew replaces what stood there');
+  lips.move({ item: 'y', sample: 100 }, 0.1, 50);
+  lips.move({ item: 'y', sample: 100 }, 0.1, 150);
+  tap.ok(lips.name === 'level' && lips.shape.open > 5, 'an item without shapes follows the loudness');
+  for (let time = 200; time < 800; time += 33) lips.move(null, 0, time);
+  tap.is(lips.shape.open, 0, 'and closes in silence');
+  for (const name of Object.keys(SHAPES)) tap.ok(!/NaN|undefined/.test(Object.values(mouthPath(SHAPES[name], 8)).join()), `${name} can be drawn`);
+  for (let i = 0; i < 9; i++) lips.add(`item${i}`, [[0, 'aa']]);
+  tap.ok(lips.items.size <= 4, 'old items are forgotten');
+}
+
+function routeTests() {
+  tap.is(chooseRoute('auto', '', 148), 'element', 'a Chromium that cancels everything gets the audio element');
+  tap.is(chooseRoute('auto', 'remote-only', 148), 'peer', 'one that cancels calls only gets a call');
+  tap.is(chooseRoute('auto', 'true', 90), 'peer', 'and so does an old one');
+  tap.is(chooseRoute('auto', 'false', 90), 'element', 'but not when nothing is cancelled');
+  tap.is(chooseRoute('auto', 'true', 0), 'element', 'other browsers get the audio element');
+  tap.is(chooseRoute('direct', 'remote-only', 148), 'direct', 'what a person chose holds');
+}
+
 async function captureTests() {
   const capture = await load('capture-worklet', 48000);
   for (let at = 0; at < 48000; at += QUANTUM) {
@@ -174,6 +281,9 @@ resamplerTests();
 await playerTests();
 await flushTests();
 await underrunTests();
+await pauseTests();
+lipTests();
+routeTests();
 await captureTests();
 const sources = ['player-worklet.js', 'capture-worklet.js'].map((name) => readFileSync(new URL(`../../../ui/${name}`, import.meta.url), 'utf8'));
 tap.ok(sources.every((text) => !text.includes('setTimeout') && !text.includes('Promise')), 'nothing on the audio thread waits');
