@@ -6,9 +6,9 @@
 #include "base/names.h"
 #include "base/text.h"
 
-#define MAX_TEXT 600       /* bytes of what was said that the decision looks at, from its end */
-#define TOP_TOKENS 400     /* what is below them counts as one step rarer than the rarest */
-#define ANSWER_BIAS 1.25   /* nats; 1 to 1.5 were alike in tests/bench/calls */
+#define MAX_TEXT 600     /* bytes of what was said that the decision looks at, from its end */
+#define TOP_TOKENS 400   /* what is below them counts as one step rarer than the rarest */
+#define ANSWER_BIAS 1.25 /* nats; 1 to 1.5 were alike in tests/bench/calls */
 #define ARGUMENT_TOKENS 200
 #define TIGHT_TOKENS 1200
 #define NOTHING_SAID "N/A" /* what priors are taken from */
@@ -20,11 +20,12 @@ static const char CHOOSE[] = "A helper sorts what people say.\n\n"
                              "Said: Put milk on my shopping list.\nFunction: add to list\n\n"
                              "Said: Hello there!\nFunction: answer question\n\n"
                              "Said: ";
-static const char FILL[] = "Arguments are copied from what was said.\n\n"
-                           "Function: book train\nArguments: city (text: where to go), day (text)\n"
-                           "Said: I need to get to Rome by rail on Friday.\nJSON: {\"city\": \"Rome\", \"day\": \"Friday\"}\n\n"
-                           "Function: set volume\nArguments: percent (integer), room (text)\n"
-                           "Said: Make it thirty percent loud in the hall.\nJSON: {\"percent\": 30, \"room\": \"hall\"}\n\n";
+static const char FILL[] =
+    "Arguments are copied from what was said.\n\n"
+    "Function: book train\nArguments: city (text: where to go), day (text)\n"
+    "Said: I need to get to Rome by rail on Friday.\nJSON: {\"city\": \"Rome\", \"day\": \"Friday\"}\n\n"
+    "Function: set volume\nArguments: percent (integer), room (text)\n"
+    "Said: Make it thirty percent loud in the hall.\nJSON: {\"percent\": 30, \"room\": \"hall\"}\n\n";
 
 typedef enum { STEP_TOKENS, STEP_PRIOR, STEP_SCORE, STEP_FILL, STEP_DONE } Step;
 
@@ -74,7 +75,8 @@ static gboolean on_finish(gpointer user) {
   call->idle = 0;
   const char *name = call->chosen && !call->error ? call->chosen->name : NULL;
   const char *labels = call->error ? "result=\"refused\"" : name ? "result=\"call\"" : "result=\"answer\"";
-  choir_counter_add(choir_counter("choir_call_decisions_total", labels, "Decisions between functions and an answer."), 1);
+  choir_counter_add(choir_counter("choir_call_decisions_total", labels, "Decisions between functions and an answer."),
+                    1);
   call->done(name, name ? call->arguments : NULL, &call->usage, call->error, call->user);
   call_free(call);
   return G_SOURCE_REMOVE;
@@ -97,7 +99,8 @@ static void count(ChoirCall *call, const ChoirChatTimings *timings) {
   call->usage.reply_ms += timings->reply_ms;
 }
 
-/* --- tokens of the names ------------------------------------------------------------------------------------------- */
+/* --- tokens of the names -------------------------------------------------------------------------------------------
+ */
 
 static void on_tokens(const gint *tokens, guint n, const GError *error, gpointer user) {
   ChoirCall *call = user;
@@ -123,7 +126,8 @@ static gboolean ask_tokens(ChoirCall *call) {
   return TRUE;
 }
 
-/* --- scores -------------------------------------------------------------------------------------------------------- */
+/* --- scores --------------------------------------------------------------------------------------------------------
+ */
 
 static double logprob(const ChoirCompleteResult *result, gint token) {
   double rarest = 0;
@@ -222,7 +226,8 @@ static void choose(ChoirCall *call) {
   call->chosen = best >= 0 ? call->candidates[best] : NULL;
 }
 
-/* --- arguments ----------------------------------------------------------------------------------------------------- */
+/* --- arguments -----------------------------------------------------------------------------------------------------
+ */
 
 static GError *broken(const ChoirCall *call, const char *why) {
   return g_error_new(CHOIR_CALL_ERROR, CHOIR_CALL_ERROR_BROKEN,
@@ -278,8 +283,9 @@ static void fill(ChoirCall *call) {
   g_autofree char *arguments = choir_call_arguments_text(tool->schema);
   g_autofree char *cut = g_strndup(tool->description, 200);
   g_autofree char *description = choir_utf8(cut, -1);
-  g_autofree char *prompt = g_strdup_printf("%sFunction: %s%s%s\nArguments: %s\nSaid: %s\nJSON:", FILL, tool->label.words,
-                                            *description ? ", " : "", description, arguments, call->text);
+  g_autofree char *prompt =
+      g_strdup_printf("%sFunction: %s%s%s\nArguments: %s\nSaid: %s\nJSON:", FILL, tool->label.words,
+                      *description ? ", " : "", description, arguments, call->text);
   ChoirCompleteRequest request = {.prompt = prompt,
                                   .slot = call->slot,
                                   .max_tokens = call->tight ? TIGHT_TOKENS : ARGUMENT_TOKENS,
@@ -287,7 +293,8 @@ static void fill(ChoirCall *call) {
   call->running = choir_complete_begin(call->chat, &request, on_filled, call);
 }
 
-/* --- steps --------------------------------------------------------------------------------------------------------- */
+/* --- steps ---------------------------------------------------------------------------------------------------------
+ */
 
 static void go_on(ChoirCall *call) {
   switch (call->step) {
@@ -375,17 +382,18 @@ ChoirCall *choir_call_begin(ChoirChat *chat, const ChoirCallRequest *request, Ch
   call->done = done;
   call->user = user;
   if (choir_chat_plain(chat)) {
-    finish(call, g_error_new_literal(CHOIR_CALL_ERROR, CHOIR_CALL_ERROR_MODEL,
-                                     "the language model server that is set up takes no grammar, so functions cannot be "
-                                     "called through it; use the local model or send tool_choice 'none'"));
+    finish(call,
+           g_error_new_literal(CHOIR_CALL_ERROR, CHOIR_CALL_ERROR_MODEL,
+                               "the language model server that is set up takes no grammar, so functions cannot be "
+                               "called through it; use the local model or send tool_choice 'none'"));
     return call;
   }
   forget_tokens(call->tools, request->model);
   find_candidates(call, request->used);
   call->step = STEP_TOKENS;
   if (call->choice == CHOIR_CALL_NAMED || (call->choice == CHOIR_CALL_REQUIRED && call->n_candidates == 1)) {
-    call->chosen = call->choice == CHOIR_CALL_NAMED ? choir_call_tools_find(call->tools, request->name)
-                                                    : call->candidates[0];
+    call->chosen =
+        call->choice == CHOIR_CALL_NAMED ? choir_call_tools_find(call->tools, request->name) : call->candidates[0];
     call->step = STEP_FILL;
   } else if (call->choice == CHOIR_CALL_NONE || call->n_candidates == 0) {
     call->step = STEP_FILL; /* nothing chosen: an answer in words */

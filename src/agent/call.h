@@ -18,8 +18,8 @@ typedef struct ChoirCallTools ChoirCallTools; /* a checked list; counted */
 typedef struct ChoirCall ChoirCall;           /* one decision under way */
 
 /* tools: OpenAI's list, in the form of chat completions ({"type","function":{...}}) or of Realtime ({"type","name",
- * ...}); NULL or empty gives an empty list. NULL with error; ret_param: the member that is wrong ("tools[1].parameters"),
- * caller frees, may be NULL. */
+ * ...}); NULL or empty gives an empty list. NULL with error; ret_param: the member that is wrong
+ * ("tools[1].parameters"), caller frees, may be NULL. */
 ChoirCallTools *choir_call_tools_new(const json_t *tools, char **ret_param, GError **error);
 ChoirCallTools *choir_call_tools_ref(ChoirCallTools *tools);
 void choir_call_tools_unref(ChoirCallTools *tools);
@@ -36,12 +36,13 @@ typedef enum {
 } ChoirCallChoice;
 
 /* tool_choice of both protocols: "none" "auto" "required" {"type":"function","name"} {"type":"function",
- * "function":{"name"}}. NULL and null are auto. ret_name: caller frees. FALSE: not a choice, or a function not in tools. */
+ * "function":{"name"}}. NULL and null are auto. ret_name: caller frees. FALSE: not a choice, or a function not in
+ * tools. */
 gboolean choir_call_choice_read(const json_t *choice, const ChoirCallTools *tools, ChoirCallChoice *ret_choice,
                                 char **ret_name);
 
 typedef struct {
-  ChoirCallTools *tools;   /* a reference is kept; what is remembered of the model stays in it */
+  ChoirCallTools *tools; /* a reference is kept; what is remembered of the model stays in it */
   ChoirCallChoice choice;
   const char *name;        /* of CHOIR_CALL_NAMED */
   const char *text;        /* what was said */

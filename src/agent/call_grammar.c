@@ -265,8 +265,7 @@ static char *object_value(Builder *builder, const json_t *schema, const char *pa
   g_autoptr(GPtrArray) keys = g_ptr_array_new();
   const char *key;
   json_t *property;
-  json_object_foreach(properties, key, property)
-    g_ptr_array_add(keys, (gpointer)key);
+  json_object_foreach(properties, key, property) g_ptr_array_add(keys, (gpointer)key);
   g_autofree char *first = rule(builder, g_strdup("\"\"")), *rest = rule(builder, g_strdup("\"\""));
   for (guint k = keys->len; k > 0; k--) {
     key = keys->pdata[k - 1];
@@ -343,11 +342,11 @@ static char *typed(Builder *builder, const json_t *schema, const char *type, con
 
 static gboolean keywords_known(Builder *builder, const json_t *schema, const char *path) {
   static const char *const known[] = {
-      "type",          "enum",     "const",     "properties", "required",         "additionalProperties",
-      "items",         "minItems", "maxItems",  "minLength",  "maxLength",        "minimum",
-      "maximum",       "anyOf",    "oneOf",     "title",      "exclusiveMinimum", "exclusiveMaximum",
-      "description",   "default",  "examples",  "format",     "$schema",          "$comment",
-      "$id",           "strict",   "nullable",  "readOnly",   "writeOnly",        "deprecated",
+      "type",        "enum",     "const",    "properties", "required",         "additionalProperties",
+      "items",       "minItems", "maxItems", "minLength",  "maxLength",        "minimum",
+      "maximum",     "anyOf",    "oneOf",    "title",      "exclusiveMinimum", "exclusiveMaximum",
+      "description", "default",  "examples", "format",     "$schema",          "$comment",
+      "$id",         "strict",   "nullable", "readOnly",   "writeOnly",        "deprecated",
       NULL};
   const char *key;
   json_t *member;
@@ -414,11 +413,12 @@ char *choir_call_grammar(const json_t *schema, gboolean tight, GError **error) {
     g_propagate_error(error, g_steal_pointer(&failure));
     return NULL;
   }
-  char *grammar = g_strdup_printf(
-      "root ::= \" \"? %s\n%schar ::= [^\"\\\\\\x7F\\x00-\\x1F] | \"\\\\\" [\"\\\\/nt]\n", name, rules);
+  char *grammar =
+      g_strdup_printf("root ::= \" \"? %s\n%schar ::= [^\"\\\\\\x7F\\x00-\\x1F] | \"\\\\\" [\"\\\\/nt]\n", name, rules);
   if (strlen(grammar) <= CHOIR_CALL_MAX_GRAMMAR)
     return grammar;
   g_free(grammar);
-  g_set_error_literal(error, CHOIR_CALL_ERROR, CHOIR_CALL_ERROR_SCHEMA, "parameters: the grammar is larger than 48 KiB");
+  g_set_error_literal(error, CHOIR_CALL_ERROR, CHOIR_CALL_ERROR_SCHEMA,
+                      "parameters: the grammar is larger than 48 KiB");
   return NULL;
 }

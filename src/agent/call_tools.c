@@ -57,13 +57,15 @@ static gboolean add(ChoirCallTools *tools, guint index, const json_t *entry, cha
   if (strlen(description) > MAX_DESCRIPTION)
     return bad(ret_param, index, where, error, "the description is longer than 8192 bytes");
   json_t *parameters = json_object_get(function, "parameters");
-  json_t *schema = parameters && !json_is_null(parameters) ? json_incref(parameters) : json_pack("{s:s}", "type", "object");
+  json_t *schema =
+      parameters && !json_is_null(parameters) ? json_incref(parameters) : json_pack("{s:s}", "type", "object");
   g_autoptr(GError) refused = NULL;
   g_autofree char *grammar = choir_call_grammar(schema, FALSE, &refused);
   const char *type = choir_json_string(schema, "type", json_object_get(schema, "properties") ? "object" : "");
   if (!grammar || strcmp(type, "object") != 0) {
     json_decref(schema);
-    return bad(ret_param, index, where, error, grammar ? "'parameters' must be of the type 'object'" : refused->message);
+    return bad(ret_param, index, where, error,
+               grammar ? "'parameters' must be of the type 'object'" : refused->message);
   }
   CallTool *tool = g_new0(CallTool, 1);
   tool->name = g_strdup(name);
@@ -157,7 +159,8 @@ gboolean choir_call_choice_read(const json_t *choice, const ChoirCallTools *tool
   return TRUE;
 }
 
-/* --- shortlist ----------------------------------------------------------------------------------------------------- */
+/* --- shortlist -----------------------------------------------------------------------------------------------------
+ */
 
 /* Words of three letters or more, in lower case. */
 static void add_words(GPtrArray *out, const char *text) {
@@ -240,7 +243,8 @@ guint choir_call_shortlist(const ChoirCallTools *tools, const char *text, guint 
   return count;
 }
 
-/* --- what a model reads -------------------------------------------------------------------------------------------- */
+/* --- what a model reads --------------------------------------------------------------------------------------------
+ */
 
 static const char *type_word(const json_t *schema) {
   const char *type = choir_json_string(schema, "type", "");

@@ -56,16 +56,15 @@ gboolean choir_complete_read(json_t *root, GArray *probs, ChoirCompleteResult *r
   g_array_set_size(probs, 0);
   read_probs(root, probs);
   const json_t *timings = json_object_get(root, "timings");
-  ChoirCompleteResult result = {
-      .text = text,
-      .probs = (const ChoirTokenProb *)(gpointer)probs->data,
-      .n_probs = probs->len,
-      .cut = strcmp(choir_json_string(root, "stop_type", "eos"), "limit") == 0,
-      .timings = {.cached_tokens = (gint)choir_json_int(timings, "cache_n", 0),
-                  .evaluated_tokens = (gint)choir_json_int(timings, "prompt_n", 0),
-                  .reply_tokens = (gint)choir_json_int(timings, "predicted_n", 0),
-                  .prompt_ms = choir_json_double(timings, "prompt_ms", 0),
-                  .reply_ms = choir_json_double(timings, "predicted_ms", 0)}};
+  ChoirCompleteResult result = {.text = text,
+                                .probs = (const ChoirTokenProb *)(gpointer)probs->data,
+                                .n_probs = probs->len,
+                                .cut = strcmp(choir_json_string(root, "stop_type", "eos"), "limit") == 0,
+                                .timings = {.cached_tokens = (gint)choir_json_int(timings, "cache_n", 0),
+                                            .evaluated_tokens = (gint)choir_json_int(timings, "prompt_n", 0),
+                                            .reply_tokens = (gint)choir_json_int(timings, "predicted_n", 0),
+                                            .prompt_ms = choir_json_double(timings, "prompt_ms", 0),
+                                            .reply_ms = choir_json_double(timings, "predicted_ms", 0)}};
   result.timings.prompt_tokens = result.timings.cached_tokens + result.timings.evaluated_tokens;
   *ret_result = result;
   return TRUE;

@@ -12,15 +12,15 @@ typedef struct {
 } ChoirTokenProb;
 
 typedef struct {
-  const char *prompt;   /* no chat template is applied */
-  const gint *tokens;   /* what follows the prompt, already cut into tokens; may be NULL */
+  const char *prompt; /* no chat template is applied */
+  const gint *tokens; /* what follows the prompt, already cut into tokens; may be NULL */
   guint n_tokens;
-  int slot;             /* id_slot, -1 = any */
-  guint max_tokens;     /* at least 1 */
-  guint top;            /* probabilities of so many most likely first tokens, 0 = none */
+  int slot;         /* id_slot, -1 = any */
+  guint max_tokens; /* at least 1 */
+  guint top;        /* probabilities of so many most likely first tokens, 0 = none */
   double temperature;
-  guint64 seed;         /* 0 = random */
-  const char *grammar;  /* GBNF or NULL */
+  guint64 seed;        /* 0 = random */
+  const char *grammar; /* GBNF or NULL */
 } ChoirCompleteRequest;
 
 typedef struct {

@@ -11,7 +11,8 @@
 #include "web/web_private.h"
 
 #define MAX_STREAM_QUEUE (256 * 1024)
-#define MAX_SHOWN 10000 /* characters of a request that pages see */
+#define MAX_SHOWN 10000   /* characters of a request that pages see */
+#define ARGUMENT_PIECE 24 /* bytes of a function's arguments in one chunk */
 
 struct ChoirOpenai {
   const ChoirWebOptions *options;
@@ -28,8 +29,10 @@ typedef struct {
   ChoirHttpStream *stream;
   gboolean over; /* nothing more is to be written to the stream */
   ChoirOpenaiRequest in;
-  gboolean live;  /* a turn of the one conversation: the twin shows it */
-  gboolean shown; /* pages know of it and wait for its end */
+  gboolean live;            /* a turn of the one conversation: the twin shows it */
+  gboolean shown;           /* pages know of it and wait for its end */
+  ChoirCall *deciding;      /* between a function and words */
+  ChoirChatTimings decided; /* what that cost */
   ChoirChatCall *chat;
   ChoirTurn *turn;
   char *id, *model;
@@ -47,7 +50,7 @@ static void call_free(Call *call) {
 
 /* Frees it once neither the engine nor the client can come back to it. */
 static void call_settle(Call *call) {
-  if (call->chat || call->turn || call->stream || call->request)
+  if (call->deciding || call->chat || call->turn || call->stream || call->request)
     return;
   if (call->owner)
     g_ptr_array_remove_fast(call->owner->running, call);
@@ -64,10 +67,12 @@ static json_t *base_json(const Call *call, const char *object) {
                    "model", call->model, "system_fingerprint", "choir-" CHOIR_VERSION_STRING);
 }
 
-static json_t *usage_json(const ChoirChatTimings *timings) {
-  return json_pack("{s:i,s:i,s:i,s:{s:i}}", "prompt_tokens", timings->prompt_tokens, "completion_tokens",
-                   timings->reply_tokens, "total_tokens", timings->prompt_tokens + timings->reply_tokens,
-                   "prompt_tokens_details", "cached_tokens", MAX(timings->cached_tokens, 0));
+static json_t *usage_json(const Call *call, const ChoirChatTimings *timings) {
+  gint prompt = timings->prompt_tokens + call->decided.prompt_tokens;
+  gint reply = timings->reply_tokens + call->decided.reply_tokens;
+  gint cached = MAX(timings->cached_tokens, 0) + MAX(call->decided.cached_tokens, 0);
+  return json_pack("{s:i,s:i,s:i,s:{s:i}}", "prompt_tokens", prompt, "completion_tokens", reply, "total_tokens",
+                   prompt + reply, "prompt_tokens_details", "cached_tokens", cached);
 }
 
 /* --- what pages see of it -------------------------------------------------------------------------------------------
@@ -97,7 +102,15 @@ static void show_end(Call *call, const GError *error) {
   call->shown = FALSE;
 }
 
+static void free_slot(ChoirOpenai *api);
+
 static void stop_engine(Call *call) {
+  if (call->deciding) { /* nobody comes back from it */
+    choir_call_cancel(g_steal_pointer(&call->deciding));
+    show_end(call, NULL);
+    if (call->owner)
+      free_slot(call->owner);
+  }
   if (call->chat)
     choir_chat_cancel(call->chat);
   if (call->turn)
@@ -168,7 +181,7 @@ static void finish_stream(Call *call, const char *finish, const ChoirChatTimings
     if (call->in.include_usage && timings) {
       json_t *chunk = base_json(call, "chat.completion.chunk");
       json_object_set_new(chunk, "choices", json_array());
-      json_object_set_new(chunk, "usage", usage_json(timings));
+      json_object_set_new(chunk, "usage", usage_json(call, timings));
       write_event(call, chunk);
     }
   }
@@ -183,6 +196,10 @@ static void finish_stream(Call *call, const char *finish, const ChoirChatTimings
 static void answer_failure(ChoirHttpRequest *request, const GError *error) {
   if (error->domain == CHOIR_TWIN_ERROR)
     choir_answer_error(request, error);
+  else if (g_error_matches(error, CHOIR_CALL_ERROR, CHOIR_CALL_ERROR_MODEL))
+    choir_http_respond_error(request, 501, "server_error", "function_calls_unavailable", "%s", error->message);
+  else if (g_error_matches(error, CHOIR_CALL_ERROR, CHOIR_CALL_ERROR_BROKEN))
+    choir_http_respond_error(request, 502, "server_error", "function_call_refused", "%s", error->message);
   else if (g_error_matches(error, CHOIR_CHAT_ERROR, CHOIR_CHAT_ERROR_CONTEXT))
     choir_answer_bad(request, "context_length_exceeded", error->message);
   else
@@ -207,7 +224,7 @@ static void finish(Call *call, const char *reason, const ChoirChatTimings *timin
                                   "content", call->text->str, "refusal", "logprobs", "finish_reason",
                                   reason ? reason : "stop"));
     if (timings)
-      json_object_set_new(json, "usage", usage_json(timings));
+      json_object_set_new(json, "usage", usage_json(call, timings));
     choir_answer_json(request, 200, json);
   }
 }
@@ -225,10 +242,8 @@ static void on_chat_done(const char *reason, const ChoirChatTimings *timings, co
   call->chat = NULL;
   finish(call, reason, timings, error);
   call_settle(call);
-  if (owner) {
-    owner->slot_busy = FALSE;
-    run_next(owner);
-  }
+  if (owner)
+    free_slot(owner);
 }
 
 /* Choir's own persona, and the last question in the form that it expects. */
@@ -244,7 +259,7 @@ static void add_persona(ChoirTwin *twin, json_t *messages) {
   json_array_insert_new(messages, 0, json_pack("{s:s,s:s}", "role", "system", "content", choir_twin_persona(twin)));
 }
 
-static void start_chat(ChoirOpenai *api, Call *call) {
+static void begin_chat(ChoirOpenai *api, Call *call) {
   static const ChoirChatHandlers handlers = {.delta = on_chat_delta, .done = on_chat_done};
   if (!call->in.has_system)
     add_persona(api->options->twin, call->in.messages);
@@ -260,10 +275,100 @@ static void start_chat(ChoirOpenai *api, Call *call) {
       .seed = call->in.seed,
       .stop = (const char *const *)call->in.stop,
   };
+  call->chat = choir_chat_begin(choir_llm_server_chat(choir_twin_llm(api->options->twin)), &request, &handlers, call);
+}
+
+/* --- functions ------------------------------------------------------------------------------------------------------
+ */
+
+/* The arguments are whole and valid before the first piece goes out. */
+static void stream_call(Call *call, const char *id, const char *name, const char *arguments) {
+  ChoirHttpRequest *request = g_steal_pointer(&call->request);
+  call->stream =
+      request ? choir_http_stream_start(request, 200, "text/event-stream", MAX_STREAM_QUEUE, on_stream_closed, call)
+              : NULL;
+  if (!call->stream)
+    return;
+  write_chunk(call,
+              json_pack("{s:s,s:n,s:[{s:i,s:s,s:s,s:{s:s,s:s}}]}", "role", "assistant", "content", "tool_calls",
+                        "index", 0, "id", id, "type", "function", "function", "name", name, "arguments", ""),
+              NULL);
+  for (const char *at = arguments; *at;) {
+    gsize n = MIN(strlen(at), (gsize)ARGUMENT_PIECE);
+    while (((guchar)at[n] & 0xc0) == 0x80)
+      n++;
+    g_autofree char *piece = g_strndup(at, n);
+    write_chunk(call, json_pack("{s:[{s:i,s:{s:s}}]}", "tool_calls", "index", 0, "function", "arguments", piece), NULL);
+    at += n;
+  }
+}
+
+static void answer_call(Call *call, const char *name, const char *arguments) {
+  static const ChoirChatTimings none;
+  g_autofree char *id = choir_id("call_");
+  g_string_printf(call->text, "%s(%s)", name, arguments);
+  show_end(call, NULL);
+  if (call->in.stream) {
+    stream_call(call, id, name, arguments);
+    finish_stream(call, "tool_calls", &none, NULL);
+    return;
+  }
+  ChoirHttpRequest *request = g_steal_pointer(&call->request);
+  if (!request)
+    return;
+  json_t *json = base_json(call, "chat.completion");
+  json_t *message =
+      json_pack("{s:s,s:n,s:n,s:[{s:s,s:s,s:{s:s,s:s}}]}", "role", "assistant", "content", "refusal", "tool_calls",
+                "id", id, "type", "function", "function", "name", name, "arguments", arguments);
+  json_object_set_new(
+      json, "choices",
+      json_pack("[{s:i,s:o,s:n,s:s}]", "index", 0, "message", message, "logprobs", "finish_reason", "tool_calls"));
+  json_object_set_new(json, "usage", usage_json(call, &none));
+  choir_answer_json(request, 200, json);
+}
+
+static void on_decided(const char *name, const char *arguments, const ChoirChatTimings *usage, const GError *error,
+                       gpointer user) {
+  Call *call = user;
+  ChoirOpenai *owner = call->owner;
+  call->deciding = NULL;
+  call->decided = *usage;
+  if (!error && !name && owner) {
+    begin_chat(owner, call);
+    return;
+  }
+  if (error)
+    finish(call, NULL, NULL, error);
+  else if (name)
+    answer_call(call, name, arguments);
+  call_settle(call);
+  if (owner)
+    free_slot(owner);
+}
+
+static void start_chat(ChoirOpenai *api, Call *call) {
+  ChoirLlmServer *llm = choir_twin_llm(api->options->twin);
   api->slot_busy = TRUE;
   g_ptr_array_add(api->running, call);
   call->begun_us = choir_clock_us();
-  call->chat = choir_chat_begin(choir_llm_server_chat(choir_twin_llm(api->options->twin)), &request, &handlers, call);
+  if (call->in.choice == CHOIR_CALL_NONE || choir_call_tools_count(call->in.tools) == 0) {
+    begin_chat(api, call);
+    return;
+  }
+  g_ptr_array_add(call->in.used, NULL);
+  ChoirCallRequest request = {.tools = call->in.tools,
+                              .choice = call->in.choice,
+                              .name = call->in.choice_name,
+                              .text = call->in.question,
+                              .used = (const char *const *)call->in.used->pdata,
+                              .model = choir_llm_server_model(llm),
+                              .slot = CHOIR_SLOT_API};
+  call->deciding = choir_call_begin(choir_llm_server_chat(llm), &request, on_decided, call);
+}
+
+static void free_slot(ChoirOpenai *api) {
+  api->slot_busy = FALSE;
+  run_next(api);
 }
 
 static void run_next(ChoirOpenai *api) {
@@ -328,6 +433,7 @@ static void on_gone(gpointer user) {
     return;
   }
   stop_engine(call); /* its done settles the call */
+  call_settle(call);
 }
 
 static void answer_fault(ChoirHttpRequest *request, ChoirFault *fault) {
@@ -351,6 +457,12 @@ static void on_completions(ChoirHttpRequest *request, gpointer user) {
   }
   const char *conversation = choir_http_request_header(request, "X-Choir-Conversation");
   gboolean live = conversation && g_ascii_strcasecmp(conversation, "live") == 0;
+  if (live && choir_call_tools_count(in.tools) > 0) {
+    choir_openai_request_clear(&in);
+    choir_answer_bad(request, "unsupported_parameter",
+                     "'tools' are for requests with a history of their own: leave X-Choir-Conversation out");
+    return;
+  }
   if (!live && api->waiting.length >= api->max_waiting &&
       (api->slot_busy || api->waiting.length > 0 || !choir_llm_server_ready(choir_twin_llm(api->options->twin)))) {
     choir_counter_add(api->refused, 1);
@@ -434,6 +546,7 @@ void choir_openai_free(ChoirOpenai *api) {
     if (request)
       choir_answer_busy(request, "stopping", "the server stops");
     stop_engine(call);
+    call_settle(call);
   }
   g_ptr_array_unref(api->running);
   g_free(api);

@@ -2,10 +2,18 @@
 #pragma once
 #include <glib.h>
 #include <jansson.h>
+#include "agent/call.h"
 #include "web/fault.h"
 
 typedef struct {
-  json_t *messages; /* [{role, content}] with plain strings; roles system, user, assistant */
+  /* [{role, content}] with plain strings; roles system, user, assistant. A function's output has become part of the
+   * user's message before it, for templates that know no functions. */
+  json_t *messages;
+  ChoirCallTools *tools; /* never NULL once parsed */
+  ChoirCallChoice choice;
+  char *choice_name; /* of CHOIR_CALL_NAMED */
+  char *question;    /* the last user's message without outputs; NULL = none */
+  GPtrArray *used;   /* names of the functions that were called since then; strings */
   gboolean has_system;
   gboolean stream, include_usage;
   gint max_tokens;    /* 0 = not said */

@@ -12,6 +12,7 @@
 
 struct ChoirRealtime {
   ChoirVoice *voice;
+  ChoirLlmServer *llm;
   char *(*model)(gpointer user);
   gpointer user;
   GPtrArray *clients; /* Client */
@@ -61,6 +62,15 @@ static void on_send(const char *text, gsize length, gpointer user) {
     choir_warning(CHOIR_TOPIC_WEB, "a realtime client does not read fast enough and is cut off");
     close_soon(client, 1013);
   }
+}
+
+static ChoirChat *on_chat(gpointer user, const char **ret_model) {
+  const Client *client = user;
+  ChoirLlmServer *llm = client->owner ? client->owner->llm : NULL;
+  if (!llm || !choir_llm_server_ready(llm))
+    return NULL;
+  *ret_model = choir_llm_server_model(llm);
+  return choir_llm_server_chat(llm);
 }
 
 static void on_live(ChoirLive *live, const ChoirLiveEvent *event, gpointer user) {
@@ -120,7 +130,8 @@ static void on_upgrade(ChoirHttpRequest *request, gpointer user) {
   client->owner = owner;
   client->session = choir_realtime_session_new(
       choir_voice_defaults(owner->voice),
-      &(ChoirRealtimeOptions){.model = model, .extension = extension, .send = on_send, .user = client});
+      &(ChoirRealtimeOptions){
+          .model = model, .extension = extension, .chat = on_chat, .send = on_send, .user = client});
   client->socket = choir_http_upgrade(
       request, choir_realtime_subprotocol(choir_http_request_header(request, "Sec-WebSocket-Protocol")), &handlers,
       client);
@@ -142,10 +153,11 @@ static void on_upgrade(ChoirHttpRequest *request, gpointer user) {
   choir_realtime_session_attach(client->session, client->live);
 }
 
-ChoirRealtime *choir_realtime_new(ChoirHttpServer *server, ChoirVoice *voice, char *(*model)(gpointer user),
-                                  gpointer user) {
+ChoirRealtime *choir_realtime_new(ChoirHttpServer *server, ChoirVoice *voice, ChoirLlmServer *llm,
+                                  char *(*model)(gpointer user), gpointer user) {
   ChoirRealtime *realtime = g_new0(ChoirRealtime, 1);
   realtime->voice = voice;
+  realtime->llm = llm;
   realtime->model = model;
   realtime->user = user;
   realtime->clients = g_ptr_array_new();

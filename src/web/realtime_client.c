@@ -33,10 +33,7 @@ static void on_session_update(ChoirRealtimeSession *session, const json_t *event
     refuse_fault(session, event, &fault);
     return;
   }
-  ChoirLiveOptions live = session->config.live;
-  if (session->modality_borrowed)
-    live.audio_out = session->borrowed_audio;
-  choir_live_configure(session->live, &live);
+  choir_realtime_configure(session);
   choir_realtime_emit(
       session, choir_realtime_event("session.updated",
                                     json_pack("{s:o}", "session", choir_realtime_config_json(&session->config))));
@@ -111,7 +108,7 @@ static char *message_text(const json_t *item, ChoirFault *fault) {
   const char *role = choir_json_string(item, "role", "");
   if (!json_is_object(item) || strcmp(type, "message") != 0 || strcmp(role, "user") != 0) {
     choir_fault_set(fault, "unsupported", "item",
-                    "Only messages of the role 'user' can be added; tools are not supported yet.");
+                    "Only messages of the role 'user' and outputs of functions can be added.");
     return NULL;
   }
   g_autoptr(GString) text = g_string_new(NULL);
@@ -136,22 +133,11 @@ static char *message_text(const json_t *item, ChoirFault *fault) {
   return g_strdup(text->str);
 }
 
-static void on_item_create(ChoirRealtimeSession *session, const json_t *event) {
-  const json_t *wanted = json_object_get(event, "item");
+static void add_message(ChoirRealtimeSession *session, const json_t *event, const char *id) {
   ChoirFault fault = {0};
-  g_autofree char *text = message_text(wanted, &fault);
+  g_autofree char *text = message_text(json_object_get(event, "item"), &fault);
   if (!text) {
     refuse_fault(session, event, &fault);
-    return;
-  }
-  const char *id = choir_json_string(wanted, "id", NULL);
-  if (id && (strlen(id) > 64 || !*id || choir_realtime_find(session, id))) {
-    refuse(session, event, "invalid_value", "item.id", "An item's id has 1 to 64 characters and is used once.");
-    return;
-  }
-  const char *previous = choir_json_string(event, "previous_item_id", NULL);
-  if (previous && strcmp(previous, "root") != 0 && !choir_realtime_find(session, previous)) {
-    refuse(session, event, "item_not_found", "previous_item_id", "There is no item with that id to follow.");
     return;
   }
   g_autofree char *live_id = choir_live_text(session->live, text, FALSE);
@@ -162,9 +148,40 @@ static void on_item_create(ChoirRealtimeSession *session, const json_t *event) {
   }
   ChoirRealtimeItem *item = choir_realtime_item_new(id ? id : live_id, live_id, CHOIR_REALTIME_USER_TEXT);
   g_string_assign(item->text, text);
+  item->unanswered = TRUE;
   session->unanswered++;
+  choir_realtime_said(session);
   choir_realtime_add(session, item);
   choir_realtime_item_done(session, item);
+}
+
+static void add_output(ChoirRealtimeSession *session, const json_t *event, const char *id) {
+  ChoirFault fault = {0};
+  ChoirRealtimeItem *item = choir_realtime_take_output(session, json_object_get(event, "item"), id, &fault);
+  if (!item) {
+    refuse_fault(session, event, &fault);
+    return;
+  }
+  choir_realtime_add(session, item);
+  choir_realtime_item_done(session, item);
+}
+
+static void on_item_create(ChoirRealtimeSession *session, const json_t *event) {
+  const json_t *wanted = json_object_get(event, "item");
+  const char *id = choir_json_string(wanted, "id", NULL);
+  if (id && (strlen(id) > 64 || !*id || choir_realtime_find(session, id))) {
+    refuse(session, event, "invalid_value", "item.id", "An item's id has 1 to 64 characters and is used once.");
+    return;
+  }
+  const char *previous = choir_json_string(event, "previous_item_id", NULL);
+  if (previous && strcmp(previous, "root") != 0 && !choir_realtime_find(session, previous)) {
+    refuse(session, event, "item_not_found", "previous_item_id", "There is no item with that id to follow.");
+    return;
+  }
+  if (strcmp(choir_json_string(wanted, "type", ""), "function_call_output") == 0)
+    add_output(session, event, id);
+  else
+    add_message(session, event, id);
 }
 
 static void on_item_retrieve(ChoirRealtimeSession *session, const json_t *event) {
@@ -219,49 +236,69 @@ static void on_item_truncate(ChoirRealtimeSession *session, const json_t *event)
 /* --- responses ------------------------------------------------------------------------------------------------------
  */
 
-/* Looks at the members of `response`; FALSE with fault when one asks for what we do not do. */
-static gboolean response_options(ChoirRealtimeSession *session, const json_t *options, gboolean *ret_audio,
-                                 ChoirFault *fault) {
-  *ret_audio = session->config.live.audio_out;
-  if (!options || json_is_null(options))
+/* Members of `response` that are neither settings nor looked at elsewhere. */
+static gboolean response_key(const char *key, json_t *value, ChoirRealtimeConfig *own, gboolean *ret_audio,
+                             ChoirFault *fault) {
+  gboolean known;
+  if (!choir_realtime_config_prompt_key(own, "response", key, value, &known, fault))
+    return FALSE;
+  if (known || strcmp(key, "metadata") == 0)
     return TRUE;
-  if (!json_is_object(options)) {
-    choir_fault_set(fault, "invalid_type", "response", "Invalid type for 'response': expected an object.");
-    return FALSE;
-  }
-  const json_t *modalities = json_object_get(options, "output_modalities");
-  if (modalities && !json_is_null(modalities) &&
-      !choir_realtime_config_modalities(modalities, "response.output_modalities", ret_audio, fault))
-    return FALSE;
-  if (strcmp(choir_json_string(options, "conversation", "auto"), "auto") != 0 ||
-      json_array_size(json_object_get(options, "input")) > 0) {
+  if (strcmp(key, "output_modalities") == 0)
+    return choir_realtime_config_modalities(value, "response.output_modalities", ret_audio, fault);
+  if ((strcmp(key, "conversation") == 0 && g_strcmp0(json_string_value(value), "auto") != 0) ||
+      (strcmp(key, "input") == 0 && json_array_size(value) > 0)) {
     choir_fault_set(fault, "unsupported", "response.conversation",
                     "Responses belong to the conversation here: no 'input', no 'conversation: none'.");
     return FALSE;
   }
-  if (json_array_size(json_object_get(options, "tools")) > 0) {
-    choir_fault_set(fault, "unsupported", "response.tools",
-                    "Tools of the client are not supported yet: send an empty list.");
+  return TRUE; /* audio, prompt, reasoning ...: without effect */
+}
+
+/* The settings of this response: the session's, changed by the members of `response`. FALSE with fault; own is to be
+ * cleared in any case. */
+static gboolean response_options(const ChoirRealtimeSession *session, const json_t *options, ChoirRealtimeConfig *own,
+                                 gboolean *ret_audio, ChoirFault *fault) {
+  *ret_audio = session->config.live.audio_out;
+  choir_realtime_config_copy(own, &session->config);
+  if (options && !json_is_null(options) && !json_is_object(options)) {
+    choir_fault_set(fault, "invalid_type", "response", "Invalid type for 'response': expected an object.");
     return FALSE;
   }
-  return TRUE;
+  const char *key;
+  json_t *value;
+  json_object_foreach((json_t *)options, key, value) {
+    if (!json_is_null(value) && !response_key(key, value, own, ret_audio, fault))
+      return FALSE;
+  }
+  return choir_realtime_config_resolve(own, "response", fault);
+}
+
+static void borrow(ChoirRealtimeSession *session, const ChoirRealtimeConfig *own /* taken */, gboolean audio) {
+  session->own = *own;
+  session->borrowed = TRUE;
+  session->borrowed_audio = audio;
+  choir_realtime_configure(session);
 }
 
 static void on_response_create(ChoirRealtimeSession *session, const json_t *event) {
   const json_t *options = json_object_get(event, "response");
-  ChoirFault fault = {0};
-  gboolean audio;
   if (session->active || session->requested) {
     refuse(session, event, "conversation_already_has_active_response", NULL,
            "Conversation already has an active response in progress. Wait until the response is finished before "
            "creating a new one.");
     return;
   }
-  if (!response_options(session, options, &audio, &fault)) {
+  ChoirFault fault = {0};
+  ChoirRealtimeConfig own;
+  gboolean audio;
+  if (!response_options(session, options, &own, &audio, &fault)) {
+    choir_realtime_config_clear(&own);
     refuse_fault(session, event, &fault);
     return;
   }
   if (session->unanswered == 0 && !session->committing) {
+    choir_realtime_config_clear(&own);
     refuse(session, event, "nothing_to_answer", NULL, "There is no user message without an answer: add one first.");
     return;
   }
@@ -272,13 +309,11 @@ static void on_response_create(ChoirRealtimeSession *session, const json_t *even
   session->requested = TRUE;
   if (!session->stages.asked_us) /* typed; what was spoken is counted from the end of speech */
     choir_realtime_stages_request(&session->stages);
-  if (audio != session->config.live.audio_out) {
-    ChoirLiveOptions live = session->config.live;
-    live.audio_out = session->borrowed_audio = audio;
-    session->modality_borrowed = TRUE;
-    choir_live_configure(session->live, &live);
-  }
-  choir_live_respond(session->live);
+  if (json_object_size(options) > 0)
+    borrow(session, &own, audio);
+  else
+    choir_realtime_config_clear(&own);
+  choir_realtime_answer(session);
 }
 
 static void on_response_cancel(ChoirRealtimeSession *session, const json_t *event) {
@@ -288,6 +323,8 @@ static void on_response_cancel(ChoirRealtimeSession *session, const json_t *even
            "Cancellation failed: that response is not active.");
     return;
   }
+  if (choir_realtime_stop_deciding(session, "client_cancelled"))
+    return;
   gboolean was_active = session->active;
   guint seen = session->truncations;
   choir_live_cancel(session->live); /* also ends the playing of a response that is complete */

@@ -17,6 +17,8 @@ void choir_realtime_config_init(ChoirRealtimeConfig *config, const ChoirLiveOpti
       .transcription = TRUE,
       .tool_choice = json_string("auto"),
       .max_output_tokens = json_string("inf"),
+      .tools = choir_call_tools_new(NULL, NULL, NULL),
+      .choice = CHOIR_CALL_AUTO,
   };
 }
 
@@ -25,17 +27,23 @@ void choir_realtime_config_clear(ChoirRealtimeConfig *config) {
   g_free(config->model);
   g_free(config->instructions);
   g_free(config->language);
+  g_free(config->choice_name);
+  g_free(config->eagerness);
+  choir_call_tools_unref(config->tools);
   json_decref(config->tool_choice);
   json_decref(config->max_output_tokens);
   *config = (ChoirRealtimeConfig){0};
 }
 
-static void config_copy(ChoirRealtimeConfig *to, const ChoirRealtimeConfig *from) {
+void choir_realtime_config_copy(ChoirRealtimeConfig *to, const ChoirRealtimeConfig *from) {
   *to = *from;
   to->id = g_strdup(from->id);
   to->model = g_strdup(from->model);
   to->instructions = g_strdup(from->instructions);
   to->language = g_strdup(from->language);
+  to->choice_name = g_strdup(from->choice_name);
+  to->eagerness = g_strdup(from->eagerness);
+  choir_call_tools_ref(to->tools);
   json_incref(to->tool_choice);
   json_incref(to->max_output_tokens);
 }
@@ -77,6 +85,8 @@ static gboolean set_eagerness(const json_t *value, ChoirRealtimeConfig *config, 
     config->live.silence_ms = config->defaults.silence_ms;
   else
     return bad_type(fault, param, "low, medium, high or auto");
+  g_free(config->eagerness);
+  config->eagerness = g_strdup(word);
   return TRUE;
 }
 
@@ -97,7 +107,8 @@ static gboolean set_turn_key(const char *key, const json_t *value, ChoirRealtime
   if (strcmp(key, "idle_timeout_ms") == 0)
     return TRUE; /* no re-prompting: the answer says null */
   if (strcmp(key, "eagerness") == 0)
-    return set_eagerness(value, config, fault);
+    return config->eagerness ? set_eagerness(value, config, fault)
+                             : bad_type(fault, param, "no such member with server_vad");
   if (strcmp(key, "threshold") != 0)
     return unknown_key(fault, where, key);
   if (!json_is_number(value) || !(json_number_value(value) >= 0 && json_number_value(value) <= 1))
@@ -113,13 +124,18 @@ static gboolean set_turn_detection(const json_t *value, ChoirRealtimeConfig *con
     return TRUE;
   }
   const char *type = choir_json_string(value, "type", config->live.server_vad ? "server_vad" : "");
-  /* semantic_vad is answered as the server_vad that stands in for it. */
   if (!json_is_object(value) || (strcmp(type, "server_vad") != 0 && strcmp(type, "semantic_vad") != 0))
     return bad_type(fault, param, "null or an object of type server_vad or semantic_vad");
   if (!config->live.server_vad) {
     config->live.server_vad = TRUE;
     config->live.create_response = TRUE;
     config->live.interrupt = config->defaults.interrupt;
+  }
+  gboolean semantic = strcmp(type, "semantic_vad") == 0;
+  if (semantic != (config->eagerness != NULL)) {
+    g_free(config->eagerness);
+    config->eagerness = semantic ? g_strdup("auto") : NULL;
+    config->live.silence_ms = config->defaults.silence_ms;
   }
   const char *key;
   json_t *member;
@@ -233,9 +249,10 @@ gboolean choir_realtime_config_modalities(const json_t *value, const char *param
   return TRUE;
 }
 
-static gboolean set_instructions(const json_t *value, ChoirRealtimeConfig *config, ChoirFault *fault) {
+static gboolean set_instructions(const json_t *value, ChoirRealtimeConfig *config, const char *param,
+                                 ChoirFault *fault) {
   if (!json_is_string(value) || json_string_length(value) > MAX_INSTRUCTIONS)
-    return bad_type(fault, "session.instructions", "a string of at most 32768 bytes");
+    return bad_type(fault, param, "a string of at most 32768 bytes");
   g_free(config->instructions);
   config->instructions = g_strdup(json_string_value(value));
   return TRUE;
@@ -246,35 +263,81 @@ static void set_json(json_t **field, json_t *value) {
   *field = json_incref(value);
 }
 
+static gboolean set_tools(const json_t *value, ChoirRealtimeConfig *config, const char *where, ChoirFault *fault) {
+  g_autoptr(GError) error = NULL;
+  g_autofree char *member = NULL;
+  ChoirCallTools *tools = choir_call_tools_new(value, &member, &error);
+  if (!tools) {
+    g_autofree char *param = g_strdup_printf("%s.%s", where, member);
+    choir_fault_set(fault, "invalid_value", param, "%s", error->message);
+    return FALSE;
+  }
+  choir_call_tools_unref(config->tools);
+  config->tools = tools;
+  return TRUE;
+}
+
+static gboolean set_max_tokens(json_t *value, ChoirRealtimeConfig *config, const char *param, ChoirFault *fault) {
+  gboolean number = json_is_integer(value) && json_integer_value(value) >= 1 && json_integer_value(value) <= 4096;
+  if (!number && g_strcmp0(json_string_value(value), "inf") != 0)
+    return bad_type(fault, param, "a whole number from 1 to 4096, or \"inf\"");
+  set_json(&config->max_output_tokens, value);
+  return TRUE;
+}
+
+guint choir_realtime_config_max_tokens(const ChoirRealtimeConfig *config) {
+  return (guint)json_integer_value(config->max_output_tokens); /* 0 for "inf" */
+}
+
+gboolean choir_realtime_config_prompt_key(ChoirRealtimeConfig *config, const char *where, const char *key,
+                                          json_t *value, gboolean *ret_known, ChoirFault *fault) {
+  g_autofree char *param = g_strdup_printf("%s.%s", where, key);
+  *ret_known = TRUE;
+  if (strcmp(key, "instructions") == 0)
+    return set_instructions(value, config, param, fault);
+  if (strcmp(key, "tools") == 0)
+    return set_tools(value, config, where, fault);
+  if (strcmp(key, "max_output_tokens") == 0)
+    return set_max_tokens(value, config, param, fault);
+  if (strcmp(key, "tool_choice") == 0)
+    set_json(&config->tool_choice, value);
+  else
+    *ret_known = FALSE;
+  return TRUE;
+}
+
+gboolean choir_realtime_config_resolve(ChoirRealtimeConfig *config, const char *where, ChoirFault *fault) {
+  g_autofree char *param = g_strdup_printf("%s.tool_choice", where);
+  g_clear_pointer(&config->choice_name, g_free);
+  if (!choir_call_choice_read(config->tool_choice, config->tools, &config->choice, &config->choice_name)) {
+    choir_fault_set(fault, "invalid_value", param,
+                    "'%s' is \"auto\", \"none\", \"required\" or a function that 'tools' holds.", param);
+    return FALSE;
+  }
+  if (config->choice == CHOIR_CALL_REQUIRED && choir_call_tools_count(config->tools) == 0) {
+    choir_fault_set(fault, "invalid_value", param, "'%s' is \"required\", but there are no tools.", param);
+    return FALSE;
+  }
+  return TRUE;
+}
+
 static gboolean set_session_key(const char *key, json_t *value, ChoirRealtimeConfig *config, ChoirFault *fault) {
   static const char *const without_effect[] = {"model",   "id",         "object",  "expires_at", "prompt",
                                                "tracing", "truncation", "include", "reasoning",  "parallel_tool_calls",
                                                NULL};
   if (strcmp(key, "audio") == 0)
     return set_audio(value, config, fault);
-  if (strcmp(key, "instructions") == 0)
-    return set_instructions(value, config, fault);
+  gboolean known;
+  if (!choir_realtime_config_prompt_key(config, "session", key, value, &known, fault))
+    return FALSE;
+  if (known)
+    return TRUE;
   if (strcmp(key, "output_modalities") == 0)
     return choir_realtime_config_modalities(value, "session.output_modalities", &config->live.audio_out, fault);
-  if (strcmp(key, "tool_choice") == 0) {
-    set_json(&config->tool_choice, value);
-    return TRUE;
-  }
-  if (strcmp(key, "max_output_tokens") == 0) {
-    set_json(&config->max_output_tokens, value);
-    return TRUE;
-  }
   if (strcmp(key, "type") == 0) {
     if (g_strcmp0(json_string_value(value), "realtime") == 0)
       return TRUE;
     choir_fault_set(fault, "invalid_value", "session.type", "Sessions are of type 'realtime' here.");
-    return FALSE;
-  }
-  if (strcmp(key, "tools") == 0) {
-    if (json_array_size(value) == 0)
-      return TRUE;
-    choir_fault_set(fault, "unsupported", "session.tools",
-                    "Tools of the client are not supported yet: send an empty list.");
     return FALSE;
   }
   return g_strv_contains(without_effect, key) || unknown_key(fault, "session", key);
@@ -284,7 +347,7 @@ gboolean choir_realtime_config_update(ChoirRealtimeConfig *config, const json_t 
   if (!json_is_object(session))
     return bad_type(fault, "session", "an object");
   ChoirRealtimeConfig next;
-  config_copy(&next, config);
+  choir_realtime_config_copy(&next, config);
   const char *key;
   json_t *value;
   json_object_foreach((json_t *)session, key, value) {
@@ -292,6 +355,10 @@ gboolean choir_realtime_config_update(ChoirRealtimeConfig *config, const json_t 
       choir_realtime_config_clear(&next);
       return FALSE;
     }
+  }
+  if (!choir_realtime_config_resolve(&next, "session", fault)) {
+    choir_realtime_config_clear(&next);
+    return FALSE;
   }
   choir_realtime_config_clear(config);
   *config = next;
@@ -304,9 +371,13 @@ static json_t *format_json(const ChoirRealtimeConfig *config) {
   return json_pack("{s:s}", "type", config->format == CHOIR_REALTIME_PCMU ? "audio/pcmu" : "audio/pcma");
 }
 
-static json_t *turn_detection_json(const ChoirLiveOptions *live) {
+static json_t *turn_detection_json(const ChoirRealtimeConfig *config) {
+  const ChoirLiveOptions *live = &config->live;
   if (!live->server_vad)
     return json_null();
+  if (config->eagerness)
+    return json_pack("{s:s,s:s,s:b,s:b}", "type", "semantic_vad", "eagerness", config->eagerness, "create_response",
+                     live->create_response, "interrupt_response", live->interrupt);
   return json_pack("{s:s,s:f,s:i,s:i,s:b,s:b,s:n}", "type", "server_vad", "threshold", live->threshold,
                    "prefix_padding_ms", (int)live->prefix_ms, "silence_duration_ms", (int)live->silence_ms,
                    "create_response", live->create_response, "interrupt_response", live->interrupt, "idle_timeout_ms");
@@ -316,12 +387,13 @@ json_t *choir_realtime_config_json(const ChoirRealtimeConfig *config) {
   json_t *transcription =
       config->transcription ? json_pack("{s:s,s:s?}", "model", "choir-stt", "language", config->language) : json_null();
   json_t *input = json_pack("{s:o,s:n,s:o,s:o}", "format", format_json(config), "noise_reduction", "transcription",
-                            transcription, "turn_detection", turn_detection_json(&config->live));
+                            transcription, "turn_detection", turn_detection_json(config));
   json_t *output = json_pack("{s:{s:s,s:i},s:s,s:f}", "format", "type", "audio/pcm", "rate", CHOIR_RATE_OUT, "voice",
                              "choir", "speed", 1.0);
-  return json_pack("{s:s,s:s,s:s,s:s,s:s,s:[s],s:[],s:O,s:O,s:n,s:n,s:{s:o,s:o}}", "type", "realtime", "object",
+  return json_pack("{s:s,s:s,s:s,s:s,s:s,s:[s],s:O,s:O,s:O,s:n,s:n,s:{s:o,s:o}}", "type", "realtime", "object",
                    "realtime.session", "id", config->id, "model", config->model, "instructions", config->instructions,
-                   "output_modalities", config->live.audio_out ? "audio" : "text", "tools", "tool_choice",
-                   config->tool_choice, "max_output_tokens", config->max_output_tokens, "tracing", "prompt", "audio",
-                   "input", input, "output", output);
+                   "output_modalities", config->live.audio_out ? "audio" : "text", "tools",
+                   (json_t *)choir_call_tools_json(config->tools), "tool_choice", config->tool_choice,
+                   "max_output_tokens", config->max_output_tokens, "tracing", "prompt", "audio", "input", input,
+                   "output", output);
 }

@@ -2,6 +2,7 @@
  * Source: OpenAI Realtime GA, RealtimeSessionCreateRequest of openai-python 3.57. */
 #pragma once
 #include <jansson.h>
+#include "agent/call.h"
 #include "voice/live.h"
 #include "web/fault.h"
 #include "web/realtime_audio.h"
@@ -16,7 +17,22 @@ typedef struct {
   char *language;         /* NULL = not said */
   json_t *tool_choice;
   json_t *max_output_tokens;
+  ChoirCallTools *tools;  /* never NULL */
+  ChoirCallChoice choice; /* what tool_choice says */
+  char *choice_name;      /* of CHOIR_CALL_NAMED */
+  guint idle_timeout_ms;  /* 0 = none */
+  char *eagerness;        /* of semantic_vad, NULL = server_vad */
 } ChoirRealtimeConfig;
+
+/* Members that a session and a response share: `tools`, `tool_choice`, `instructions`, `max_output_tokens`. The
+ * config's own are changed; where: "session" or "response". TRUE with *ret_known FALSE when key is none of them. */
+gboolean choir_realtime_config_prompt_key(ChoirRealtimeConfig *config, const char *where, const char *key,
+                                          json_t *value, gboolean *ret_known, ChoirFault *fault);
+/* A copy of these members alone, for one response; cleared as any config. */
+void choir_realtime_config_copy(ChoirRealtimeConfig *to, const ChoirRealtimeConfig *from);
+/* tool_choice against the tools, once both are in. */
+gboolean choir_realtime_config_resolve(ChoirRealtimeConfig *config, const char *where, ChoirFault *fault);
+guint choir_realtime_config_max_tokens(const ChoirRealtimeConfig *config); /* 0 = not limited */
 
 void choir_realtime_config_init(ChoirRealtimeConfig *config, const ChoirLiveOptions *defaults, const char *model);
 void choir_realtime_config_clear(ChoirRealtimeConfig *config);

@@ -17,6 +17,8 @@ void choir_realtime_item_free(gpointer data) {
     return;
   g_free(item->id);
   g_free(item->live_id);
+  g_free(item->call_id);
+  g_free(item->name);
   g_string_free(item->text, TRUE);
   g_free(item);
 }
@@ -32,11 +34,26 @@ static json_t *content_json(const ChoirRealtimeItem *item) {
     return json_pack("[{s:s,s:s}]", "type", "output_text", "text", text);
   case CHOIR_REALTIME_REPLY_AUDIO:
     return json_pack("[{s:s,s:s}]", "type", "output_audio", "transcript", text);
+  case CHOIR_REALTIME_CALL:
+  case CHOIR_REALTIME_OUTPUT:
+    break;
   }
   return json_array();
 }
 
+static json_t *call_json(const ChoirRealtimeItem *item, gboolean with_content) {
+  return json_pack("{s:s,s:s,s:s,s:s,s:s,s:s,s:s}", "id", item->id, "object", "realtime.item", "type", "function_call",
+                   "status", item->done ? "completed" : "in_progress", "call_id", item->call_id, "name", item->name,
+                   "arguments", with_content ? item->text->str : "");
+}
+
 json_t *choir_realtime_item_json(const ChoirRealtimeItem *item, gboolean with_content) {
+  if (item->kind == CHOIR_REALTIME_CALL)
+    return call_json(item, with_content);
+  if (item->kind == CHOIR_REALTIME_OUTPUT)
+    return json_pack("{s:s,s:s,s:s,s:s,s:s,s:s}", "id", item->id, "object", "realtime.item", "type",
+                     "function_call_output", "status", "completed", "call_id", item->call_id, "output",
+                     item->text->str);
   gboolean reply = item->kind == CHOIR_REALTIME_REPLY_TEXT || item->kind == CHOIR_REALTIME_REPLY_AUDIO;
   const char *status = item->cut ? "incomplete" : reply && !item->done ? "in_progress" : "completed";
   return json_pack("{s:s,s:s,s:s,s:s,s:s,s:o}", "id", item->id, "object", "realtime.item", "type", "message", "status",
@@ -64,6 +81,15 @@ static json_t *status_details(const char *status, const char *reason, const char
   return details;
 }
 
+/* Counted by the model server. Audio is made from the text here, so it costs no tokens of its own. */
+static json_t *usage_json(const ChoirRealtimeResponse *response) {
+  gint in = response->input_tokens, out = response->output_tokens;
+  return json_pack("{s:i,s:i,s:i,s:{s:i,s:i,s:i,s:i},s:{s:i,s:i}}", "total_tokens", in + out, "input_tokens", in,
+                   "output_tokens", out, "input_token_details", "cached_tokens", response->cached_tokens, "text_tokens",
+                   in, "audio_tokens", 0, "image_tokens", 0, "output_token_details", "text_tokens", out, "audio_tokens",
+                   0);
+}
+
 json_t *choir_realtime_response_json(const ChoirRealtimeResponse *response, const char *conversation,
                                      const char *status, const char *reason, const char *message) {
   gboolean over = strcmp(status, "in_progress") != 0;
@@ -71,11 +97,12 @@ json_t *choir_realtime_response_json(const ChoirRealtimeResponse *response, cons
   if (over && response->item)
     json_array_append_new(output, choir_realtime_item_json(response->item, TRUE));
   json_t *metadata = response->metadata ? json_incref(response->metadata) : json_null();
-  return json_pack("{s:s,s:s,s:s,s:o,s:o,s:s,s:[s],s:{s:{s:{s:s,s:i},s:s}},s:n,s:o}", "object", "realtime.response",
+  json_t *usage = over ? usage_json(response) : json_null();
+  return json_pack("{s:s,s:s,s:s,s:o,s:o,s:s,s:[s],s:{s:{s:{s:s,s:i},s:s}},s:o,s:o}", "object", "realtime.response",
                    "id", response->id, "status", status, "status_details", status_details(status, reason, message),
                    "output", output, "conversation_id", conversation, "output_modalities",
                    response->audio ? "audio" : "text", "audio", "output", "format", "type", "audio/pcm", "rate", 24000,
-                   "voice", "choir", "usage", "metadata", metadata);
+                   "voice", "choir", "usage", usage, "metadata", metadata);
 }
 
 json_t *choir_realtime_event(const char *type, json_t *fields) {

@@ -9,6 +9,8 @@ typedef enum {
   CHOIR_REALTIME_USER_AUDIO,
   CHOIR_REALTIME_REPLY_TEXT,
   CHOIR_REALTIME_REPLY_AUDIO,
+  CHOIR_REALTIME_CALL,   /* function_call; text: its arguments */
+  CHOIR_REALTIME_OUTPUT, /* function_call_output; text: what the client sent */
 } ChoirRealtimeItemKind;
 
 /* One item of the conversation as this client knows it. */
@@ -16,6 +18,8 @@ typedef struct {
   char *id;      /* on the wire */
   char *live_id; /* what voice/live calls it; NULL while it only waits here */
   ChoirRealtimeItemKind kind;
+  char *call_id, *name;  /* of a call and its output */
+  gboolean answered;     /* a call whose output came */
   GString *text;         /* typed text, transcript, or the reply */
   gboolean has_text;     /* a transcript that is not there yet is null, not empty */
   gboolean done;         /* conversation.item.done was sent */
@@ -23,7 +27,7 @@ typedef struct {
   guint64 audio_samples; /* of a reply, sent so far */
   guint64 heard_ms;      /* where it was truncated */
   gboolean truncated;    /* conversation.item.truncated was sent */
-  gboolean waiting;      /* typed, not yet handed over for an answer */
+  gboolean unanswered;   /* of the person, and no answer in words has taken it */
 } ChoirRealtimeItem;
 
 typedef struct {
@@ -31,7 +35,8 @@ typedef struct {
   ChoirRealtimeItem *item; /* borrowed from the item table */
   gboolean audio;
   gboolean text_sent, audio_sent;
-  json_t *metadata; /* may be NULL */
+  json_t *metadata;                                /* may be NULL */
+  gint input_tokens, cached_tokens, output_tokens; /* known at its end; 0 = the model had not finished */
 } ChoirRealtimeResponse;
 
 ChoirRealtimeItem *choir_realtime_item_new(const char *id, const char *live_id, ChoirRealtimeItemKind kind);

@@ -16,11 +16,16 @@ struct ChoirRealtimeSession {
   gboolean active;            /* response.created was sent and response.done was not */
   gboolean requested;         /* response.create was accepted, nothing has started yet */
   json_t *requested_metadata; /* of that request */
-  gboolean modality_borrowed; /* the next response has other modalities than the session */
-  gboolean borrowed_audio;
-  guint unanswered;  /* user items that no response has taken */
-  guint truncations; /* events seen, to tell whether a call caused one */
-  char *speech_item; /* id promised by speech_started */
+  /* What the next response has otherwise than the session: borrowed until it has begun. */
+  gboolean borrowed, borrowed_audio;
+  ChoirRealtimeConfig own; /* its tools, choice, instructions and token limit; valid while borrowed */
+  ChoirCall *deciding;     /* between a function and words, for the request */
+  GString *notes;          /* what functions returned since the last answer */
+  GPtrArray *used;         /* names of the functions called since the person's last words */
+  gboolean owed;           /* words of the person that are answered without being asked */
+  guint unanswered;        /* user items that no response has taken */
+  guint truncations;       /* events seen, to tell whether a call caused one */
+  char *speech_item;       /* id promised by speech_started */
   guint64 speech_start_ms, speech_end_ms;
   GByteArray *bytes; /* decoded audio; at most one odd byte between chunks */
   GArray *pcm;
@@ -42,5 +47,29 @@ void choir_realtime_truncated(ChoirRealtimeSession *session, ChoirRealtimeItem *
 /* Ends a request that never became a response: response.created, response.done. */
 void choir_realtime_request_over(ChoirRealtimeSession *session, const char *status, const char *reason,
                                  const char *message);
-/* Gives the session's own modalities back once a response has taken the borrowed ones. */
-void choir_realtime_restore_modality(ChoirRealtimeSession *session);
+/* Gives the session's own settings back once a response has taken the borrowed ones. */
+void choir_realtime_restore(ChoirRealtimeSession *session);
+void choir_realtime_response_begin(ChoirRealtimeSession *session, const char *id);
+void choir_realtime_response_clear(ChoirRealtimeSession *session);
+void choir_realtime_emit_response(ChoirRealtimeSession *session, const char *type, const char *status,
+                                  const char *reason, const char *message);
+
+/* realtime_call.c: functions of the client. */
+/* The settings in effect for the next response. */
+const ChoirRealtimeConfig *choir_realtime_effective(const ChoirRealtimeSession *session);
+/* Tells voice/live what is in effect: options and prompt. */
+void choir_realtime_configure(ChoirRealtimeSession *session);
+/* A function may be called by the next response: it does not begin without a decision. */
+gboolean choir_realtime_decides(const ChoirRealtimeSession *session);
+/* Answers what is unanswered (its text is there): decides first where functions are offered. */
+void choir_realtime_answer(ChoirRealtimeSession *session);
+/* The same for what is owed or requested, once nothing is being transcribed any more and no response is active. */
+void choir_realtime_maybe_answer(ChoirRealtimeSession *session);
+/* FALSE: nothing was being decided. The request ends. */
+gboolean choir_realtime_stop_deciding(ChoirRealtimeSession *session, const char *reason);
+/* conversation.item.create of a function's output; NULL with fault. */
+ChoirRealtimeItem *choir_realtime_take_output(ChoirRealtimeSession *session, const json_t *wanted, const char *id,
+                                              ChoirFault *fault);
+void choir_realtime_taken(ChoirRealtimeSession *session);    /* an answer in words has begun */
+void choir_realtime_said(ChoirRealtimeSession *session);     /* new words of the person: functions may be used again */
+void choir_realtime_answered(ChoirRealtimeSession *session); /* an answer in words is complete */

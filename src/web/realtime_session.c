@@ -39,10 +39,12 @@ ChoirRealtimeSession *choir_realtime_session_new(const ChoirLiveOptions *default
   g_queue_init(&session->items);
   session->bytes = g_byte_array_new();
   session->pcm = g_array_new(FALSE, FALSE, sizeof(gint16));
+  session->notes = g_string_new(NULL);
+  session->used = g_ptr_array_new_with_free_func(g_free);
   return session;
 }
 
-static void response_clear(ChoirRealtimeSession *session) {
+void choir_realtime_response_clear(ChoirRealtimeSession *session) {
   g_free(session->response.id);
   json_decref(session->response.metadata);
   session->response = (ChoirRealtimeResponse){0};
@@ -52,8 +54,13 @@ static void response_clear(ChoirRealtimeSession *session) {
 void choir_realtime_session_free(ChoirRealtimeSession *session) {
   if (!session)
     return;
-  response_clear(session);
+  choir_realtime_response_clear(session);
+  g_clear_pointer(&session->deciding, choir_call_cancel);
   choir_realtime_config_clear(&session->config);
+  if (session->borrowed)
+    choir_realtime_config_clear(&session->own);
+  g_string_free(session->notes, TRUE);
+  g_ptr_array_unref(session->used);
   g_queue_clear_full(&session->items, choir_realtime_item_free);
   json_decref(session->requested_metadata);
   g_byte_array_unref(session->bytes);
@@ -126,38 +133,38 @@ void choir_realtime_truncated(ChoirRealtimeSession *session, ChoirRealtimeItem *
 
 /* --- the response ---------------------------------------------------------------------------------------------- */
 
-static void emit_response(ChoirRealtimeSession *session, const char *type, const char *status, const char *reason,
-                          const char *message) {
+void choir_realtime_emit_response(ChoirRealtimeSession *session, const char *type, const char *status,
+                                  const char *reason, const char *message) {
   emit(session, type,
        json_pack("{s:o}", "response",
                  choir_realtime_response_json(&session->response, session->conversation, status, reason, message)));
 }
 
-static void response_begin(ChoirRealtimeSession *session, const char *id) {
-  response_clear(session);
+void choir_realtime_response_begin(ChoirRealtimeSession *session, const char *id) {
+  choir_realtime_response_clear(session);
   session->response.id = g_strdup(id);
-  session->response.audio = session->modality_borrowed ? session->borrowed_audio : session->config.live.audio_out;
+  session->response.audio = session->borrowed ? session->borrowed_audio : session->config.live.audio_out;
   session->response.metadata = g_steal_pointer(&session->requested_metadata);
-  session->requested = FALSE;
+  session->requested = session->owed = FALSE;
   session->active = TRUE;
-  emit_response(session, "response.created", "in_progress", NULL, NULL);
+  choir_realtime_emit_response(session, "response.created", "in_progress", NULL, NULL);
 }
 
 void choir_realtime_request_over(ChoirRealtimeSession *session, const char *status, const char *reason,
                                  const char *message) {
   g_autofree char *id = choir_id("resp_");
-  response_begin(session, id);
-  emit_response(session, "response.done", status, reason, message);
-  response_clear(session);
-  choir_realtime_restore_modality(session);
+  choir_realtime_response_begin(session, id);
+  choir_realtime_emit_response(session, "response.done", status, reason, message);
+  choir_realtime_response_clear(session);
+  choir_realtime_restore(session);
 }
 
-void choir_realtime_restore_modality(ChoirRealtimeSession *session) {
-  if (!session->modality_borrowed)
+void choir_realtime_restore(ChoirRealtimeSession *session) {
+  if (!session->borrowed)
     return;
-  session->modality_borrowed = FALSE;
-  choir_live_configure(session->live,
-                       &session->config.live); /* inside its callback: it takes effect after this event */
+  session->borrowed = FALSE;
+  choir_realtime_config_clear(&session->own);
+  choir_realtime_configure(session); /* inside its callback: it takes effect after this event */
 }
 
 static void on_response_started(ChoirRealtimeSession *session, const ChoirLiveEvent *event) {
@@ -165,8 +172,8 @@ static void on_response_started(ChoirRealtimeSession *session, const ChoirLiveEv
     count("response_overlap");
     return;
   }
-  response_begin(session, event->response_id);
-  session->unanswered = 0;
+  choir_realtime_response_begin(session, event->response_id);
+  choir_realtime_taken(session);
   ChoirRealtimeItem *item = choir_realtime_item_new(
       event->item_id, event->item_id, session->response.audio ? CHOIR_REALTIME_REPLY_AUDIO : CHOIR_REALTIME_REPLY_TEXT);
   session->response.item = item;
@@ -177,7 +184,7 @@ static void on_response_started(ChoirRealtimeSession *session, const ChoirLiveEv
   json_t *part = choir_realtime_part_event("response.content_part.added", &session->response, NULL, NULL);
   json_object_set_new(part, "part", choir_realtime_part_json(&session->response));
   choir_realtime_emit(session, part);
-  choir_realtime_restore_modality(session);
+  choir_realtime_restore(session);
 }
 
 static gboolean is_current(ChoirRealtimeSession *session, const ChoirLiveEvent *event) {
@@ -228,6 +235,9 @@ static void on_response_done(ChoirRealtimeSession *session, const ChoirLiveEvent
   if (!is_current(session, event))
     return;
   ChoirRealtimeItem *item = session->response.item;
+  session->response.input_tokens = event->prompt_tokens;
+  session->response.cached_tokens = event->cached_tokens;
+  session->response.output_tokens = event->reply_tokens;
   /* The deltas together are the text: what is missing at the end comes as one more. */
   if (event->text && strlen(event->text) > item->text->len && g_str_has_prefix(event->text, item->text->str))
     text_delta(session, event->text + item->text->len);
@@ -241,8 +251,11 @@ static void on_response_done(ChoirRealtimeSession *session, const ChoirLiveEvent
                  choir_realtime_item_json(item, TRUE)));
   item->done = was_done;
   choir_realtime_item_done(session, item);
-  emit_response(session, "response.done", status, event->reason, event->reason);
-  response_clear(session);
+  choir_realtime_emit_response(session, "response.done", status, event->reason, event->reason);
+  choir_realtime_response_clear(session);
+  if (strcmp(status, "completed") == 0)
+    choir_realtime_answered(session);
+  choir_realtime_maybe_answer(session);
 }
 
 /* --- what the person said ---------------------------------------------------------------------------------------- */
@@ -256,9 +269,12 @@ static void on_speech(ChoirRealtimeSession *session, const ChoirLiveEvent *event
   if (start)
     session->speech_start_ms = event->ms;
   session->speech_end_ms = event->ms;
+  gboolean interrupts = start && session->config.live.interrupt;
   emit(session, start ? "input_audio_buffer.speech_started" : "input_audio_buffer.speech_stopped",
        json_pack("{s:I,s:s}", start ? "audio_start_ms" : "audio_end_ms", (json_int_t)event->ms, "item_id",
                  session->speech_item));
+  if (interrupts && choir_realtime_stop_deciding(session, "turn_detected"))
+    session->owed = TRUE; /* a cough must not cost the answer */
 }
 
 static void on_committed(ChoirRealtimeSession *session, const ChoirLiveEvent *event) {
@@ -275,7 +291,9 @@ static void on_committed(ChoirRealtimeSession *session, const ChoirLiveEvent *ev
   ChoirRealtimeItem *last = g_queue_peek_tail(&session->items);
   emit(session, "input_audio_buffer.committed",
        json_pack("{s:s?,s:s}", "previous_item_id", last ? last->id : NULL, "item_id", id));
-  choir_realtime_add(session, choir_realtime_item_new(id, event->item_id, CHOIR_REALTIME_USER_AUDIO));
+  ChoirRealtimeItem *item = choir_realtime_item_new(id, event->item_id, CHOIR_REALTIME_USER_AUDIO);
+  item->unanswered = TRUE;
+  choir_realtime_add(session, item);
 }
 
 static void unanswered_gone(ChoirRealtimeSession *session) {
@@ -314,8 +332,22 @@ static void on_transcript(ChoirRealtimeSession *session, const ChoirLiveEvent *e
                    "type", "duration", "seconds", seconds));
   }
   choir_realtime_item_done(session, item);
-  if (failed || !*text)
+  if (failed || !*text) {
+    item->unanswered = FALSE;
     unanswered_gone(session);
+  } else {
+    choir_realtime_said(session);
+    session->owed |= session->config.live.server_vad && session->config.live.create_response;
+  }
+  choir_realtime_maybe_answer(session);
+}
+
+static void on_visemes(ChoirRealtimeSession *session, const ChoirLiveEvent *event) {
+  json_t *visemes = event->text ? choir_json_parse(event->text, strlen(event->text), NULL) : NULL;
+  if (json_is_array(visemes) && event->item_id)
+    emit(session, "choir.visemes",
+         json_pack("{s:s?,s:s,s:O}", "response_id", event->response_id, "item_id", event->item_id, "visemes", visemes));
+  json_decref(visemes);
 }
 
 static void on_extension(ChoirRealtimeSession *session, const ChoirLiveEvent *event) {
@@ -328,8 +360,14 @@ static void on_extension(ChoirRealtimeSession *session, const ChoirLiveEvent *ev
     emit(session, "choir.status", json_pack("{s:s}", "text", text));
   else if (event->type == CHOIR_LIVE_VAD)
     emit(session, "choir.vad", json_pack("{s:f,s:f}", "level", event->level, "probability", event->probability));
+  else if (event->type == CHOIR_LIVE_VISEMES)
+    on_visemes(session, event);
+  else if (event->item_id && event->type == CHOIR_LIVE_RESUMED)
+    emit(session, "choir.playout.resumed",
+         json_pack("{s:s,s:I}", "item_id", event->item_id, "audio_ms", (json_int_t)event->ms));
   else if (event->item_id)
-    emit(session, "choir.playout_done", json_pack("{s:s}", "item_id", event->item_id));
+    emit(session, event->type == CHOIR_LIVE_PAUSED ? "choir.playout.paused" : "choir.playout_done",
+         json_pack("{s:s}", "item_id", event->item_id));
 }
 
 static void on_error(ChoirRealtimeSession *session, const char *message) {
@@ -392,6 +430,9 @@ void choir_realtime_session_live(ChoirRealtimeSession *session, const ChoirLiveE
   case CHOIR_LIVE_VAD:
   case CHOIR_LIVE_STATUS:
   case CHOIR_LIVE_PLAYOUT_DONE:
+  case CHOIR_LIVE_VISEMES:
+  case CHOIR_LIVE_PAUSED:
+  case CHOIR_LIVE_RESUMED:
     on_extension(session, event);
     return;
   }

@@ -4,6 +4,7 @@
  * Kept true whatever arrives: one response at most is active; each has one terminal event (response.done) and nothing
  * of it follows; every added gets its done; errors are soft and name the client's event_id. */
 #pragma once
+#include "agent/call.h"
 #include "voice/live.h"
 
 typedef struct ChoirRealtimeSession ChoirRealtimeSession;
@@ -17,6 +18,8 @@ typedef void (*ChoirRealtimeSend)(const char *text, gsize length, gpointer user)
 typedef struct {
   const char *model;  /* named in the session object */
   gboolean extension; /* ?choir=1 */
+  /* The server that decides about functions and the name of its model; NULL while it loads. May be NULL: none. */
+  ChoirChat *(*chat)(gpointer user, const char **ret_model);
   ChoirRealtimeSend send;
   gpointer user;
 } ChoirRealtimeOptions;

@@ -1,6 +1,7 @@
 #include "web/web.h"
 #include "base/metrics.h"
 #include "base/text.h"
+#include "web/audio_api.h"
 #include "web/page.h"
 #include "web/web_private.h"
 
@@ -13,6 +14,7 @@ struct ChoirWeb {
   ChoirConversations *conversations;
   ChoirModelsApi *models_api;
   ChoirOpenai *openai;
+  ChoirAudioApi *audio;
 };
 
 char *choir_web_model_name(const ChoirWebOptions *options) {
@@ -39,7 +41,9 @@ ChoirWeb *choir_web_new(const ChoirWebOptions *options) {
   web->pages = choir_pages_new(own);
   web->conversations = choir_conversations_new(own);
   web->openai = choir_openai_new(own);
-  web->realtime = choir_realtime_new(options->server, options->voice, realtime_model, &web->options);
+  web->audio = own->desk ? choir_audio_api_new(own) : NULL;
+  web->realtime =
+      choir_realtime_new(options->server, options->voice, choir_twin_llm(options->twin), realtime_model, &web->options);
   return web;
 }
 
@@ -47,6 +51,7 @@ void choir_web_free(ChoirWeb *web) {
   if (!web)
     return;
   choir_realtime_free(web->realtime);
+  choir_audio_api_free(web->audio);
   choir_openai_free(web->openai);
   choir_conversations_free(web->conversations);
   choir_pages_free(web->pages);

@@ -195,6 +195,10 @@ ChoirChat *choir_llm_server_chat(ChoirLlmServer *unused) {
   return &chat;
 }
 
+const char *choir_llm_server_model(const ChoirLlmServer *unused) {
+  return "fake";
+}
+
 json_t *choir_llm_server_status(const ChoirLlmServer *unused) {
   return json_pack("{s:s,s:s}", "model", "small", "state", "ready");
 }

@@ -10,6 +10,8 @@ static ChoirLive the_live;
 ChoirLive *fake_live_new(void) {
   if (fake_live.log)
     g_string_free(fake_live.log, TRUE);
+  g_free(fake_live.instructions);
+  g_free(fake_live.notes);
   fake_live = (FakeLive){.log = g_string_new(NULL)};
   return &the_live;
 }
@@ -35,6 +37,14 @@ static void answer(const char *call) {
 void choir_live_configure(ChoirLive *live, const ChoirLiveOptions *options) {
   fake_live.options = *options;
   note("configure:%s", options->audio_out ? "audio" : "text");
+}
+
+void choir_live_prompt(ChoirLive *live, const ChoirLivePrompt *prompt) {
+  g_free(fake_live.instructions);
+  g_free(fake_live.notes);
+  fake_live.instructions = g_strdup(prompt->instructions);
+  fake_live.notes = g_strdup(prompt->notes);
+  fake_live.max_tokens = prompt->max_tokens;
 }
 
 gboolean choir_live_audio(ChoirLive *live, const gint16 *pcm, gsize samples, guint rate) {

@@ -5,6 +5,8 @@
 typedef struct {
   GString *log; /* one word or "name:argument" for each call, joined by blanks */
   ChoirLiveOptions options;
+  char *instructions, *notes; /* of choir_live_prompt() */
+  guint max_tokens;
   guint texts;          /* items handed out */
   gboolean full;        /* choir_live_audio() refuses */
   gboolean knows_reply; /* choir_live_truncate() says TRUE */

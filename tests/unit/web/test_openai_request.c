@@ -44,6 +44,27 @@ static void test_defaults(void) {
   choir_openai_request_clear(&request);
 }
 
+static void test_tools(void) {
+  ChoirOpenaiRequest request = {0};
+  ChoirFault fault = {0};
+  g_assert_true(
+      parse("{\"messages\":[{\"role\":\"user\",\"content\":\"Rome?\"},{\"role\":\"assistant\",\"content\":null,\"tool_"
+            "calls\":["
+            "{\"id\":\"c1\",\"type\":\"function\",\"function\":{\"name\":\"getWeather\",\"arguments\":\"{}\"}}]},"
+            "{\"role\":\"tool\",\"tool_call_id\":\"c1\",\"content\":\"sunny\"}],\"tools\":[{\"type\":\"function\","
+            "\"function\":{\"name\":\"getWeather\"}}],\"tool_choice\":{\"type\":\"function\",\"function\":{\"name\":"
+            "\"getWeather\"}}}",
+            &request, &fault));
+  g_assert_cmpuint(json_array_size(request.messages), ==, 1);
+  g_assert_cmpstr(json_string_value(json_object_get(json_array_get(request.messages, 0), "content")), ==,
+                  "Rome?\n\nResult of get weather: sunny");
+  g_assert_cmpstr(request.question, ==, "Rome?");
+  g_assert_cmpuint(request.used->len, ==, 1);
+  g_assert_cmpint(request.choice, ==, CHOIR_CALL_NAMED);
+  g_assert_cmpstr(request.choice_name, ==, "getWeather");
+  choir_openai_request_clear(&request);
+}
+
 static void test_bad(void) {
 #define USER "\"messages\":[{\"role\":\"user\",\"content\":\"x\"}]"
   static const struct {
@@ -55,11 +76,14 @@ static void test_bad(void) {
       {"{\"messages\":[1]}", "invalid_type", "messages[0]"},
       {"{\"messages\":[{\"role\":\"king\",\"content\":\"x\"}]}", "invalid_value", "messages[0]"},
       {"{\"messages\":[{\"role\":\"user\"}]}", "invalid_type", "messages[0].content"},
-      {"{\"messages\":[{\"role\":\"tool\",\"content\":\"x\"}]}", "unsupported_parameter", "messages[0]"},
+      {"{\"messages\":[{\"role\":\"tool\",\"content\":\"x\"}]}", "invalid_value", "messages[0]"},
       {"{\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"image_url\",\"image_url\":{}}]}]}",
        "unsupported_content", "messages[0].content"},
-      {"{" USER ",\"tools\":[{}]}", "unsupported_parameter", "tools"},
-      {"{" USER ",\"functions\":[{}]}", "unsupported_parameter", "tools"},
+      {"{" USER ",\"tools\":[{}]}", "invalid_value", "tools[0]"},
+      {"{" USER ",\"tools\":{}}", "invalid_value", "tools"},
+      {"{" USER ",\"tool_choice\":\"required\"}", "invalid_value", "tool_choice"},
+      {"{" USER ",\"functions\":[{}]}", "unsupported_parameter", "functions"},
+      {"{\"messages\":[{\"role\":\"user\",\"content\":\"x\",\"tool_calls\":[{}]}]}", "invalid_value", "messages[0]"},
       {"{" USER ",\"n\":2}", "unsupported_value", "n"},
       {"{" USER ",\"n\":\"1\"}", "unsupported_value", "n"},
       {"{" USER ",\"response_format\":{\"type\":\"json_object\"}}", "unsupported_value", "response_format"},
@@ -112,6 +136,7 @@ int main(int argc, char **argv) {
   g_test_init(&argc, &argv, NULL);
   g_test_add_func("/openai/good", test_good);
   g_test_add_func("/openai/defaults", test_defaults);
+  g_test_add_func("/openai/tools", test_tools);
   g_test_add_func("/openai/bad", test_bad);
   g_test_add_func("/openai/limits", test_limits);
   return g_test_run();

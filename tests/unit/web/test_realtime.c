@@ -2,12 +2,14 @@
 #include <unistd.h>
 #include "base/metrics.h"
 #include "base/text.h"
+#include "fake_call.h"
 #include "fake_live.h"
 #include "web/realtime_session.h"
 
 typedef struct {
   ChoirRealtimeSession *session;
   json_t *events; /* what the client got */
+  gboolean no_model;
 } Fixture;
 
 static const ChoirLiveOptions defaults = {.server_vad = TRUE,
@@ -27,12 +29,18 @@ static void on_send(const char *text, gsize length, gpointer user) {
   json_array_append_new(f->events, event);
 }
 
+static ChoirChat *on_chat(gpointer user, const char **ret_model) {
+  static char somewhere;
+  *ret_model = "m";
+  return ((Fixture *)user)->no_model ? NULL : (ChoirChat *)(gpointer)&somewhere;
+}
+
 static void setup(Fixture *f, gconstpointer extension) {
   f->events = json_array();
   ChoirLive *live = fake_live_new();
   f->session = choir_realtime_session_new(
-      &defaults,
-      &(ChoirRealtimeOptions){.model = "smollm2", .extension = extension != NULL, .send = on_send, .user = f});
+      &defaults, &(ChoirRealtimeOptions){
+                     .model = "smollm2", .extension = extension != NULL, .chat = on_chat, .send = on_send, .user = f});
   choir_realtime_session_start(f->session);
   choir_realtime_session_attach(f->session, live);
 }
@@ -40,6 +48,7 @@ static void setup(Fixture *f, gconstpointer extension) {
 static void teardown(Fixture *f, gconstpointer data) {
   choir_realtime_session_free(f->session);
   json_decref(f->events);
+  fake_call_clear();
 }
 
 static void client(Fixture *f, const char *text) {
@@ -149,8 +158,15 @@ static void test_update(Fixture *f, gconstpointer data) {
             "vad\",\"eagerness\":\"low\"}}}}}");
   g_assert_true(fake_live.options.server_vad && fake_live.options.create_response && fake_live.options.interrupt);
   g_assert_cmpuint(fake_live.options.silence_ms, ==, 1200);
-  g_assert_cmpstr(text_at(last(f), "session.audio.input.turn_detection.type"), ==, "server_vad");
+  g_assert_cmpstr(text_at(last(f), "session.audio.input.turn_detection.type"), ==, "semantic_vad");
+  g_assert_cmpstr(text_at(last(f), "session.audio.input.turn_detection.eagerness"), ==, "low");
   g_assert_cmpstr(text_at(last(f), "session.instructions"), ==, "Be brief.");
+  g_assert_cmpstr(fake_live.instructions, ==, "Be brief.");
+  client(f, "{\"type\":\"session.update\",\"session\":{\"instructions\":\"\",\"max_output_tokens\":9,"
+            "\"audio\":{\"input\":{\"turn_detection\":{\"type\":\"server_vad\"}}}}}");
+  g_assert_null(fake_live.instructions);
+  g_assert_cmpuint(fake_live.max_tokens, ==, 9);
+  g_assert_cmpuint(fake_live.options.silence_ms, ==, 600);
 }
 
 static void test_update_refused(Fixture *f, gconstpointer data) {
@@ -169,7 +185,14 @@ static void test_update_refused(Fixture *f, gconstpointer data) {
       {"{\"audio\":{\"input\":{\"turn_detection\":{\"type\":\"magic\"}}}}", "invalid_type",
        "session.audio.input.turn_detection"},
       {"{\"output_modalities\":[\"text\",\"audio\"]}", "invalid_type", "session.output_modalities"},
-      {"{\"tools\":[{\"type\":\"function\"}]}", "unsupported", "session.tools"},
+      {"{\"tools\":[{\"type\":\"function\"}]}", "invalid_value", "session.tools[0]"},
+      {"{\"tools\":[{\"type\":\"mcp\",\"name\":\"x\"}]}", "invalid_value", "session.tools[0].type"},
+      {"{\"tools\":[{\"type\":\"function\",\"name\":\"x\",\"parameters\":{\"type\":\"object\",\"properties\":{\"a\":{"
+       "\"type\":\"string\",\"pattern\":\"^a+$\"}}}}]}",
+       "invalid_value", "session.tools[0]"},
+      {"{\"tool_choice\":\"required\"}", "invalid_value", "session.tool_choice"},
+      {"{\"tool_choice\":{\"type\":\"function\",\"name\":\"x\"}}", "invalid_value", "session.tool_choice"},
+      {"{\"max_output_tokens\":0}", "invalid_type", "session.max_output_tokens"},
       {"{\"type\":\"transcription\"}", "invalid_value", "session.type"},
       {"{\"instructions\":5}", "invalid_type", "session.instructions"},
       {"7", "invalid_type", "session"},
@@ -543,7 +566,7 @@ static void test_bad_events(Fixture *f, gconstpointer data) {
       {"{\"type\":\"conversation.item.create\"}", "unsupported", "item"},
       {"{\"type\":\"conversation.item.create\",\"item\":{\"type\":\"function_call_output\",\"call_id\":\"c\","
        "\"output\":\"1\"}}",
-       "unsupported", "item"},
+       "invalid_value", "item.call_id"},
       {"{\"type\":\"conversation.item.create\",\"item\":{\"type\":\"message\",\"role\":\"assistant\",\"content\":[]}}",
        "unsupported", "item"},
       {"{\"type\":\"conversation.item.create\",\"item\":{\"type\":\"message\",\"role\":\"user\",\"content\":[]}}",
@@ -561,7 +584,7 @@ static void test_bad_events(Fixture *f, gconstpointer data) {
        "response.conversation"},
       {"{\"type\":\"response.create\",\"response\":{\"output_modalities\":[\"video\"]}}", "invalid_type",
        "response.output_modalities"},
-      {"{\"type\":\"response.create\",\"response\":{\"tools\":[{}]}}", "unsupported", "response.tools"},
+      {"{\"type\":\"response.create\",\"response\":{\"tools\":[{}]}}", "invalid_value", "response.tools[0]"},
       {"{\"type\":\"response.create\",\"response\":3}", "invalid_type", "response"},
   };
   for (gsize i = 0; i < G_N_ELEMENTS(rows); i++) {
@@ -621,6 +644,140 @@ static void test_item_limit(Fixture *f, gconstpointer data) {
   expect(f, "error item.retrieved");
 }
 
+/* --- functions -----------------------------------------------------------------------------------------------------
+ */
+
+#define TOOL                                                                                                           \
+  "{\"type\":\"function\",\"name\":\"get_weather\",\"parameters\":{\"type\":\"object\",\"properties\":{\"city\":{"     \
+  "\"type\":"                                                                                                          \
+  "\"string\"}},\"required\":[\"city\"]}}"
+#define A_CALL                                                                                                         \
+  "response.created response.output_item.added item.added response.function_call_arguments.delta "                     \
+  "response.function_call_arguments.done response.output_item.done item.done response.done"
+
+static void with_tools(Fixture *f, const char *choice) {
+  g_autofree char *text =
+      g_strdup_printf("{\"type\":\"session.update\",\"session\":{\"tools\":[" TOOL "],\"tool_choice\":%s}}", choice);
+  client(f, text);
+  g_assert_cmpstr(text_at(last(f), "type"), ==, "session.updated");
+  g_assert_cmpstr(text_at(last(f), "session.tools.0.name"), ==, "get_weather");
+}
+
+static void spoken(Fixture *f, const char *id, const char *text) {
+  live(f, (ChoirLiveEvent){.type = CHOIR_LIVE_SPEECH_STARTED, .item_id = id, .ms = 500});
+  live(f, (ChoirLiveEvent){.type = CHOIR_LIVE_SPEECH_STOPPED, .item_id = id, .ms = 2500});
+  live(f, (ChoirLiveEvent){.type = CHOIR_LIVE_COMMITTED, .item_id = id});
+  live(f, (ChoirLiveEvent){.type = CHOIR_LIVE_TRANSCRIPT, .item_id = id, .text = text});
+}
+
+static void test_call(Fixture *f, gconstpointer data) {
+  with_tools(f, "\"auto\"");
+  g_assert_false(fake_live.options.create_response); /* nothing begins before it was decided */
+  add_text(f);
+  forget(f);
+  client(f, "{\"type\":\"response.create\",\"response\":{\"metadata\":{\"a\":\"b\"}}}");
+  expect(f, "");
+  g_assert_cmpuint(fake_call.begun, ==, 1);
+  g_assert_cmpint(fake_call.choice, ==, CHOIR_CALL_AUTO);
+  client(f, "{\"type\":\"response.create\"}");
+  g_assert_cmpstr(text_at(last(f), "error.code"), ==, "conversation_already_has_active_response");
+  forget(f);
+  fake_call_decide("get_weather", "{\"city\":\"Rome\"}", NULL);
+  expect(f, A_CALL);
+  const json_t *response = at(last(f), "response");
+  g_assert_cmpstr(text_at(response, "status"), ==, "completed");
+  g_assert_cmpstr(text_at(response, "output.0.type"), ==, "function_call");
+  g_assert_cmpstr(text_at(response, "output.0.arguments"), ==, "{\"city\":\"Rome\"}");
+  g_assert_cmpstr(text_at(response, "metadata.a"), ==, "b");
+  g_assert_cmpint(json_integer_value(at(response, "usage.input_tokens")), ==, 100);
+  g_assert_cmpstr(text_at(event_at(f, 1), "item.status"), ==, "in_progress");
+  g_assert_cmpstr(text_at(event_at(f, 4), "name"), ==, "get_weather");
+  g_autofree char *call_id = g_strdup(text_at(response, "output.0.call_id"));
+  g_autofree char *output = g_strdup_printf(
+      "{\"type\":\"conversation.item.create\",\"item\":{\"type\":\"function_call_output\",\"call_id\":\"%s\","
+      "\"output\":\"sunny\"}}",
+      call_id);
+  forget(f);
+  client(f, output);
+  expect(f, "item.added item.done");
+  g_assert_cmpstr(fake_live.notes, ==, "Result of get weather: sunny");
+  client(f, output);
+  g_assert_cmpstr(text_at(last(f), "error.param"), ==, "item.call_id");
+  forget(f);
+  client(f, "{\"type\":\"response.create\"}");
+  g_assert_cmpstr(fake_call.used, ==, "get_weather");
+  fake_call_decide(NULL, NULL, NULL);
+  expect(f, "");
+  g_assert_true(g_str_has_suffix(fake_live.log->str, "respond"));
+  const char *deltas[] = {"It is sunny.", NULL};
+  reply_events(f, "r1", "a1", deltas, FALSE);
+  live(f, (ChoirLiveEvent){.type = CHOIR_LIVE_RESPONSE_DONE,
+                           .response_id = "r1",
+                           .item_id = "a1",
+                           .text = "It is sunny.",
+                           .status = "completed",
+                           .prompt_tokens = 30,
+                           .reply_tokens = 5});
+  g_assert_cmpint(json_integer_value(at(last(f), "response.usage.total_tokens")), ==, 35);
+  g_assert_null(fake_live.notes);
+}
+
+/* Words of the person are decided about once they are all there; a cough during the decision costs nothing. */
+static void test_call_spoken(Fixture *f, gconstpointer data) {
+  with_tools(f, "\"auto\"");
+  forget(f);
+  spoken(f, "u1", "What is the weather");
+  g_assert_cmpstr(fake_call.text, ==, "What is the weather");
+  live(f, (ChoirLiveEvent){.type = CHOIR_LIVE_SPEECH_STARTED, .item_id = "u2", .ms = 3000});
+  g_assert_cmpuint(fake_call.cancelled, ==, 1);
+  g_assert_cmpstr(text_at(last(f), "response.status_details.reason"), ==, "turn_detected");
+  live(f, (ChoirLiveEvent){.type = CHOIR_LIVE_SPEECH_STOPPED, .item_id = "u2", .ms = 3500});
+  live(f, (ChoirLiveEvent){.type = CHOIR_LIVE_COMMITTED, .item_id = "u2"});
+  live(f, (ChoirLiveEvent){.type = CHOIR_LIVE_TRANSCRIPT, .item_id = "u2", .text = ""});
+  g_assert_cmpstr(fake_call.text, ==, "What is the weather");
+  g_assert_cmpuint(fake_call.begun, ==, 2);
+  forget(f);
+  client(f, "{\"type\":\"response.cancel\"}");
+  expect(f, "response.created response.done");
+  g_assert_cmpuint(fake_call.cancelled, ==, 2);
+  spoken(f, "u3", "in Rome?");
+  g_assert_cmpstr(fake_call.text, ==, "What is the weather in Rome?");
+  forget(f);
+  fake_call_decide("get_weather", "{\"city\":\"Rome\"}", NULL);
+  expect(f, A_CALL);
+}
+
+static void test_call_refused(Fixture *f, gconstpointer data) {
+  with_tools(f, "{\"type\":\"function\",\"name\":\"get_weather\"}");
+  add_text(f);
+  forget(f);
+  client(f, "{\"type\":\"response.create\"}");
+  g_assert_cmpint(fake_call.choice, ==, CHOIR_CALL_NAMED);
+  g_assert_cmpstr(fake_call.name, ==, "get_weather");
+  fake_call_decide("get_weather", NULL, "no end was found");
+  expect(f, "response.created response.done");
+  g_assert_cmpstr(text_at(last(f), "response.status"), ==, "failed");
+  g_assert_cmpstr(text_at(last(f), "response.status_details.error.code"), ==, "function_call_refused");
+  /* This response calls nothing. */
+  fake_live_reset();
+  client(f, "{\"type\":\"response.create\",\"response\":{\"tool_choice\":\"none\",\"instructions\":\"Sing.\"}}");
+  g_assert_cmpuint(fake_call.begun, ==, 1);
+  g_assert_cmpstr(fake_live.instructions, ==, "Sing.");
+  g_assert_true(g_str_has_suffix(fake_live.log->str, "respond"));
+  live(f, (ChoirLiveEvent){.type = CHOIR_LIVE_RESPONSE_STARTED, .response_id = "r1", .item_id = "a1"});
+  g_assert_null(fake_live.instructions);
+  live(f, (ChoirLiveEvent){.type = CHOIR_LIVE_RESPONSE_DONE,
+                           .response_id = "r1",
+                           .item_id = "a1",
+                           .text = "La.",
+                           .status = "completed"});
+  add_text(f);
+  f->no_model = TRUE;
+  forget(f);
+  client(f, "{\"type\":\"response.create\"}");
+  g_assert_cmpstr(text_at(last(f), "response.status_details.error.code"), ==, "model_loading");
+}
+
 int main(int argc, char **argv) {
   alarm(60);
   g_test_init(&argc, &argv, NULL);
@@ -645,5 +802,8 @@ int main(int argc, char **argv) {
   ADD("extension", "choir", test_extension);
   ADD("no-extension", NULL, test_extension);
   ADD("item-limit", NULL, test_item_limit);
+  ADD("call", NULL, test_call);
+  ADD("call-spoken", NULL, test_call_spoken);
+  ADD("call-refused", NULL, test_call_refused);
   return g_test_run();
 }

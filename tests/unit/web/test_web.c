@@ -484,7 +484,7 @@ static void test_completion(Fixture *f, gconstpointer data) {
   g_assert_cmpstr(choir_json_string(json_array_get(fake_house.last_messages, 1), "content", ""), ==, "hi");
   g_autoptr(Answer) tools = ask(f, "POST", "/v1/chat/completions", NULL, HELLO ",\"tools\":[{}]}");
   g_assert_cmpuint(tools->status, ==, 400);
-  g_assert_cmpstr(error_code(tools), ==, "unsupported_parameter");
+  g_assert_cmpstr(error_code(tools), ==, "invalid_value");
   fake_house.context = TRUE;
   g_autoptr(Answer) context = ask(f, "POST", "/v1/chat/completions", NULL, HELLO "}");
   g_assert_cmpuint(context->status, ==, 400);
