@@ -222,10 +222,13 @@ def test_the_listener_leaves_honest_gaps():
     heard.add("b", np.full(RATE, 0.5, np.float32))
     heard.pull(240)
     heard.pause()
+    dying = heard.pull(480)
+    assert dying[1] > 0.4 and dying[239] < 0.01 and not dying[240:].any()
     assert not heard.pull(240).any()
-    heard.resume()
+    heard.resume("b", 100)
     faded = heard.pull(480)
     assert faded[0] < 0.1 and faded[-1] > 0.4
+    assert heard.played["b"] == 580  # it went back from 240 to 100
     heard.flush()
     heard.add("b", np.full(RATE, 0.5, np.float32))
     assert not heard.pull(480).any() and heard.queued() == 0
@@ -256,9 +259,10 @@ def test_the_sound_is_where_the_truth_says():
                 continue
             made = builder.utterance(step[1], step[2])
             levels = analyse.levels(made.sound, RATE)
-            loud = np.flatnonzero(levels > np.max(levels) * audio.gain(-27)) * 10
-            assert abs(loud[0] - made.speech[0][0]) <= 60, spec["name"]
-            assert abs(loud[-1] + 10 - made.speech[-1][1]) <= 120, spec["name"]
+            over = (levels > np.max(levels) * audio.gain(-27)).astype(int)
+            loud = np.flatnonzero(np.convolve(over, [1, 1, 1], "same") >= 2) * 10  # a click is no speech
+            assert abs(loud[0] - made.speech[0][0]) <= 80, spec["name"]
+            assert abs(loud[-1] + 10 - made.speech[-1][1]) <= 160, spec["name"]
             for begin, end in made.pauses:
                 inside = [at for at in loud if begin + 20 < at < end - 20]
                 assert len(inside) * 10 <= 30, (spec["name"], inside)

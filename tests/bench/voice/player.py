@@ -16,22 +16,25 @@ from audio import RATE, STEP, rms
 BEGIN = RATE * 60 // 1000  # the listener's buffer before it starts
 AUDIBLE = audio.gain(-50)
 LONGEST = 120  # seconds of one dialogue
-FADE = RATE * 20 // 1000
+FADE_OUT, FADE_IN = RATE * 10 // 1000, RATE * 15 // 1000
+MOST_BACK = RATE // 2  # a resume may go back so far
 
 
 class Player:
     """The listener's buffer. What comes is played in order; when it runs dry in the middle, there is silence, and it starts
-    again with 60 ms. Pieces belong to items, because a server may ask how much of an item was played."""
+    again with 60 ms. Pieces belong to items, because a server may ask how much of an item was played. A pause lets the
+    sound die away and keeps everything from its first quiet sample on, as the page's player does."""
 
     def __init__(self):
         self.pieces = []  # [item, samples, ended]
         self.played = {}  # item -> samples
         self.dead = set()
         self.item = None  # the one that is or was playing
-        self.playing = self.paused = False
+        self.recent = np.zeros(0, np.float32)  # the last that was played of it
+        self.playing = self.held = False
         self.starved = False
         self.underruns = 0
-        self.fade = 0  # samples that still fade in
+        self.fading = 0  # samples to come that fade in
 
     def queued(self):
         return sum(len(p[1]) for p in self.pieces)
@@ -40,7 +43,7 @@ class Player:
         if item in self.dead or len(samples) == 0:
             return
         if self.starved:
-            self.underruns += 1
+            self.underruns += not self.held
             self.starved = False
         for piece in self.pieces:
             if piece[0] == item:
@@ -54,9 +57,6 @@ class Player:
         for piece in self.pieces:
             if piece[0] == item:
                 piece[2] = True
-        self._drop_finished()
-
-    def _drop_finished(self):
         while self.pieces and self.pieces[0][2] and len(self.pieces[0][1]) == 0:
             self.pieces.pop(0)
 
@@ -65,19 +65,40 @@ class Player:
         if self.item is not None:
             self.dead.add(self.item)
         self.pieces = []
-        self.playing = self.starved = self.paused = False
+        self.playing = self.starved = self.held = False
 
     def pause(self):
-        self.paused = True
+        """What is heard next dies away; it is kept, too."""
+        if self.held:
+            return
+        self.held = True
+        self.dying = np.zeros(0, np.float32)
+        if self.playing and self.pieces:
+            tail = self.pieces[0][1][:FADE_OUT]
+            self.dying = tail * np.linspace(1, 0, FADE_OUT, dtype=np.float32)[: len(tail)]
 
-    def resume(self):
-        if self.paused:
-            self.fade = FADE
-        self.paused = False
+    def resume(self, item, sample):
+        """Goes on, at this sample of the item when it was played already: no word is lost."""
+        if not self.held:
+            return
+        self.held = False
+        self.fading = FADE_IN
+        back = self.played.get(item, 0) - max(0, sample)
+        if item == self.item and item not in self.dead and 0 < back:
+            again = self.recent[len(self.recent) - min(back, len(self.recent)) :]
+            self.played[item] -= len(again)
+            if self.pieces and self.pieces[0][0] == item:
+                self.pieces[0][1] = np.concatenate([again, self.pieces[0][1]])
+            else:
+                self.pieces.insert(0, [item, again, True])
+            self.recent = self.recent[: len(self.recent) - len(again)]
+        self.playing = bool(self.queued())
 
     def pull(self, n):
         out = np.zeros(n, np.float32)
-        if self.paused:
+        if self.held:
+            out[: min(n, len(self.dying))] = self.dying[:n]
+            self.dying = self.dying[n:]
             return out
         queued = self.queued()
         if not self.playing and queued and (queued >= BEGIN or self.pieces[0][2]):
@@ -86,12 +107,11 @@ class Player:
         while self.playing and at < n and self.pieces:
             piece = self.pieces[0]
             take = min(n - at, len(piece[1]))
-            out[at : at + take] = piece[1][:take]
-            piece[1] = piece[1][take:]
-            at += take
             if take:
-                self.item = piece[0]
-                self.played[piece[0]] = self.played.get(piece[0], 0) + take
+                self.took(piece[0], piece[1][:take])
+                out[at : at + take] = piece[1][:take]
+                piece[1] = piece[1][take:]
+                at += take
             if len(piece[1]):
                 continue
             if piece[2]:
@@ -101,11 +121,17 @@ class Player:
                 self.starved, self.playing = True, False
             else:
                 self.pieces.pop(0)
-        if self.fade:
-            ramp = 1 - np.arange(self.fade, self.fade - n, -1).clip(0) / FADE
+        if self.fading:
+            ramp = 1 - np.arange(self.fading, self.fading - n, -1).clip(0) / FADE_IN
             out *= ramp.astype(np.float32)
-            self.fade = max(0, self.fade - n)
+            self.fading = max(0, self.fading - n)
         return out
+
+    def took(self, item, samples):
+        if item != self.item:
+            self.item, self.recent = item, np.zeros(0, np.float32)
+        self.recent = np.concatenate([self.recent, samples])[-MOST_BACK:]
+        self.played[item] = self.played.get(item, 0) + len(samples)
 
 
 @dataclass

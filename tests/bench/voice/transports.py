@@ -86,6 +86,7 @@ class Realtime(WebSocketTransport):
         super().__init__(url.replace("http", "ws", 1) + "/v1/realtime" + query)
         self.http, self.acks, self.fresh = url, acks, fresh
         self.told, self.told_underruns = None, 0
+        self.pauses = False
         self.replies = {}  # response -> text
 
     def post(self, path, body):
@@ -136,14 +137,18 @@ class Realtime(WebSocketTransport):
             self.replies[event["response_id"]] = self.replies.get(event["response_id"], "") + event["delta"]
         elif kind == "input_audio_buffer.speech_started":
             caller.note("speech_started")
-            if self.acks:
+            if self.pauses:
+                caller.player.pause()
+            elif self.acks:
                 caller.player.flush()
-        elif kind == "choir.playout_pause":
+        elif kind == "choir.playout.paused":
             caller.note("paused")
-            caller.player.pause()
-        elif kind == "choir.playout_resume":
+            self.pauses = self.acks  # from now on the server decides what a voice is worth
+            if self.pauses and event["item_id"] == caller.player.item:
+                caller.player.pause()
+        elif kind == "choir.playout.resumed":
             caller.note("resumed")
-            caller.player.resume()
+            caller.player.resume(event["item_id"], round(event["audio_ms"] * RATE / 1000))
         elif kind == "conversation.item.truncated":
             caller.note("cut", kept=event.get("text"))
             if self.acks:
@@ -157,6 +162,8 @@ class Realtime(WebSocketTransport):
         elif kind == "response.done":
             response = event["response"]
             caller.note("reply", status=response["status"], text=self.replies.pop(response["id"], ""))
+            if response["status"] == "cancelled" and caller.player.held:
+                caller.player.flush()
         elif kind == "error":
             caller.note("error", text=event["error"].get("message"))
 
