@@ -2,21 +2,24 @@
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
+#include "cli/bench_node.h"
 #include "cli/cli.h"
 
 #define NAME "bench"
 
-/* Benches need recordings, questions and scripts, which are part of a checkout and not of an installed Choir. */
+/* Most benches need recordings, questions and scripts, which are part of a checkout and not of an installed Choir. */
 #ifndef CHOIR_SOURCE_DIR
 #define CHOIR_SOURCE_DIR ""
 #endif
 #define BENCHES CHOIR_SOURCE_DIR "/tests/bench"
 
-static const char help[] = "Usage:\n  choir bench [NAME [OPTION...]]\n\n"
-                           "Runs a bench of the source checkout that this program was built from; without a name it\n"
-                           "lists them. Options are the bench's own: choir bench NAME --help shows them.\n\n"
-                           "Examples:\n  choir bench\n  choir bench wer\n  choir bench persona --help\n\n"
-                           "Exit codes: the bench's own; 1 there is no such bench, 2 wrong usage.\n";
+static const char help[] =
+    "Usage:\n  choir bench [NAME [OPTION...]]\n\n"
+    "Runs a bench; without a name it lists them. 'node' measures this machine and works everywhere,\n"
+    "the others are part of the source checkout that this program was built from.\n"
+    "Options are the bench's own: choir bench NAME --help shows them.\n\n"
+    "Examples:\n  choir bench\n  choir bench node\n  choir bench persona --help\n\n"
+    "Exit codes: the bench's own; 1 there is no such bench, 2 wrong usage.\n";
 
 /* The program of a bench: the file run, run.EXT or bench.EXT in its folder. Caller frees; NULL when there is none. */
 static char *program_of(const char *name) {
@@ -37,10 +40,9 @@ static gint by_name(gconstpointer a, gconstpointer b) {
 
 static int list(void) {
   g_autoptr(GDir) dir = g_dir_open(BENCHES, 0, NULL);
-  if (!dir)
-    return choir_cli_fail(NAME, "benches are part of the source checkout, and there is none beside this program");
   g_autoptr(GPtrArray) names = g_ptr_array_new_with_free_func(g_free);
-  for (const char *name = g_dir_read_name(dir); name; name = g_dir_read_name(dir)) {
+  g_ptr_array_add(names, g_strdup("node"));
+  for (const char *name = dir ? g_dir_read_name(dir) : NULL; name; name = g_dir_read_name(dir)) {
     g_autofree char *program = program_of(name);
     if (program)
       g_ptr_array_add(names, g_strdup(name));
@@ -60,6 +62,8 @@ int choir_bench_main(int argc, char **argv) {
   }
   if (argv[1][0] == '-' || strchr(argv[1], '/'))
     return choir_cli_usage(NAME, "'%s' is not the name of a bench", argv[1]);
+  if (strcmp(argv[1], "node") == 0)
+    return choir_bench_node_main(argc - 1, argv + 1);
   g_autofree char *program = program_of(argv[1]);
   if (!program)
     return choir_cli_fail(NAME,
