@@ -40,10 +40,12 @@ typedef struct {
   void (*ended)(ChoirSandboxRun *run, int status, const char *killed, gpointer user);
 } ChoirSandboxHandlers;
 
-/* programs: folder of choir-sandbox (the helper that applies Landlock and seccomp and then executes). */
-ChoirSandbox *choir_sandbox_new(const char *programs);
+/* program: choir-sandbox, the helper that applies the limits. */
+ChoirSandbox *choir_sandbox_new(const char *program);
 void choir_sandbox_free(ChoirSandbox *sandbox); /* kills what runs */
 ChoirSandboxMode choir_sandbox_mode(const ChoirSandbox *sandbox);
+/* Uses no more than this mode from now on: what a lesser kernel would give. For tests. */
+void choir_sandbox_lower(ChoirSandbox *sandbox, ChoirSandboxMode mode);
 const char *choir_sandbox_why(const ChoirSandbox *sandbox); /* one sentence: what is used, or what is missing */
 /* NULL with error when it cannot start (mode NONE included). */
 ChoirSandboxRun *choir_sandbox_run(ChoirSandbox *sandbox, const ChoirSandboxSpec *spec,

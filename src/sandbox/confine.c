@@ -1,0 +1,206 @@
+#include "sandbox/confine.h"
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include "sandbox/landlock.h"
+#include "sandbox/filter.h"
+
+#define INSIDE "/run/choir-sandbox" /* this program, inside bubblewrap's mounts */
+#define OPEN_FILES 256
+
+/* Other people's things: empty inside, and nothing in them can be reached. */
+static const char *const masked[] = {"/home",     "/root",    "/mnt", "/media", "/srv", "/var/lib", "/var/spool",
+                                     "/var/mail", "/var/log", "/opt", "/boot",  "/sys", NULL};
+static const char *const masked_files[] = {"/etc/shadow",      "/etc/gshadow",  "/etc/sudoers", "/etc/ssh",
+                                           "/etc/ssl/private", "/etc/consul.d", "/etc/nomad.d", NULL};
+
+static gboolean is_folder(const char *path) {
+  struct stat status;
+  return stat(path, &status) == 0 && S_ISDIR(status.st_mode);
+}
+
+static void mask(GPtrArray *args, const char *path) {
+  if (is_folder(path)) {
+    g_ptr_array_add(args, g_strdup("--tmpfs"));
+    g_ptr_array_add(args, g_strdup(path));
+  } else if (access(path, F_OK) == 0) {
+    g_ptr_array_add(args, g_strdup("--ro-bind"));
+    g_ptr_array_add(args, g_strdup("/dev/null"));
+    g_ptr_array_add(args, g_strdup(path));
+  }
+}
+
+static void bind_path(GPtrArray *args, const char *option, const char *from, const char *to) {
+  g_ptr_array_add(args, g_strdup(option));
+  g_ptr_array_add(args, g_strdup(from));
+  g_ptr_array_add(args, g_strdup(to));
+}
+
+GStrv choir_confine_bwrap(const ChoirLimits *limits, const char *self, int spec_fd) {
+  static const char *const fixed[] = {"bwrap",
+                                      "--die-with-parent",
+                                      "--unshare-user",
+                                      "--unshare-pid",
+                                      "--unshare-net",
+                                      "--unshare-ipc",
+                                      "--unshare-uts",
+                                      "--unshare-cgroup-try",
+                                      "--hostname",
+                                      "sandbox",
+                                      "--cap-drop",
+                                      "ALL",
+                                      "--ro-bind",
+                                      "/",
+                                      "/",
+                                      "--dev",
+                                      "/dev",
+                                      "--proc",
+                                      "/proc",
+                                      "--tmpfs",
+                                      "/tmp",
+                                      "--tmpfs",
+                                      "/run",
+                                      "--tmpfs",
+                                      "/var/tmp",
+                                      NULL};
+  g_autoptr(GPtrArray) args = g_ptr_array_new();
+  for (guint i = 0; fixed[i]; i++)
+    g_ptr_array_add(args, g_strdup(fixed[i]));
+  if (!limits->pty) /* a terminal's session is made by choir-sandbox, which gives it its controlling terminal */
+    g_ptr_array_add(args, g_strdup("--new-session"));
+  for (guint i = 0; masked[i]; i++)
+    mask(args, masked[i]);
+  for (guint i = 0; masked_files[i]; i++)
+    mask(args, masked_files[i]);
+  for (guint i = 0; limits->hidden[i]; i++)
+    mask(args, limits->hidden[i]);
+  for (guint i = 0; limits->writable[i]; i++)
+    bind_path(args, "--bind", limits->writable[i], limits->writable[i]);
+  if (limits->proxy_socket)
+    bind_path(args, "--bind", limits->proxy_socket, "/run/proxy.sock");
+  bind_path(args, "--ro-bind", self, INSIDE);
+  g_ptr_array_add(args, g_strdup("--chdir"));
+  g_ptr_array_add(args, g_strdup(limits->cwd));
+  g_ptr_array_add(args, g_strdup("--"));
+  g_ptr_array_add(args, g_strdup(INSIDE));
+  g_ptr_array_add(args, g_strdup("--inner"));
+  g_ptr_array_add(args, g_strdup_printf("%d", spec_fd));
+  g_ptr_array_add(args, NULL);
+  return (GStrv)g_ptr_array_free(g_steal_pointer(&args), FALSE);
+}
+
+static void limit(int which, guint64 most) {
+  struct rlimit now;
+  if (getrlimit((__rlimit_resource_t)which, &now) != 0)
+    return;
+  struct rlimit wanted = {MIN((rlim_t)most, now.rlim_max), MIN((rlim_t)most, now.rlim_max)};
+  setrlimit((__rlimit_resource_t)which, &wanted);
+}
+
+/* The system folders a program needs to run at all. Without bubblewrap nothing else can be read. */
+static const char *const system_read[] = {"/usr",
+                                          "/bin",
+                                          "/sbin",
+                                          "/lib",
+                                          "/lib32",
+                                          "/lib64",
+                                          "/libx32",
+                                          "/etc/ld.so.cache",
+                                          "/etc/ld.so.conf",
+                                          "/etc/ld.so.conf.d",
+                                          "/etc/passwd",
+                                          "/etc/group",
+                                          "/etc/nsswitch.conf",
+                                          "/etc/hosts",
+                                          "/etc/host.conf",
+                                          "/etc/alternatives",
+                                          "/etc/localtime",
+                                          "/etc/timezone",
+                                          "/etc/mime.types",
+                                          "/etc/profile",
+                                          "/etc/bash.bashrc",
+                                          "/etc/inputrc",
+                                          "/etc/terminfo",
+                                          "/etc/python3",
+                                          "/etc/python3.11",
+                                          "/etc/python3.13",
+                                          "/etc/ssl/certs",
+                                          "/etc/ssl/openssl.cnf",
+                                          "/etc/ca-certificates",
+                                          "/etc/fonts",
+                                          "/etc/magic",
+                                          "/etc/locale.alias",
+                                          "/etc/gitconfig",
+                                          "/etc/debian_version",
+                                          "/etc/os-release",
+                                          "/proc/cpuinfo",
+                                          "/proc/meminfo",
+                                          "/proc/stat",
+                                          "/proc/uptime",
+                                          "/proc/loadavg",
+                                          "/proc/version",
+                                          "/proc/filesystems",
+                                          "/sys/devices/system/cpu",
+                                          "/dev/null",
+                                          "/dev/zero",
+                                          "/dev/full",
+                                          "/dev/random",
+                                          "/dev/urandom",
+                                          "/dev/tty",
+                                          NULL};
+static const char *const everything[] = {"/", NULL};
+static const char *const devices[] = {"/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom",
+                                      "/dev/tty",  "/dev/pts",  "/dev/ptmx", "/dev/shm",    NULL};
+
+static gboolean landlock(const ChoirLimits *limits) {
+  g_autoptr(GPtrArray) write = g_ptr_array_new();
+  for (guint i = 0; limits->writable[i]; i++)
+    g_ptr_array_add(write, limits->writable[i]);
+  for (guint i = 0; devices[i] && (limits->full || i < 6); i++)
+    g_ptr_array_add(write, (gpointer)devices[i]);
+  if (limits->full)
+    g_ptr_array_add(write, (gpointer) "/tmp");
+  g_ptr_array_add(write, NULL);
+  ChoirLandlockRules rules = {.read = limits->full ? everything : system_read,
+                              .write = (const char *const *)write->pdata,
+                              .tcp = limits->proxy_socket != NULL};
+  return choir_landlock_apply(&rules);
+}
+
+void choir_confine_exec(const ChoirLimits *limits) {
+  int abi = choir_landlock_abi();
+  limit(RLIMIT_CORE, 0);
+  limit(RLIMIT_CPU, limits->cpu_seconds);
+  limit(RLIMIT_DATA, (guint64)limits->memory_mb << 20); /* not RLIMIT_AS: V8 and Go reserve far more than they use */
+  limit(RLIMIT_FSIZE, (guint64)limits->file_mb << 20);
+  limit(RLIMIT_NOFILE, OPEN_FILES);
+  limit(RLIMIT_MEMLOCK, 1 << 20);
+  limit(RLIMIT_STACK, 64 << 20);
+  if (limits->full) /* counted within its own user namespace; otherwise choir-sandbox counts them */
+    limit(RLIMIT_NPROC, limits->processes);
+  if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) {
+    fprintf(stderr, "choir-sandbox: cannot give up privileges: %s\n", g_strerror(errno));
+    return;
+  }
+  if (!landlock(limits) && !(limits->full && errno == ENOSYS)) { /* bubblewrap holds without it */
+    fprintf(stderr, "choir-sandbox: Landlock: %s\n", g_strerror(errno));
+    return;
+  }
+  /* Without its own process namespace a signal reaches every process of the user, unless Landlock keeps it in. */
+  if (!choir_seccomp_apply(limits->proxy_socket != NULL, limits->full || abi >= 6)) {
+    fprintf(stderr, "choir-sandbox: seccomp: %s\n", g_strerror(errno));
+    return;
+  }
+  if (close_range(3, ~0u, 0) != 0)
+    return;
+  if (chdir(limits->cwd) != 0) {
+    fprintf(stderr, "choir-sandbox: cannot enter %s: %s\n", limits->cwd, g_strerror(errno));
+    return;
+  }
+  execvpe(limits->argv[0], limits->argv, limits->env);
+  fprintf(stderr, "choir-sandbox: cannot run %s: %s\n", limits->argv[0], g_strerror(errno));
+}
