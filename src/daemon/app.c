@@ -137,6 +137,20 @@ static char *stt_model(ChoirApp *app, const char *service) {
   return g_str_equal(service, "whisper") ? g_build_filename(app->paths.models, "ggml-base-q8_0.bin", NULL) : NULL;
 }
 
+/* The engine on this machine: the service itself, or who stands in for another machine's. */
+static const char *local_engine(ChoirApp *app, const char *section) {
+  const char *service = choir_config_string(app->config, section, "service");
+  return g_str_equal(service, "wyoming") ? choir_config_string(app->config, section, "fallback") : service;
+}
+
+static void add_other_machine(ChoirApp *app, GPtrArray *args, const char *section) {
+  if (!g_str_equal(choir_config_string(app->config, section, "service"), "wyoming"))
+    return;
+  add(args, "--url", choir_config_string(app->config, section, "url"));
+  if (!g_str_equal(local_engine(app, section), "none"))
+    add(args, "--fallback", local_engine(app, section));
+}
+
 static void open_workers(ChoirApp *app) {
   const char *stt = choir_config_string(app->config, "stt", "service");
   const char *tts = choir_config_string(app->config, "tts", "service");
@@ -146,7 +160,7 @@ static void open_workers(ChoirApp *app) {
     g_setenv("CHOIR_CPU_VARIANT", variant, TRUE);
   g_autofree char *ort = g_build_filename(app->paths.runtime, "libonnxruntime.so", NULL);
   g_autofree char *silero = g_build_filename(app->paths.models, "silero_vad_16k_op15.onnx", NULL);
-  g_autofree char *whisper = stt_model(app, stt);
+  g_autofree char *whisper = stt_model(app, local_engine(app, "stt"));
   g_autofree char *voice = g_build_filename(app->paths.models, "en_US-joe-medium.onnx", NULL);
   g_autofree char *backends = g_build_filename(app->paths.engine, "bin", NULL);
   gint64 set_threads = choir_config_int(app->config, "stt", "threads");
@@ -167,16 +181,18 @@ static void open_workers(ChoirApp *app) {
   add(args, "--backends", backends);
   if (whisper)
     add(args, "--model", whisper);
-  if (g_str_equal(stt, "pocketsphinx"))
+  if (g_str_equal(local_engine(app, "stt"), "pocketsphinx"))
     add(args, "--grammar", *grammar ? grammar : app->paths.grammar);
+  add_other_machine(app, args, "stt");
   app->stt = new_worker(app, "choir-stt", CHOIR_TOPIC_STT, args, 1);
 
   args = g_ptr_array_new();
   add(args, "--engine", tts);
   add(args, "--onnxruntime", ort);
   add(args, "--model", voice);
+  add_other_machine(app, args, "tts");
   app->tts = new_worker(app, "choir-tts", CHOIR_TOPIC_TTS, args, 0);
-  if (g_str_equal(tts, "piper")) {
+  if (g_str_equal(local_engine(app, "tts"), "piper")) {
     g_autofree char *phonemes = g_build_filename(app->paths.programs, "choir-phonemes", NULL);
     const char *argv[] = {phonemes, NULL};
     choir_worker_attach_phonemes(app->tts, argv);

@@ -2,6 +2,8 @@
 #pragma once
 #include <glib.h>
 
+typedef struct ChoirSttEngine ChoirSttEngine;
+
 typedef struct {
   const char *model;      /* whisper: ggml file; pocketsphinx: folder of an acoustic model */
   const char *backends;   /* whisper: folder of libggml-cpu-*.so, NULL = where libggml lies */
@@ -10,6 +12,10 @@ typedef struct {
   const char *dictionary; /* pocketsphinx, NULL = en-us */
   const char *lm;         /* pocketsphinx, NULL = en-us */
   int threads;
+  const char *url;                                   /* wyoming: tcp://host:port */
+  const ChoirSttEngine *fallback;                    /* wyoming: who stands in, NULL = nobody */
+  void (*report)(const char *detail, gpointer user); /* wyoming: what it does has changed; any thread */
+  gpointer report_user;
 } ChoirSttOptions;
 
 typedef gboolean (*ChoirSttCancelled)(gpointer user); /* cheap, asked often, from any thread of the engine */
@@ -32,7 +38,7 @@ typedef struct {
   GArray *segments;  /* ChoirSttSegment; NULL = not wanted. Left empty by an engine that has no times */
 } ChoirSttResult;
 
-typedef struct {
+struct ChoirSttEngine {
   const char *name, *help;
   gpointer (*open)(const ChoirSttOptions *options, char **ret_detail, GError **error);
   void (*close)(gpointer self);
@@ -41,6 +47,6 @@ typedef struct {
                          ChoirSttResult *result, GError **error);
   /* Called before each transcribe(), with an empty wish for most. FALSE with error: it cannot be met. May be NULL. */
   gboolean (*wish)(gpointer self, const ChoirSttWish *wish, GError **error);
-} ChoirSttEngine;
+};
 
-extern const ChoirSttEngine choir_stt_whisper, choir_stt_pocketsphinx, choir_stt_null;
+extern const ChoirSttEngine choir_stt_whisper, choir_stt_pocketsphinx, choir_stt_wyoming, choir_stt_null;

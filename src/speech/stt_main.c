@@ -28,6 +28,7 @@ static const ChoirSttEngine *const engines[] = {
 #ifdef CHOIR_HAVE_POCKETSPHINX
     &choir_stt_pocketsphinx,
 #endif
+    &choir_stt_wyoming,
     &choir_stt_null,
 };
 
@@ -123,6 +124,12 @@ static void work(Stt *stt, ChoirJob *job) {
   choir_runner_send_json(stt->fd, CHOIR_WIRE_STT_TEXT, &job->frame, 0, json);
 }
 
+/* Another READY: the daemon shows what it says. */
+static void on_report(const char *detail, gpointer user) {
+  Stt *stt = user;
+  choir_runner_ready(stt->fd, stt->engine->name, stt->options.model ? stt->options.model : "", 0, detail);
+}
+
 static gpointer engine_thread(gpointer data) {
   Stt *stt = data;
   g_autoptr(GError) error = NULL;
@@ -180,10 +187,11 @@ int main(int argc, char **argv) {
   calm_openmp(argv);
   choir_runner_init("choir-stt");
   g_autofree char *engine = NULL, *model = NULL, *backends = NULL, *language = NULL, *grammar = NULL,
-                  *dictionary = NULL, *lm = NULL;
+                  *dictionary = NULL, *lm = NULL, *url = NULL, *fallback = NULL;
   int threads = MIN((int)g_get_num_processors(), 4), fd = 3;
   const GOptionEntry entries[] = {
-      {"engine", 0, 0, G_OPTION_ARG_STRING, &engine, "whisper, pocketsphinx or null (default whisper)", "NAME"},
+      {"engine", 0, 0, G_OPTION_ARG_STRING, &engine, "whisper, pocketsphinx, wyoming or null (default whisper)",
+       "NAME"},
       {"model", 0, 0, G_OPTION_ARG_FILENAME, &model, "Whisper's ggml file, or PocketSphinx's acoustic model", "PATH"},
       {"backends", 0, 0, G_OPTION_ARG_FILENAME, &backends, "folder of libggml-cpu-*.so (default: beside libggml)",
        "DIR"},
@@ -192,6 +200,8 @@ int main(int argc, char **argv) {
       {"grammar", 0, 0, G_OPTION_ARG_FILENAME, &grammar, "PocketSphinx: JSGF file; without it, poor dictation", "FILE"},
       {"dictionary", 0, 0, G_OPTION_ARG_FILENAME, &dictionary, "PocketSphinx: pronunciations (default en-us)", "FILE"},
       {"lm", 0, 0, G_OPTION_ARG_FILENAME, &lm, "PocketSphinx: language model (default en-us)", "FILE"},
+      {"url", 0, 0, G_OPTION_ARG_STRING, &url, "Wyoming: the other machine, tcp://host:port", "URL"},
+      {"fallback", 0, 0, G_OPTION_ARG_STRING, &fallback, "Wyoming: engine that stands in while it is away", "NAME"},
       {"fd", 0, 0, G_OPTION_ARG_INT, &fd, "descriptor of the frames (default 3)", "N"},
       G_OPTION_ENTRY_NULL,
   };
@@ -199,12 +209,17 @@ int main(int argc, char **argv) {
                        "Turns utterances into text, for choir serve. CHOIR_CPU_VARIANT=x64 forces a ggml variant.");
   const ChoirSttEngine *chosen = engine_named(engine ? engine : "whisper");
   if (!chosen) {
-    choir_runner_log("no engine '%s' in this build; choose from whisper, pocketsphinx, null",
+    choir_runner_log("no engine '%s' in this build; choose from whisper, pocketsphinx, wyoming, null",
                      engine ? engine : "whisper");
     return 2;
   }
-  if (!model && g_str_equal(chosen->name, "whisper"))
+  if (!model && (g_str_equal(chosen->name, "whisper") || g_strcmp0(fallback, "whisper") == 0))
     model = choir_runner_cache_path("models/ggml-base-q8_0.bin");
+  const ChoirSttEngine *stand_in = fallback ? engine_named(fallback) : NULL;
+  if (fallback && (!stand_in || stand_in == &choir_stt_wyoming)) {
+    choir_runner_log("no engine '%s' can stand in", fallback);
+    return 2;
+  }
   Stt stt = {
       .fd = fd,
       .jobs = choir_jobs_new(QUEUE_LIMIT),
@@ -215,7 +230,11 @@ int main(int argc, char **argv) {
                   .grammar = grammar,
                   .dictionary = dictionary,
                   .lm = lm,
-                  .threads = CLAMP(threads, 1, 64)},
+                  .threads = CLAMP(threads, 1, 64),
+                  .url = url,
+                  .fallback = stand_in,
+                  .report = on_report,
+                  .report_user = &stt},
   };
   g_thread_unref(g_thread_new("engine", engine_thread, &stt));
   g_autoptr(GByteArray) buffer = g_byte_array_new();

@@ -2,12 +2,18 @@
 #pragma once
 #include <glib.h>
 
+typedef struct ChoirTtsEngine ChoirTtsEngine;
+
 typedef struct {
   const char *model;   /* piper: onnx file; its json lies beside it */
   const char *library; /* piper: libonnxruntime.so */
   int phonemes_fd;     /* piper: socket to choir-phonemes */
   int threads;
-  double speed; /* 1 = the voice's own */
+  double speed;                                      /* 1 = the voice's own */
+  const char *url;                                   /* wyoming: tcp://host:port */
+  const ChoirTtsEngine *fallback;                    /* wyoming: who stands in, NULL = nobody */
+  void (*report)(const char *detail, gpointer user); /* wyoming: what it does has changed; any thread */
+  gpointer report_user;
 } ChoirTtsOptions;
 
 /* Bytes begin..end of the text, and how many phonemes they were spoken with (0: not spoken). first and last are the
@@ -27,7 +33,7 @@ typedef struct {
   gpointer user;
 } ChoirTtsSink;
 
-typedef struct {
+struct ChoirTtsEngine {
   const char *name, *help;
   gpointer (*open)(const ChoirTtsOptions *options, char **ret_detail, GError **error);
   void (*close)(gpointer self);
@@ -38,6 +44,6 @@ typedef struct {
   void (*interrupt)(gpointer self); /* any thread: what runs now was cancelled. May be NULL */
   /* 0.25..4 times the speed of its options, until the next call. NULL: it has one speed only. */
   void (*set_speed)(gpointer self, double speed);
-} ChoirTtsEngine;
+};
 
-extern const ChoirTtsEngine choir_tts_piper, choir_tts_flite, choir_tts_null;
+extern const ChoirTtsEngine choir_tts_piper, choir_tts_flite, choir_tts_wyoming, choir_tts_null;

@@ -3,7 +3,7 @@
 #include "speech/jobs.h"
 #include "speech/phonemes_client.h"
 #include "speech/runner.h"
-#include "speech/tts.h"
+#include "speech/tts_engines.h"
 #include "speech/tts_text.h"
 #include "speech/tts_timeline.h"
 #include "audio/resample.h"
@@ -15,12 +15,14 @@
 
 #define QUEUE_LIMIT 64
 #define TEXT_MAX (16 * 1024)
+#define IDLE_MS 20000       /* before a machine that looked slow is measured again */
 #define FRAME_SAMPLES 32768 /* 64 KiB */
 
 typedef struct {
   int fd;
   ChoirJobs *jobs;
-  const ChoirTtsEngine *engine;
+  ChoirTtsEngines *engines;
+  const ChoirTtsEngine *engine; /* the current one, on its thread */
   gpointer self;
   ChoirTtsOptions options;
   ChoirResampler *resampler;
@@ -35,16 +37,6 @@ typedef struct {
   guint64 sound, sent; /* samples of the engine, of the frames */
   ChoirTtsTimeline timeline;
 } Speaking;
-
-static const ChoirTtsEngine *const engines[] = {
-#ifdef CHOIR_HAVE_ORT
-    &choir_tts_piper,
-#endif
-#ifdef CHOIR_HAVE_FLITE
-    &choir_tts_flite,
-#endif
-    &choir_tts_null,
-};
 
 static void send_out(Speaking *speaking) {
   if (speaking->out->len > 0 && !choir_job_commit(speaking->job))
@@ -171,22 +163,44 @@ static void speak(Tts *tts, ChoirJob *job) {
     _exit(1); /* the daemon starts both anew */
 }
 
+/* Another READY: the daemon shows what it says. */
+static void on_report(const char *detail, gpointer user) {
+  Tts *tts = user;
+  choir_runner_ready(tts->fd, tts->engine ? tts->engine->name : "wyoming", tts->options.model ? tts->options.model : "",
+                     0, detail);
+}
+
+static void use_current(Tts *tts) {
+  tts->engine = choir_tts_engines_current(tts->engines, &tts->self);
+  choir_resampler_free(tts->resampler);
+  tts->resampler = choir_resampler_new(tts->engine->rate(tts->self), CHOIR_RATE_OUT);
+}
+
+static gboolean has_work(gpointer user) {
+  return !choir_jobs_idle(((Tts *)user)->jobs);
+}
+
 static gpointer engine_thread(gpointer data) {
   Tts *tts = data;
   g_autoptr(GError) error = NULL;
-  g_autofree char *detail = NULL;
   double start = choir_runner_wall_ms();
   choir_runner_status(tts->fd, 0, "loading the voice");
-  tts->self = tts->engine->open(&tts->options, &detail, &error);
-  if (!tts->self) {
+  if (!choir_tts_engines_open(tts->engines, &error)) {
     choir_runner_error(tts->fd, NULL, "%s", error->message);
     _exit(1);
   }
-  tts->resampler = choir_resampler_new(tts->engine->rate(tts->self), CHOIR_RATE_OUT);
-  choir_runner_ready(tts->fd, tts->engine->name, tts->options.model ? tts->options.model : "",
-                     choir_runner_wall_ms() - start, detail);
+  const double load_ms = choir_runner_wall_ms() - start;
+  use_current(tts);
+  choir_tts_engines_report(tts->engines, tts->fd, CHOIR_WIRE_READY, load_ms);
   for (;;) {
-    ChoirJob *job = choir_jobs_take(tts->jobs);
+    gint64 due = choir_tts_engines_due(tts->engines);
+    ChoirJob *job = choir_jobs_take_within(tts->jobs, due < 0 ? -1 : MAX(due, IDLE_MS));
+    if (!job) {
+      choir_tts_engines_probe(tts->engines, has_work, tts);
+      use_current(tts);
+      choir_tts_engines_report(tts->engines, tts->fd, CHOIR_WIRE_STATUS, load_ms);
+      continue;
+    }
     if (!choir_job_cancelled(job))
       speak(tts, job);
     choir_jobs_done(tts->jobs, job);
@@ -209,51 +223,56 @@ static void handle(Tts *tts, const ChoirWireFrame *frame) {
   default:
     choir_runner_error(tts->fd, frame, "frame type %u is not for choir-tts", frame->type);
   }
-  if (hit && tts->engine->interrupt)
-    tts->engine->interrupt(tts->self);
-}
-
-static const ChoirTtsEngine *engine_named(const char *name) {
-  for (gsize i = 0; i < G_N_ELEMENTS(engines); i++)
-    if (g_str_equal(engines[i]->name, name))
-      return engines[i];
-  return NULL;
+  if (hit)
+    choir_tts_engines_interrupt(tts->engines);
 }
 
 int main(int argc, char **argv) {
   choir_runner_init("choir-tts");
-  g_autofree char *engine = NULL, *model = NULL, *library = NULL;
+  g_autofree char *engine = NULL, *model = NULL, *library = NULL, *url = NULL, *fallback = NULL;
   int fd = 3, phonemes_fd = 4, threads = MIN((int)g_get_num_processors(), 2);
   double speed = 1;
   const GOptionEntry entries[] = {
-      {"engine", 0, 0, G_OPTION_ARG_STRING, &engine, "piper, flite or null (default piper)", "NAME"},
+      {"engine", 0, 0, G_OPTION_ARG_STRING, &engine, "auto, piper, flite, wyoming or null (default piper)", "NAME"},
       {"model", 0, 0, G_OPTION_ARG_FILENAME, &model, "Piper voice; its .json lies beside it", "FILE"},
       {"onnxruntime", 0, 0, G_OPTION_ARG_FILENAME, &library, "libonnxruntime.so", "FILE"},
       {"phonemes-fd", 0, 0, G_OPTION_ARG_INT, &phonemes_fd, "socket to choir-phonemes (default 4; Piper only)", "N"},
       {"threads", 0, 0, G_OPTION_ARG_INT, &threads, "processor threads of Piper", "N"},
       {"speed", 0, 0, G_OPTION_ARG_DOUBLE, &speed, "0.5 to 2 (default 1)", "X"},
+      {"url", 0, 0, G_OPTION_ARG_STRING, &url, "Wyoming: the other machine, tcp://host:port", "URL"},
+      {"fallback", 0, 0, G_OPTION_ARG_STRING, &fallback, "Wyoming: engine that stands in while it is away", "NAME"},
       {"fd", 0, 0, G_OPTION_ARG_INT, &fd, "descriptor of the frames (default 3)", "N"},
       G_OPTION_ENTRY_NULL,
   };
   choir_runner_options(&argc, &argv, entries, "Speaks clauses, 24 kHz, for choir serve.");
-  const ChoirTtsEngine *chosen = engine_named(engine ? engine : "piper");
-  if (!chosen) {
-    choir_runner_log("no engine '%s' in this build; choose from piper, flite, null", engine ? engine : "piper");
-    return 2;
-  }
-  if (!model && g_str_equal(chosen->name, "piper"))
+  engine = engine ? engine : g_strdup("piper");
+  if (!model && (g_str_equal(engine, "piper") || g_str_equal(engine, "auto")))
     model = choir_runner_cache_path("models/en_US-joe-medium.onnx");
   library = library ? library : choir_runner_cache_path("runtime/libonnxruntime.so");
+  const ChoirTtsEngine *stand_in = fallback ? choir_tts_engine_named(fallback) : NULL;
+  if (fallback && (!stand_in || stand_in == &choir_tts_wyoming)) {
+    choir_runner_log("no engine '%s' can stand in", fallback);
+    return 2;
+  }
   Tts tts = {
       .fd = fd,
       .jobs = choir_jobs_new(QUEUE_LIMIT),
-      .engine = chosen,
       .options = {.model = model,
                   .library = library,
                   .phonemes_fd = phonemes_fd,
                   .threads = CLAMP(threads, 1, 16),
-                  .speed = CLAMP(speed, 0.5, 2)},
+                  .speed = CLAMP(speed, 0.5, 2),
+                  .url = url,
+                  .fallback = stand_in,
+                  .report = on_report,
+                  .report_user = &tts},
   };
+  g_autoptr(GError) error = NULL;
+  tts.engines = choir_tts_engines_new(engine, &tts.options, &error);
+  if (!tts.engines) {
+    choir_runner_log("%s", error->message);
+    return 2;
+  }
   g_thread_unref(g_thread_new("engine", engine_thread, &tts));
   g_autoptr(GByteArray) buffer = g_byte_array_new();
   ChoirWireFrame frame = {0};
