@@ -92,7 +92,7 @@ export class StatusPanel {
     const tile = this.tile('Language model', m.name || 'none', state, { light: ready ? 'ok' : this.bad(m.state) ? 'bad' : 'busy', wide: true });
     tile.append(change);
     if (!ready && done !== null) tile.append(h('progress', { max: 100, value: done, 'aria-label': 'Model loading' }));
-    const cpu = m.variant ? [this.tile('Processor code', m.variant, m.why ?? '', { wide: true })] : [];
+    const cpu = m.variant ? [this.tile('Processor code', m.variant, m.variant_why ?? m.why ?? '', { wide: true })] : [];
     return [tile, ...cpu];
   }
 

@@ -98,6 +98,8 @@ static void finish_line(ChoirChild *child) {
     int own = child->spec.line_level ? child->spec.line_level(child->line->str) : -1;
     choir_log(child->spec.topic, own >= 0 ? (ChoirLogLevel)own : level_of_line(child->line->str), "%s",
               child->line->str);
+    if (child->spec.line)
+      child->spec.line(child, child->line->str, child->spec.user);
     g_free(child->last_line);
     child->last_line = g_strdup(child->line->str);
   }

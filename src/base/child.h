@@ -24,6 +24,7 @@ typedef struct {
   void (*exited)(ChoirChild *child, int wait_status, gpointer user); /* may be NULL; before the back-off starts */
   /* Level of one of its output lines, -1 = by "error:", "warning:", "debug:" at its front; may be NULL. */
   int (*line_level)(const char *line);
+  void (*line)(ChoirChild *child, const char *line, gpointer user); /* each output line, for its meaning; may be NULL */
   gpointer user;
   int nice;            /* added niceness, 0 for none */
   guint64 cpu_mask;    /* sched_setaffinity bits, 0 for all */

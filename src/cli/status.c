@@ -36,6 +36,9 @@ static void print_model(const json_t *model) {
   if (threads > 0)
     printf(", %" G_GINT64_FORMAT " threads", threads);
   printf("\n");
+  const char *why = choir_json_string(model, "variant_why", "");
+  if (*why)
+    printf("  %-10s %s: %s\n", "", variant, why);
   const char *note = choir_json_string(model, "note", "");
   if (*note)
     printf("  %-10s %s\n", "", note);

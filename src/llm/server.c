@@ -8,6 +8,7 @@
 #define POLL_STARTING_MS 200
 #define POLL_EXTERNAL_MS 5000
 #define HEALTH_TIMEOUT_MS 3000
+#define VARIANT_SAYS "ggml-cpu-core2: " /* engine/variant.c */
 
 static const char *const state_names[] = {"stopped", "starting", "loading", "probing", "ready", "away"};
 
@@ -22,6 +23,8 @@ void choir_llm_server_unref(ChoirLlmServer *server) {
   g_free(server->progress);
   g_free(server->variant);
   g_free(server->why);
+  g_free(server->variant_said);
+  g_free(server->variant_why);
   g_free(server);
 }
 
@@ -141,6 +144,9 @@ static void on_health(guint status, const char *body, gsize length, const GError
       if (up) {
         g_free(server->variant);
         server->variant = choir_llm_loaded_variant(choir_child_pid(server->child));
+        g_clear_pointer(&server->variant_why, g_free);
+        if (server->variant)
+          server->variant_why = choir_llm_variant_why(&server->command, server->variant, server->variant_said);
         get(server, "/v1/models", on_models);
       } else {
         set_state(server, STATE_LOADING,
@@ -203,9 +209,19 @@ static int line_level(const char *line) {
   return mark[1] == 'E' ? CHOIR_LOG_WARNING : CHOIR_LOG_DEBUG;
 }
 
+/* Our CPU variant says once, on standard error, what it decided. */
+static void on_line(ChoirChild *child, const char *line, gpointer user) {
+  ChoirLlmServer *server = user;
+  if (g_str_has_prefix(line, VARIANT_SAYS)) {
+    g_free(server->variant_said);
+    server->variant_said = g_strdup(line + strlen(VARIANT_SAYS));
+  }
+}
+
 static void on_started(ChoirChild *child, GPid pid, gpointer user) {
   ChoirLlmServer *server = user;
   forget_process(server);
+  g_clear_pointer(&server->variant_said, g_free);
   set_state(server, STATE_STARTING, "starting the language model server");
   schedule_poll(server, POLL_STARTING_MS);
 }
@@ -245,6 +261,7 @@ static void setup_local(ChoirLlmServer *server, const ChoirLlmServerOptions *opt
                          .started = on_started,
                          .exited = on_exited,
                          .line_level = line_level,
+                         .line = on_line,
                          .user = server,
                          .nice = 5};
   server->child = choir_child_new(&spec);
@@ -358,9 +375,10 @@ const char *choir_llm_server_progress(const ChoirLlmServer *server) {
 }
 
 json_t *choir_llm_server_status(const ChoirLlmServer *server) {
-  return json_pack("{s:s,s:s,s:s*,s:s*,s:s*,s:i,s:i,s:i,s:s}", "state", state_names[server->state], "progress",
+  return json_pack("{s:s,s:s,s:s*,s:s*,s:s*,s:s*,s:i,s:i,s:i,s:s}", "state", state_names[server->state], "progress",
                    server->progress ? server->progress : "", "model", server->command.model_name, "variant",
-                   server->variant, "why", server->why, "batch", server->child ? (int)server->command.ubatch : 0,
-                   "ubatch", server->child ? (int)server->command.ubatch : 0, "threads", (int)server->command.threads,
-                   "url", choir_chat_base_url(server->chat));
+                   server->variant, "variant_why", server->variant_why, "why", server->why, "batch",
+                   server->child ? (int)server->command.ubatch : 0, "ubatch",
+                   server->child ? (int)server->command.ubatch : 0, "threads", (int)server->command.threads, "url",
+                   choir_chat_base_url(server->chat));
 }

@@ -334,6 +334,26 @@ static void test_forced_variant(Fixture *f, gconstpointer data) {
   g_assert_nonnull(strstr(log, "kv=q8_0"));
 }
 
+/* The sentence on the status panel. */
+static void test_variant_why(Fixture *f, gconstpointer data) {
+  g_autofree char *bin = g_build_filename(f->dir, "bin", NULL);
+  ChoirLlmCommand command = {.engine_dir = f->dir};
+  g_mkdir_with_parents(bin, 0700);
+  static const char *const files[] = {"libggml-cpu-x64.so", "libggml-cpu-core2.so"};
+  for (guint i = 0; i < G_N_ELEMENTS(files); i++) {
+    g_autofree char *file = g_build_filename(bin, files[i], NULL);
+    g_assert_true(g_file_set_contents(file, "", 0, NULL));
+  }
+  g_autofree char *chosen = choir_llm_variant_why(&command, "core2", "SSSE3 kernels over x64");
+  g_assert_true(g_str_has_prefix(chosen, "the highest score among core2"));
+  g_assert_true(g_str_has_suffix(chosen, "; SSSE3 kernels over x64"));
+  g_autofree char *stock = choir_llm_variant_why(&command, "x64", NULL);
+  g_assert_true(g_str_has_suffix(stock, ")"));
+  command.cpu_variant = (char *)"core2";
+  g_autofree char *forced = choir_llm_variant_why(&command, "core2", "standing aside: ggml 9");
+  g_assert_cmpstr(forced, ==, "forced by [llm] variant; standing aside: ggml 9");
+}
+
 static char *progress(Fixture *f) {
   json_t *status = choir_llm_server_status(f->server);
   char *text = g_strdup(choir_json_string(status, "progress", ""));
@@ -413,6 +433,7 @@ int main(int argc, char **argv) {
   ADD(killed);
   ADD(slots);
   ADD(forced_variant);
+  ADD(variant_why);
   ADD(missing);
   ADD(external);
   ADD(other_make);
