@@ -42,6 +42,7 @@ export interface Status {
     state: string;
     progress?: number | string;
     variant?: string;
+    variant_why?: string;
     why?: string;
     batch?: number;
     ubatch?: number;
