@@ -106,14 +106,30 @@ gboolean choir_jobs_cancel(ChoirJobs *jobs, guint32 session, guint32 gen) {
   return hit;
 }
 
-ChoirJob *choir_jobs_take(ChoirJobs *jobs) {
+ChoirJob *choir_jobs_take_within(ChoirJobs *jobs, gint64 idle_ms) {
+  const gint64 end = g_get_monotonic_time() + idle_ms * 1000;
   g_mutex_lock(&jobs->mutex);
-  while (jobs->waiting.length == 0)
-    g_cond_wait(&jobs->filled, &jobs->mutex);
+  gboolean more = TRUE;
+  while (jobs->waiting.length == 0 && more)
+    if (idle_ms < 0)
+      g_cond_wait(&jobs->filled, &jobs->mutex);
+    else
+      more = g_cond_wait_until(&jobs->filled, &jobs->mutex, end);
   jobs->at_work = g_queue_pop_head(&jobs->waiting);
   ChoirJob *job = jobs->at_work;
   g_mutex_unlock(&jobs->mutex);
   return job;
+}
+
+ChoirJob *choir_jobs_take(ChoirJobs *jobs) {
+  return choir_jobs_take_within(jobs, -1);
+}
+
+gboolean choir_jobs_idle(ChoirJobs *jobs) {
+  g_mutex_lock(&jobs->mutex);
+  gboolean idle = jobs->waiting.length == 0;
+  g_mutex_unlock(&jobs->mutex);
+  return idle;
 }
 
 void choir_jobs_done(ChoirJobs *jobs, ChoirJob *job) {

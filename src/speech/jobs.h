@@ -24,6 +24,9 @@ gboolean choir_jobs_push(ChoirJobs *jobs, const ChoirWireFrame *frame, gboolean 
 gboolean choir_jobs_cancel(ChoirJobs *jobs, guint32 session, guint32 gen);
 /* Blocks for the next job; it counts as at work until given back. */
 ChoirJob *choir_jobs_take(ChoirJobs *jobs);
+/* The same, but NULL when none came for idle_ms (-1: waits for ever). */
+ChoirJob *choir_jobs_take_within(ChoirJobs *jobs, gint64 idle_ms);
+gboolean choir_jobs_idle(ChoirJobs *jobs);            /* none waits */
 void choir_jobs_done(ChoirJobs *jobs, ChoirJob *job); /* frees it */
 gboolean choir_job_cancelled(const ChoirJob *job);    /* any thread; also while it has to give way */
 /* Its first result is about to be sent: from here on it gives way no more. FALSE when it is cancelled already. */

@@ -2,7 +2,7 @@
  * is seen at once. Frames of speech/wire.h on a descriptor; exits at its end. */
 #include "speech/jobs.h"
 #include "speech/runner.h"
-#include "speech/stt.h"
+#include "speech/stt_engines.h"
 #include "speech/stt_text.h"
 #include "base/names.h"
 #include <stdlib.h>
@@ -10,27 +10,18 @@
 #include <unistd.h>
 
 #define QUEUE_LIMIT 16
+#define IDLE_MS 20000                   /* before a machine that looked slow is measured again */
 #define PIECE_MAX (29 * CHOIR_RATE_MIC) /* Whisper's window is 30 s */
 #define SHORTEST (CHOIR_RATE_MIC / 20)  /* nothing can be said in 50 ms */
 
 typedef struct {
   int fd;
   ChoirJobs *jobs;
-  const ChoirSttEngine *engine;
+  ChoirSttEngines *engines;
+  const ChoirSttEngine *engine; /* the current one, on its thread */
   gpointer self;
   ChoirSttOptions options;
 } Stt;
-
-static const ChoirSttEngine *const engines[] = {
-#ifdef CHOIR_HAVE_WHISPER
-    &choir_stt_whisper,
-#endif
-#ifdef CHOIR_HAVE_POCKETSPHINX
-    &choir_stt_pocketsphinx,
-#endif
-    &choir_stt_wyoming,
-    &choir_stt_null,
-};
 
 static gboolean job_cancelled(gpointer user) {
   return choir_job_cancelled(user);
@@ -127,24 +118,35 @@ static void work(Stt *stt, ChoirJob *job) {
 /* Another READY: the daemon shows what it says. */
 static void on_report(const char *detail, gpointer user) {
   Stt *stt = user;
-  choir_runner_ready(stt->fd, stt->engine->name, stt->options.model ? stt->options.model : "", 0, detail);
+  choir_runner_ready(stt->fd, stt->engine ? stt->engine->name : "wyoming", stt->options.model ? stt->options.model : "",
+                     0, detail);
+}
+
+static gboolean has_work(gpointer user) {
+  return !choir_jobs_idle(((Stt *)user)->jobs);
 }
 
 static gpointer engine_thread(gpointer data) {
   Stt *stt = data;
   g_autoptr(GError) error = NULL;
-  g_autofree char *detail = NULL;
-  const char *model = stt->options.model ? stt->options.model : "";
   double start = choir_runner_wall_ms();
   choir_runner_status(stt->fd, 0, "loading the speech model");
-  stt->self = stt->engine->open(&stt->options, &detail, &error);
-  if (!stt->self) {
+  if (!choir_stt_engines_open(stt->engines, &error)) {
     choir_runner_error(stt->fd, NULL, "%s", error->message);
     _exit(1);
   }
-  choir_runner_ready(stt->fd, stt->engine->name, model, choir_runner_wall_ms() - start, detail);
+  const double load_ms = choir_runner_wall_ms() - start;
+  stt->engine = choir_stt_engines_current(stt->engines, &stt->self);
+  choir_stt_engines_report(stt->engines, stt->fd, CHOIR_WIRE_READY, load_ms);
   for (;;) {
-    ChoirJob *job = choir_jobs_take(stt->jobs);
+    gint64 due = choir_stt_engines_due(stt->engines);
+    ChoirJob *job = choir_jobs_take_within(stt->jobs, due < 0 ? -1 : MAX(due, IDLE_MS));
+    if (!job) {
+      choir_stt_engines_probe(stt->engines, has_work, stt);
+      stt->engine = choir_stt_engines_current(stt->engines, &stt->self);
+      choir_stt_engines_report(stt->engines, stt->fd, CHOIR_WIRE_STATUS, load_ms);
+      continue;
+    }
     if (!choir_job_cancelled(job))
       work(stt, job);
     choir_jobs_done(stt->jobs, job);
@@ -167,13 +169,6 @@ static void handle(Stt *stt, const ChoirWireFrame *frame) {
   }
 }
 
-static const ChoirSttEngine *engine_named(const char *name) {
-  for (gsize i = 0; i < G_N_ELEMENTS(engines); i++)
-    if (g_str_equal(engines[i]->name, name))
-      return engines[i];
-  return NULL;
-}
-
 /* OpenMP's threads spin at every barrier by default; beside a language model on the same cores that tripled the time of
  * a transcription. libgomp reads the setting when it is loaded, which is before main(): hence the second start. */
 static void calm_openmp(char **argv) {
@@ -190,7 +185,7 @@ int main(int argc, char **argv) {
                   *dictionary = NULL, *lm = NULL, *url = NULL, *fallback = NULL;
   int threads = MIN((int)g_get_num_processors(), 4), fd = 3;
   const GOptionEntry entries[] = {
-      {"engine", 0, 0, G_OPTION_ARG_STRING, &engine, "whisper, pocketsphinx, wyoming or null (default whisper)",
+      {"engine", 0, 0, G_OPTION_ARG_STRING, &engine, "auto, whisper, pocketsphinx, wyoming or null (default whisper)",
        "NAME"},
       {"model", 0, 0, G_OPTION_ARG_FILENAME, &model, "Whisper's ggml file, or PocketSphinx's acoustic model", "PATH"},
       {"backends", 0, 0, G_OPTION_ARG_FILENAME, &backends, "folder of libggml-cpu-*.so (default: beside libggml)",
@@ -207,15 +202,11 @@ int main(int argc, char **argv) {
   };
   choir_runner_options(&argc, &argv, entries,
                        "Turns utterances into text, for choir serve. CHOIR_CPU_VARIANT=x64 forces a ggml variant.");
-  const ChoirSttEngine *chosen = engine_named(engine ? engine : "whisper");
-  if (!chosen) {
-    choir_runner_log("no engine '%s' in this build; choose from whisper, pocketsphinx, wyoming, null",
-                     engine ? engine : "whisper");
-    return 2;
-  }
-  if (!model && (g_str_equal(chosen->name, "whisper") || g_strcmp0(fallback, "whisper") == 0))
+  engine = engine ? engine : g_strdup("whisper");
+  const gboolean whisper = g_str_equal(engine, "whisper") || g_str_equal(engine, "auto");
+  if (!model && (whisper || g_strcmp0(fallback, "whisper") == 0))
     model = choir_runner_cache_path("models/ggml-base-q8_0.bin");
-  const ChoirSttEngine *stand_in = fallback ? engine_named(fallback) : NULL;
+  const ChoirSttEngine *stand_in = fallback ? choir_stt_engine_named(fallback) : NULL;
   if (fallback && (!stand_in || stand_in == &choir_stt_wyoming)) {
     choir_runner_log("no engine '%s' can stand in", fallback);
     return 2;
@@ -223,7 +214,6 @@ int main(int argc, char **argv) {
   Stt stt = {
       .fd = fd,
       .jobs = choir_jobs_new(QUEUE_LIMIT),
-      .engine = chosen,
       .options = {.model = model,
                   .backends = backends,
                   .language = language ? language : "en",
@@ -236,6 +226,12 @@ int main(int argc, char **argv) {
                   .report = on_report,
                   .report_user = &stt},
   };
+  g_autoptr(GError) error = NULL;
+  stt.engines = choir_stt_engines_new(engine, &stt.options, &error);
+  if (!stt.engines) {
+    choir_runner_log("%s", error->message);
+    return 2;
+  }
   g_thread_unref(g_thread_new("engine", engine_thread, &stt));
   g_autoptr(GByteArray) buffer = g_byte_array_new();
   ChoirWireFrame frame = {0};
