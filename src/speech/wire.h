@@ -48,6 +48,16 @@ typedef enum {
                           engine knows how long each phoneme lasts. A viseme lasts until the next one; names of the
                           usual set of 15: sil PP FF TH DD kk CH SS nn RR aa E I O U. Without durations "visemes" is
                           absent */
+  /* daemon -> card; gen: number of the item, counted by the daemon from 1 */
+  CHOIR_WIRE_CARD_PLAY = 64, /* payload s16 24 kHz */
+  CHOIR_WIRE_CARD_END,       /* nothing more comes of the item */
+  CHOIR_WIRE_CARD_FLUSH,     /* silence now, forget what waits */
+  CHOIR_WIRE_CARD_PAUSE,     /* die away, keep what waits */
+  CHOIR_WIRE_CARD_RESUME,    /* go on from sample `aux` of the item, faded in */
+  /* card -> daemon */
+  CHOIR_WIRE_CARD_HEARD = 72, /* payload s16 16 kHz, without the echo of what was played */
+  CHOIR_WIRE_CARD_PLAYED,     /* gen: item; aux: its samples (24 kHz) that were heard; payload: u32 underruns since the
+                                 last one */
 } ChoirWireType;
 
 /* What the keyphrase spotter listens for; the phrases of each kind stand in one table of choir-ear. */
