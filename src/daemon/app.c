@@ -201,6 +201,18 @@ static void open_workers(ChoirApp *app) {
   choir_desk_set_workers(app->desk, app->stt, app->tts);
 }
 
+static void open_local_voice(ChoirApp *app) {
+  g_autofree char *program = g_build_filename(app->paths.programs, "choir-card", NULL);
+  const ChoirLocalVoiceOptions options = {
+      .program = program,
+      .microphone = choir_config_string(app->config, "voice", "microphone"),
+      .speaker = choir_config_string(app->config, "voice", "speaker"),
+      .echo = choir_config_bool(app->config, "voice", "echo_cancellation"),
+      .wake = choir_config_bool(app->config, "voice", "microphone_wake_word"),
+  };
+  app->local = choir_local_voice_new(app->hub, app->voice, &options);
+}
+
 /* What is read on demand; everything else is counted where it happens. */
 static void collect(gpointer user) {
   static guint64 dropped;
@@ -286,10 +298,20 @@ gboolean choir_app_start(ChoirApp *app, GError **error) {
       .interrupt = choir_config_bool(app->config, "vad", "interrupt"),
       .create_response = TRUE,
       .audio_out = TRUE,
+      .silence_min_ms = (guint)choir_config_int(app->config, "voice", "silence_min_ms"),
+      .silence_max_ms = (guint)choir_config_int(app->config, "voice", "silence_max_ms"),
+      .speculate = choir_config_bool(app->config, "voice", "speculate"),
+      .half_duplex = choir_config_bool(app->config, "voice", "half_duplex"),
+      .wake = choir_config_bool(app->config, "voice", "wake_word"),
+      .idle_ms = (guint)choir_config_int(app->config, "voice", "idle_ms"),
   };
   app->voice = choir_voice_new(app->hub, app->twin, &live);
+  choir_voice_configure(app->voice,
+                        &(ChoirVoiceOptions){.languages = choir_config_string(app->config, "voice", "languages"),
+                                             .fillers = choir_config_bool(app->config, "voice", "fillers")});
   app->desk = choir_desk_new();
   open_workers(app);
+  open_local_voice(app);
   app->wyoming = choir_wyoming_new(app->hub, app->desk, app->config, error);
   if (!app->wyoming)
     return FALSE;
@@ -314,6 +336,7 @@ gboolean choir_app_start(ChoirApp *app, GError **error) {
   choir_worker_start(app->ear);
   choir_worker_start(app->stt);
   choir_worker_start(app->tts);
+  choir_local_voice_start(app->local);
   return TRUE;
 }
 
@@ -326,11 +349,12 @@ static void on_part_stopped(gpointer user) {
 void choir_app_stop(ChoirApp *app) {
   if (app->stopping)
     return;
-  app->stopping = 5; /* four parts and this function itself */
+  app->stopping = 6; /* five parts and this function itself */
   choir_llm_server_stop(app->llm, on_part_stopped, app);
   choir_worker_stop(app->ear, on_part_stopped, app);
   choir_worker_stop(app->stt, on_part_stopped, app);
   choir_worker_stop(app->tts, on_part_stopped, app);
+  choir_local_voice_stop(app->local, on_part_stopped, app);
   on_part_stopped(app);
 }
 
@@ -338,6 +362,7 @@ void choir_app_clear(ChoirApp *app) {
   g_clear_pointer(&app->web, choir_web_free);
   g_clear_pointer(&app->wyoming, choir_wyoming_free);
   g_clear_pointer(&app->server, choir_http_server_free);
+  g_clear_pointer(&app->local, choir_local_voice_free);
   g_clear_pointer(&app->voice, choir_voice_free);
   g_clear_pointer(&app->ear, choir_worker_free);
   g_clear_pointer(&app->stt, choir_worker_free);

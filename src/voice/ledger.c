@@ -35,6 +35,10 @@ static gboolean words_sound(const LedgerWord *words, guint n, guint32 text_lengt
     if (words[i].begin < last || words[i].end <= words[i].begin || words[i].end > text_length)
       return FALSE;
     last = words[i].end;
+    /* Samples are given for all words, in their order, or for none. */
+    if (words[i].last < words[i].first || (words[i].last > 0) != (words[n - 1].last > 0) ||
+        (i > 0 && words[i].first < words[i - 1].first))
+      return FALSE;
   }
   return TRUE;
 }
@@ -72,6 +76,22 @@ void ledger_samples(Ledger *ledger, guint64 samples) {
   ledger->total += samples;
 }
 
+gboolean ledger_filler(Ledger *ledger, guint64 samples) {
+  if (ledger->current < ledger->clauses) {
+    LedgerClause *clause = &ledger->clause[ledger->current];
+    if (clause->samples > 0)
+      return FALSE;
+    clause->first += samples;
+  }
+  ledger->total += samples;
+  return TRUE;
+}
+
+guint64 ledger_known(const Ledger *ledger) {
+  /* Only the current clause is unfinished. */
+  return ledger->current < ledger->clauses ? ledger->clause[ledger->current].first : ledger->total;
+}
+
 void ledger_complete(Ledger *ledger, const LedgerWord *words, guint n) {
   if (ledger->current >= ledger->clauses)
     return;
@@ -98,6 +118,12 @@ static guint64 weight_before(const Ledger *ledger, const LedgerClause *clause, g
 
 void ledger_word_span(const Ledger *ledger, guint clause, guint word, guint64 *ret_first, guint64 *ret_last) {
   const LedgerClause *c = &ledger->clause[clause];
+  const LedgerWord *row = &ledger->word[c->word + word];
+  if (c->complete && row->last > 0) {
+    *ret_first = MIN((guint64)row->first, c->samples);
+    *ret_last = MIN((guint64)row->last, c->samples);
+    return;
+  }
   guint64 length = clause_length(c), all = weight_before(ledger, c, c->words);
   if (all == 0) {
     /* Only signs that nobody pronounces: equal shares. */

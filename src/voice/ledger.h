@@ -1,7 +1,7 @@
 /* The playout ledger of one reply: which sample says which bytes of its text. A cut at sample s gives the words that
- * were heard, within one word: inside a clause the words share its samples by their phoneme counts, as the phonemiser
- * reported them (before its report: by their letters). Pure, fixed size, no allocation. Samples are those of
- * CHOIR_RATE_OUT. */
+ * were heard: exactly where the engine reports the samples of its words; else within one word, for then the words of a
+ * clause share its samples by their phoneme counts (before the report: by their letters). Pure, fixed size, no
+ * allocation. Samples are those of CHOIR_RATE_OUT. */
 #pragma once
 #include <glib.h>
 
@@ -13,6 +13,7 @@
 typedef struct {
   guint16 begin, end; /* bytes of the clause's spoken text */
   guint16 phonemes;
+  guint32 first, last; /* samples of the clause, when the engine knows them; else last is 0 */
 } LedgerWord;
 
 typedef struct {
@@ -39,10 +40,14 @@ guint ledger_split(const char *text, gsize length, LedgerWord *ret_words, guint 
 gboolean ledger_add(Ledger *ledger, guint32 begin, guint32 end, guint32 text_length, const LedgerWord *words, guint n);
 /* Samples of the current clause arrived. */
 void ledger_samples(Ledger *ledger, guint64 samples);
+/* Samples in front of the current clause that say nothing of the reply. FALSE: it has begun. */
+gboolean ledger_filler(Ledger *ledger, guint64 samples);
+/* Samples of the whole clauses so far: what is known to its last word. */
+guint64 ledger_known(const Ledger *ledger);
 /* The current clause is complete; the next one is current. words replace the estimate when they are sound, else it
  * stays. */
 void ledger_complete(Ledger *ledger, const LedgerWord *words, guint n);
-/* Samples [first, last) of a word, relative to its clause. The words of a clause cover all its samples. */
+/* Samples [first, last) of a word, relative to its clause. */
 void ledger_word_span(const Ledger *ledger, guint clause, guint word, guint64 *ret_first, guint64 *ret_last);
 /* Bytes of the reply heard by someone who heard `sample` samples. A word counts when more than half of it was heard. */
 guint32 ledger_heard(const Ledger *ledger, guint64 sample);

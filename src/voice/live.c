@@ -65,15 +65,27 @@ static void note_problem(ChoirLive *live, const LiveEvent *event) {
   live->problem = g_strdup(event->text);
 }
 
+/* The session's counters, as they were before a step, against what they are now. */
+static void count(ChoirLive *live, const guint64 before[6]) {
+  const ChoirVoice *voice = live->voice;
+  const SessionState *s = &live->state;
+  const guint64 now[] = {s->stale, s->refused, s->resumes, s->echoes, s->guesses, s->wrong_guesses};
+  ChoirMetric *const metric[] = {voice->stale,  voice->refused, voice->resumes,
+                                 voice->echoes, voice->guesses, voice->wrong_guesses};
+  for (guint i = 0; i < G_N_ELEMENTS(now); i++)
+    if (now[i] > before[i])
+      choir_counter_add(metric[i], now[i] - before[i]);
+}
+
 static void step(ChoirLive *live, const LiveEvent *event) {
   SessionEffect effects[SESSION_MAX_EFFECTS];
   SessionEvent timed = event->event;
-  guint64 stale = live->state.stale, refused = live->state.refused;
+  const guint64 before[] = {live->state.stale,  live->state.refused, live->state.resumes,
+                            live->state.echoes, live->state.guesses, live->state.wrong_guesses};
   note_problem(live, event);
   timed.now = (guint64)(choir_clock_us() - live->start_us) * (CHOIR_RATE_MIC / 1000) / 1000;
   guint n = session_step(&live->state, &timed, effects, G_N_ELEMENTS(effects));
-  choir_counter_add(live->voice->stale, live->state.stale - stale);
-  choir_counter_add(live->voice->refused, live->state.refused - refused);
+  count(live, before);
   for (guint i = 0; i < n; i++)
     live_effect(live, &effects[i], event);
 }
@@ -112,7 +124,22 @@ static SessionOptions session_options(const ChoirLiveOptions *options) {
                           .audio_out = options->audio_out,
                           .threshold = CLAMP(options->threshold, 0.1, 0.95),
                           .silence_ms = CLAMP(options->silence_ms, 200u, 3000u),
-                          .prefix_ms = MIN(options->prefix_ms, 1000u)};
+                          .prefix_ms = MIN(options->prefix_ms, 1000u),
+                          .silence_min_ms = CLAMP(options->silence_min_ms, 200u, 5000u),
+                          .silence_max_ms =
+                              options->silence_max_ms > 0 ? CLAMP(options->silence_max_ms, 200u, 5000u) : 0,
+                          .speculate = options->speculate,
+                          .muted = options->muted,
+                          .half_duplex = options->half_duplex,
+                          .wake = options->wake,
+                          .idle_ms = MIN(options->idle_ms, 3600000u)};
+}
+
+void live_tell_fillers(ChoirLive *live) {
+  for (guint i = 0; i < LIVE_FILLERS && !live->freed; i++)
+    live_post(live, &(LiveEvent){.event = {.type = SESSION_EV_FILLER,
+                                           .index = i,
+                                           .samples = live_fillers_samples(&live->voice->fillers, i)}});
 }
 
 ChoirLive *choir_live_new(ChoirVoice *voice, const char *source, ChoirLiveCallback callback, gpointer user,
@@ -146,6 +173,7 @@ ChoirLive *choir_live_new(ChoirVoice *voice, const char *source, ChoirLiveCallba
     gboolean ready = voice->worker[i] != NULL && choir_worker_ready(voice->worker[i]);
     live_post(live, &(LiveEvent){.event = {.type = SESSION_EV_WORKER, .worker = i, .flag = ready}});
   }
+  live_tell_fillers(live);
   return live;
 }
 
@@ -178,6 +206,12 @@ void choir_live_prompt(ChoirLive *live, const ChoirLivePrompt *prompt) {
   live->instructions = g_strdup(prompt->instructions);
   live->notes = g_strdup(prompt->notes);
   live->max_tokens = prompt->max_tokens;
+  /* A reply that was begun on a guess had the old one. */
+  live_post(live, &(LiveEvent){.event = {.type = SESSION_EV_CONFIGURE, .options = &live->session_options}});
+}
+
+gsize choir_live_heard(const ChoirLive *live) {
+  return live->turn ? ledger_heard(&live->state.ledger, pacer_heard(&live->state.pacer)) : 0;
 }
 
 const ChoirLiveOptions *choir_live_options(const ChoirLive *live) {
@@ -203,15 +237,18 @@ static void to_ear(ChoirLive *live, const gint16 *pcm, gsize n, guint64 position
     plain_meter(live, pcm, n);
     return;
   }
-  if (!live->ear_open)
+  if (!live->ear_open) {
     live->ear_open = choir_worker_send(ear, CHOIR_WIRE_EAR_OPEN, 0, live->session, 0, 0, NULL, 0);
+    if (live->spots != 0)
+      live_job_spots(live);
+  }
   (void)choir_worker_send(ear, CHOIR_WIRE_EAR_AUDIO, 0, live->session, 0, (guint32)position, pcm, n * sizeof(gint16));
 }
 
 gboolean choir_live_audio(ChoirLive *live, const gint16 *pcm, gsize samples, guint rate) {
   if (rate < 8000 || rate > 48000)
     return FALSE;
-  if (samples == 0)
+  if (samples == 0 || live->options.muted)
     return TRUE;
   /* One sample more than the exact count: what the resampler held back may come out with it. */
   if ((guint64)samples * CHOIR_RATE_MIC / rate + 1 > session_mic_room(&live->state))

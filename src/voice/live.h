@@ -16,7 +16,21 @@ typedef struct {
   gboolean interrupt;       /* speech stops a reply */
   gboolean create_response; /* a committed turn is answered without being asked */
   gboolean audio_out;       /* FALSE = text only */
+  /* The silence that ends a turn adapts to the speaker and the words between these two, around silence_ms; max 0: it is
+   * silence_ms, always. 200..5000 */
+  guint silence_min_ms, silence_max_ms;
+  gboolean speculate; /* a reply is begun at the first pause that may be the end, and dropped when the person goes on */
+  gboolean muted;     /* the microphone does not count; switching it on ends the turn */
+  gboolean half_duplex; /* it does not count while the agent speaks: for loudspeakers without echo cancellation */
+  gboolean wake;        /* sleeps until the wake word, then listens until 8 s after the last reply */
+  guint idle_ms;        /* silence after a reply until the agent asks, once, whether somebody is there; 0 = never */
 } ChoirLiveOptions;
+
+typedef struct {
+  const char
+      *languages;   /* "en,de": what recogniser, model and voice can do; others get an honest sentence. NULL: all */
+  gboolean fillers; /* a short sound of thought when a reply takes over a second */
+} ChoirVoiceOptions;
 
 typedef enum {
   CHOIR_LIVE_SPEECH_STARTED,    /* ms */
@@ -55,6 +69,8 @@ typedef void (*ChoirLiveCallback)(ChoirLive *live, const ChoirLiveEvent *event, 
 
 /* Workers may be NULL (that engine is missing): voice then says why, text works. */
 ChoirVoice *choir_voice_new(ChoirHub *hub, ChoirTwin *twin, const ChoirLiveOptions *defaults);
+/* Copied. Before the workers are set. */
+void choir_voice_configure(ChoirVoice *voice, const ChoirVoiceOptions *options);
 void choir_voice_free(ChoirVoice *voice);
 /* The voice owns the frame and state callbacks of its workers: pass these to choir_worker_new() with the voice as user.
  */
@@ -76,6 +92,8 @@ typedef struct {
   guint max_tokens;                 /* 0 = as set up */
 } ChoirLivePrompt;
 void choir_live_prompt(ChoirLive *live, const ChoirLivePrompt *prompt);
+/* Bytes of the current reply that were heard by now, by the ledger; 0 between replies. */
+gsize choir_live_heard(const ChoirLive *live);
 /* Microphone audio, s16 mono at `rate` (8000..48000); resampled. FALSE: over the limit (30 s of unread audio). */
 gboolean choir_live_audio(ChoirLive *live, const gint16 *pcm, gsize samples, guint rate);
 void choir_live_commit(ChoirLive *live); /* push to talk: end of turn now */

@@ -2,196 +2,8 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/names.h"
+#include "base/text.h"
 #include <string.h>
-
-void live_turn_release(LiveTurn *turn) {
-  if (!turn->twin_done || !turn->closed)
-    return;
-  if (turn->live != NULL) {
-    g_ptr_array_remove_fast(turn->live->turns, turn);
-    if (turn->live->turn == turn)
-      turn->live->turn = NULL;
-  }
-  g_string_free(turn->reply, TRUE);
-  g_free(turn->text);
-  g_ptr_array_unref(turn->clauses);
-  g_free(turn);
-}
-
-static void turn_delta(ChoirTurn *unused, const char *text, gpointer user) {
-  LiveTurn *turn = user;
-  gsize length = strlen(text);
-  if (turn->live == NULL || turn->reply->len + length > LIVE_REPLY_MAX)
-    return;
-  g_string_append_len(turn->reply, text, (gssize)length);
-  live_post(turn->live,
-            &(LiveEvent){.event = {.type = SESSION_EV_TWIN_DELTA, .gen = turn->gen, .end = (guint32)length}});
-}
-
-static void turn_clause(ChoirTurn *unused, const char *text, gsize begin, gsize end, gpointer user) {
-  LiveTurn *turn = user;
-  gsize length = strlen(text);
-  if (turn->live == NULL || end > LIVE_REPLY_MAX || length > LIVE_REPLY_MAX)
-    return;
-  LedgerWord words[LEDGER_CLAUSE_WORDS];
-  guint n = ledger_split(text, length, words, G_N_ELEMENTS(words));
-  live_post(turn->live, &(LiveEvent){.event = {.type = SESSION_EV_TWIN_CLAUSE,
-                                               .gen = turn->gen,
-                                               .begin = (guint32)begin,
-                                               .end = (guint32)end,
-                                               .text_length = (guint32)length,
-                                               .words = words,
-                                               .n_words = n},
-                                     .text = text});
-}
-
-static void turn_done(ChoirTurn *asked, const char *reply, const GError *error, gpointer user) {
-  LiveTurn *turn = user;
-  turn->timings = *choir_turn_timings(asked);
-  turn->limited = choir_turn_limited(asked);
-  if (turn->live != NULL) {
-    SessionOutcome outcome = SESSION_COMPLETED;
-    if (error != NULL)
-      outcome =
-          g_error_matches(error, CHOIR_TWIN_ERROR, CHOIR_TWIN_ERROR_CANCELLED) ? SESSION_CANCELLED : SESSION_FAILED;
-    live_post(turn->live, &(LiveEvent){.event = {.type = SESSION_EV_TWIN_DONE,
-                                                 .gen = turn->gen,
-                                                 .outcome = outcome,
-                                                 .end = reply != NULL ? (guint32)strlen(reply) : 0},
-                                       .text = error != NULL ? error->message : NULL});
-  }
-  /* Only now: the event may have closed the turn, which must not free it under our feet. */
-  turn->twin_done = TRUE;
-  live_turn_release(turn);
-}
-
-static gint64 speech_end_us(const ChoirLive *live, guint64 position) {
-  if (position == 0)
-    return 0;
-  return live->mic_us - (gint64)(live->mic.end - MIN(position, live->mic.end)) * 1000 / (CHOIR_RATE_MIC / 1000);
-}
-
-static void begin_turn(ChoirLive *live, const SessionEffect *fx) {
-  static const ChoirTurnHandlers handlers = {.delta = turn_delta, .clause = turn_clause, .done = turn_done};
-  g_ptr_array_add(live->unanswered, NULL);
-  g_autofree char *text = g_strjoinv(" ", (char **)live->unanswered->pdata);
-  g_ptr_array_set_size(live->unanswered, 0);
-  g_autofree char *id = g_strdup_printf("resp_%s%08x", live->salt, fx->response);
-  LiveTurn *turn = g_new0(LiveTurn, 1);
-  *turn = (LiveTurn){.live = live, .gen = fx->gen, .item = fx->item, .reply = g_string_new(NULL)};
-  turn->text = g_strdup(text);
-  turn->clauses = g_ptr_array_new_with_free_func(g_free);
-  g_ptr_array_add(live->turns, turn);
-  live->turn = turn;
-  const ChoirTurnRequest request = {.text = text,
-                                    .source = fx->position > 0 ? "voice" : live->source,
-                                    .request_id = id,
-                                    .spoken = fx->flag,
-                                    .speech_end_us = speech_end_us(live, fx->position),
-                                    .transcript_us = fx->position > 0 ? live->transcript_us : 0,
-                                    .instructions = live->instructions,
-                                    .notes = live->notes,
-                                    .max_tokens = live->max_tokens};
-  g_autoptr(GError) error = NULL;
-  turn->turn = choir_twin_begin(live->voice->twin, &request, &handlers, turn, &error);
-  if (turn->turn != NULL)
-    return;
-  turn->twin_done = TRUE;
-  live_post(live, &(LiveEvent){.event = {.type = SESSION_EV_TWIN_REFUSED, .gen = fx->gen},
-                               .text = error != NULL ? error->message : NULL});
-}
-
-/* The last whole word at or before `bytes` of the reply. */
-static gsize snap(const GString *reply, gsize bytes) {
-  if (bytes >= reply->len)
-    return reply->len;
-  gboolean inside = bytes > 0 && !g_ascii_isspace(reply->str[bytes - 1]) &&
-                    (g_ascii_isalnum(reply->str[bytes]) || (guchar)reply->str[bytes] >= 0x80);
-  while (inside && bytes > 0 && !g_ascii_isspace(reply->str[bytes - 1]))
-    bytes--;
-  return bytes;
-}
-
-/* This side is done with the reply, of which so many bytes count as received. */
-static void close_turn(ChoirLive *live, gsize bytes) {
-  LiveTurn *turn = live->turn;
-  g_free(live->ended_text);
-  live->ended_text = g_strndup(turn->reply->str, bytes);
-  live->turn = NULL;
-  turn->turn = NULL;
-  turn->closed = TRUE;
-  live_turn_release(turn);
-}
-
-/* A turn's audio kept until its job's turn comes: the item's number in front of the samples. */
-static GArray *find_capture(ChoirLive *live, guint32 item, guint *ret_index) {
-  for (guint i = 0; i < live->captures->len; i++) {
-    GArray *capture = live->captures->pdata[i];
-    guint32 owner;
-    memcpy(&owner, capture->data, sizeof owner);
-    if (owner == item) {
-      *ret_index = i;
-      return capture;
-    }
-  }
-  return NULL;
-}
-
-static void capture(ChoirLive *live, const SessionEffect *fx) {
-  GArray *audio = g_array_new(FALSE, FALSE, sizeof(gint16));
-  g_array_append_vals(audio, &fx->item, 2);
-  mic_ring_copy(&live->mic, fx->position, fx->end, audio);
-  /* Turns whose transcription failed leave theirs behind. */
-  if (live->captures->len >= SESSION_TURNS)
-    g_ptr_array_remove_index(live->captures, 0);
-  g_ptr_array_add(live->captures, audio);
-}
-
-static void stt_job(ChoirLive *live, const SessionEffect *fx) {
-  guint index = 0;
-  g_autoptr(GArray) own = NULL;
-  const GArray *kept = find_capture(live, fx->item, &index);
-  if (kept == NULL) {
-    own = g_array_new(FALSE, FALSE, sizeof(gint16));
-    mic_ring_copy(&live->mic, fx->position, fx->end, own);
-  }
-  const gint16 *pcm = kept != NULL ? (const gint16 *)kept->data + 2 : (const gint16 *)own->data;
-  gsize n = kept != NULL ? kept->len - 2 : own->len;
-  ChoirWorker *stt = live->voice->worker[SESSION_STT];
-  if (stt == NULL ||
-      !choir_worker_send(stt, CHOIR_WIRE_STT_JOB, fx->flag ? 1 : 0, live->session, fx->gen, 0, pcm, n * sizeof(gint16)))
-    live_post(live, &(LiveEvent){.event = {.type = SESSION_EV_STT_FAILED, .gen = fx->gen},
-                                 .text = "the recogniser takes no more work"});
-  if (kept != NULL)
-    g_ptr_array_remove_index(live->captures, index);
-}
-
-static void tts_job(ChoirLive *live, const SessionEffect *fx) {
-  const char *text = live->turn->clauses->pdata[fx->index];
-  ChoirWorker *tts = live->voice->worker[SESSION_TTS];
-  if (tts == NULL ||
-      !choir_worker_send(tts, CHOIR_WIRE_TTS_JOB, 0, live->session, fx->gen, fx->index, text, strlen(text)))
-    live_post(live, &(LiveEvent){.event = {.type = SESSION_EV_TTS_FAILED, .gen = fx->gen, .index = fx->index},
-                                 .text = "the voice takes no more work"});
-}
-
-static void cancel_jobs(ChoirLive *live, SessionWorker worker, guint16 type, guint32 gen) {
-  if (live->voice->worker[worker] != NULL)
-    (void)choir_worker_send(live->voice->worker[worker], type, 0, live->session, gen, 0, NULL, 0);
-}
-
-static void drop_store(ChoirLive *live) {
-  g_array_set_size(live->store, 0);
-  live->store_head = 0;
-}
-
-static void store_pcm(ChoirLive *live, const gint16 *pcm, gsize n) {
-  if (live->store_head > live->store->len / 2) {
-    g_array_remove_range(live->store, 0, (guint)live->store_head);
-    live->store_head = 0;
-  }
-  g_array_append_vals(live->store, pcm, (guint)n);
-}
 
 static const char *worker_problem(const ChoirLive *live, SessionWorker index) {
   ChoirWorker *worker = live->voice->worker[index];
@@ -259,10 +71,31 @@ static void emit_status(ChoirLive *live, SessionStatus status) {
     text = g_strdup(lead);
   } else if (status == SESSION_STATUS_ACKS_LOST) {
     text = g_strdup("no playback reports for 1.5 s: audio is paced by the server's clock");
+  } else if (status == SESSION_STATUS_ASLEEP) {
+    text = g_strdup("asleep: say the wake word");
+  } else if (status == SESSION_STATUS_AWAKE) {
+    text = g_strdup("awake: go ahead");
   } else {
     text = g_strdup_printf("Replies come as text: choir-tts is not ready (%s).", worker_problem(live, SESSION_TTS));
   }
   live_emit(live, &(ChoirLiveEvent){.type = CHOIR_LIVE_STATUS, .text = text});
+}
+
+/* The mouth shapes of a clause, counted from the start of the item. */
+static void emit_visemes(ChoirLive *live, const char *item, const SessionEffect *fx) {
+  const LiveTurn *turn = live->turn;
+  const char *json = fx->index < turn->visemes->len ? turn->visemes->pdata[fx->index] : NULL;
+  if (json == NULL)
+    return;
+  json_auto_t *rows = json_loads(json, 0, NULL);
+  size_t i;
+  json_t *row;
+  json_array_foreach(rows, i, row)
+      json_array_set_new(row, 0, json_integer(json_integer_value(json_array_get(row, 0)) + (json_int_t)fx->position));
+  g_autofree char *text = choir_json_dump(rows);
+  g_autofree char *response = g_strdup_printf("resp_%s%08x", live->salt, fx->response);
+  live_emit(live,
+            &(ChoirLiveEvent){.type = CHOIR_LIVE_VISEMES, .item_id = item, .response_id = response, .text = text});
 }
 
 static void keep_unanswered(ChoirLive *live, const char *text) {
@@ -285,7 +118,7 @@ static void emit_transcript(ChoirLive *live, const char *item, const SessionEffe
 static void emit_truncated(ChoirLive *live, const char *item, const SessionEffect *fx) {
   const LiveTurn *turn = live->turn;
   g_autofree char *text = turn != NULL && turn->item == fx->item
-                              ? g_strndup(turn->reply->str, snap(turn->reply, fx->bytes))
+                              ? g_strndup(turn->reply->str, live_turn_snap(turn->reply, fx->bytes))
                               : g_strdup(live->ended_text);
   live_emit(live, &(ChoirLiveEvent){.type = CHOIR_LIVE_TRUNCATED,
                                     .item_id = item,
@@ -312,7 +145,7 @@ static void emit_response_done(ChoirLive *live, ChoirLiveEvent *event, const Ses
     choir_counter_add(live->voice->barge_ins, 1);
   live_emit(live, event);
   if (fx->flag)
-    close_turn(live, live->turn->reply->len);
+    live_turn_close(live, live->turn->reply->len);
 }
 
 /* Effects of a reply name its response; those go out with both ids. */
@@ -334,69 +167,12 @@ static void reply_effect(ChoirLive *live, const SessionEffect *fx, const char *i
   }
   case SESSION_FX_SEND_AUDIO:
     event.type = CHOIR_LIVE_AUDIO;
-    event.pcm = (const gint16 *)live->store->data + live->store_head;
+    event.pcm = live_store_take(live, fx->samples);
     event.samples = fx->samples;
-    live->store_head += fx->samples;
     live_emit(live, &event);
     break;
   default:
     emit_response_done(live, &event, fx);
-    break;
-  }
-}
-
-static void engine_effect(ChoirLive *live, const SessionEffect *fx, const LiveEvent *cause) {
-  switch (fx->type) {
-  case SESSION_FX_STT_JOB:
-    stt_job(live, fx);
-    break;
-  case SESSION_FX_STT_CANCEL:
-    cancel_jobs(live, SESSION_STT, CHOIR_WIRE_STT_CANCEL, fx->gen);
-    break;
-  case SESSION_FX_KEEP_TEXT:
-    g_free(live->kept);
-    live->kept = g_strdup(cause->text);
-    live->kept_gen = fx->gen;
-    break;
-  case SESSION_FX_CAPTURE:
-    capture(live, fx);
-    break;
-  case SESSION_FX_TWIN_BEGIN:
-    begin_turn(live, fx);
-    break;
-  case SESSION_FX_TWIN_CANCEL:
-    if (!live->turn->twin_done)
-      choir_turn_cancel(live->turn->turn);
-    break;
-  case SESSION_FX_TWIN_HEARD:
-    choir_turn_heard(live->turn->turn, snap(live->turn->reply, fx->bytes), fx->flag);
-    close_turn(live, snap(live->turn->reply, fx->bytes));
-    break;
-  case SESSION_FX_TWIN_DISCARD:
-    g_ptr_array_insert(live->unanswered, 0, g_strdup(live->turn->text));
-    choir_turn_discard(live->turn->turn);
-    close_turn(live, 0);
-    break;
-  case SESSION_FX_TWIN_ENDS:
-    g_string_truncate(live->turn->reply, MIN(fx->bytes, live->turn->reply->len));
-    break;
-  case SESSION_FX_FIRST_AUDIO:
-    choir_turn_first_audio(live->turn->turn, choir_clock_us());
-    break;
-  case SESSION_FX_KEEP_CLAUSE:
-    g_ptr_array_add(live->turn->clauses, g_strdup(cause->text));
-    break;
-  case SESSION_FX_TTS_JOB:
-    tts_job(live, fx);
-    break;
-  case SESSION_FX_TTS_CANCEL:
-    cancel_jobs(live, SESSION_TTS, CHOIR_WIRE_TTS_CANCEL, fx->gen);
-    break;
-  case SESSION_FX_STORE_PCM:
-    store_pcm(live, cause->pcm, fx->samples);
-    break;
-  default:
-    drop_store(live);
     break;
   }
 }
@@ -432,6 +208,34 @@ void live_effect(ChoirLive *live, const SessionEffect *fx, const LiveEvent *caus
   case SESSION_FX_TRUNCATED:
     emit_truncated(live, item, fx);
     break;
+  case SESSION_FX_PAUSED:
+    live_emit(live, &(ChoirLiveEvent){.type = CHOIR_LIVE_PAUSED, .item_id = item});
+    break;
+  case SESSION_FX_RESUMED:
+    live->fade = fx->flag ? SESSION_FADE_MS * CHOIR_RATE_OUT / 1000 : 0;
+    live_emit(live, &(ChoirLiveEvent){
+                        .type = CHOIR_LIVE_RESUMED, .item_id = item, .ms = fx->samples / (CHOIR_RATE_OUT / 1000)});
+    break;
+  case SESSION_FX_VISEMES:
+    emit_visemes(live, item, fx);
+    break;
+  case SESSION_FX_TWIN_BEGIN:
+    live_turn_begin(live, fx);
+    break;
+  case SESSION_FX_CANNED:
+    live_turn_canned(live, fx);
+    break;
+  case SESSION_FX_TWIN_CONFIRM:
+  case SESSION_FX_TWIN_CANCEL:
+  case SESSION_FX_TWIN_HEARD:
+  case SESSION_FX_TWIN_DISCARD:
+  case SESSION_FX_TWIN_GONE:
+  case SESSION_FX_TWIN_ENDS:
+  case SESSION_FX_FIRST_AUDIO:
+  case SESSION_FX_KEEP_CLAUSE:
+  case SESSION_FX_KEEP_VISEMES:
+    live_turn_effect(live, fx, cause);
+    break;
   case SESSION_FX_PLAYOUT_DONE:
     live_emit(live, &(ChoirLiveEvent){.type = CHOIR_LIVE_PLAYOUT_DONE, .item_id = item});
     break;
@@ -445,7 +249,7 @@ void live_effect(ChoirLive *live, const SessionEffect *fx, const LiveEvent *caus
     emit_error(live, CHOIR_LIVE_ERROR, NULL, (SessionError)fx->code);
     break;
   default:
-    engine_effect(live, fx, cause);
+    live_job_effect(live, fx, cause);
     break;
   }
 }

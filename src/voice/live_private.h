@@ -4,6 +4,7 @@
 #include "audio/resample.h"
 #include "base/metrics.h"
 #include "voice/live.h"
+#include "voice/live_fillers.h"
 #include "voice/mic_ring.h"
 #include "voice/session.h"
 
@@ -14,7 +15,7 @@
 /* One turn of the twin. It outlives the reply (and even the client) until the twin's done came. */
 typedef struct {
   ChoirLive *live; /* NULL once the client is gone */
-  ChoirTurn *turn; /* NULL once it may be used no more */
+  ChoirTurn *turn; /* NULL once it may be used no more, and for a sentence of our own */
   guint32 gen, item;
   gboolean twin_done, closed; /* closed: this side needs it no more */
   gboolean limited;           /* its max_tokens ended it */
@@ -23,6 +24,7 @@ typedef struct {
   GString *reply;
   gsize delivered;
   GPtrArray *clauses; /* by index; char* */
+  GPtrArray *visemes; /* by index; char* of JSON, may be NULL */
 } LiveTurn;
 
 /* An event with what it points to. Owned copies only while it waits in the queue. */
@@ -37,10 +39,13 @@ struct ChoirVoice {
   ChoirTwin *twin;
   ChoirLiveOptions defaults;
   ChoirWorker *worker[SESSION_WORKERS];
+  char **languages; /* NULL: all */
+  LiveFillers fillers;
   GPtrArray *lives; /* ChoirLive, not owned */
   guint32 sessions;
   guint tick;
   ChoirMetric *sessions_gauge, *barge_ins, *stale, *refused, *underruns, *failures;
+  ChoirMetric *resumes, *echoes, *guesses, *wrong_guesses;
 };
 
 struct ChoirLive {
@@ -64,6 +69,7 @@ struct ChoirLive {
   MicRing mic;
   gint64 mic_us; /* when its last sample came */
   gboolean ear_open;
+  guint spots; /* what the ear was told to listen for */
   gint64 meter_us;
 
   GPtrArray *captures; /* LiveCapture */
@@ -77,6 +83,7 @@ struct ChoirLive {
   GPtrArray *turns; /* LiveTurn: all whose done has not come */
   GArray *store;    /* unsent samples of the reply from store_head on */
   gsize store_head;
+  guint fade;       /* samples of it that are still to be faded in */
   char *ended_text; /* what was heard of the reply before */
 
   gboolean stepping;
@@ -89,5 +96,22 @@ void live_unref(ChoirLive *live);
 void live_emit(ChoirLive *live, const ChoirLiveEvent *event);
 void live_effect(ChoirLive *live, const SessionEffect *effect, const LiveEvent *cause);
 void live_need_tick(ChoirVoice *voice);
+void live_tell_fillers(ChoirLive *live); /* which of them are there */
 char *live_item_id(const ChoirLive *live, guint32 item);
+
+/* live_turn.c: the reply's turn with the twin */
 void live_turn_release(LiveTurn *turn);
+void live_turn_begin(ChoirLive *live, const SessionEffect *fx);
+void live_turn_canned(ChoirLive *live, const SessionEffect *fx);
+void live_turn_effect(ChoirLive *live, const SessionEffect *fx, const LiveEvent *cause);
+void live_turn_close(ChoirLive *live, gsize bytes);
+/* The last whole word at or before `bytes` of the reply. */
+gsize live_turn_snap(const GString *reply, gsize bytes);
+/* The end of what the listener heard, for the echo gate; "" when nothing was played lately. Caller frees. */
+char *live_turn_played(const ChoirLive *live);
+
+/* live_jobs.c: what goes to the workers, and the store of unsent audio */
+void live_job_effect(ChoirLive *live, const SessionEffect *fx, const LiveEvent *cause);
+void live_job_spots(ChoirLive *live);
+/* The next n samples of the store, with a fade when one is due. Valid until the store changes. */
+const gint16 *live_store_take(ChoirLive *live, gsize n);

@@ -3,10 +3,12 @@
 #include "base/log.h"
 #include "base/names.h"
 #include "base/text.h"
+#include "voice/echo_gate.h"
 #include <string.h>
 
 #define TICK_MS 20
 #define METER_US 100000
+#define MAX_VISEMES 2000 /* of one clause */
 
 ChoirVoice *choir_voice_new(ChoirHub *hub, ChoirTwin *twin, const ChoirLiveOptions *defaults) {
   ChoirVoice *voice = g_new0(ChoirVoice, 1);
@@ -19,13 +21,28 @@ ChoirVoice *choir_voice_new(ChoirHub *hub, ChoirTwin *twin, const ChoirLiveOptio
   voice->stale = choir_counter("choir_voice_stale_results_total", NULL, "Late engine results dropped by generation.");
   voice->refused = choir_counter("choir_voice_refused_total", NULL, "Reply samples and clauses over a limit.");
   voice->underruns = choir_counter("choir_voice_underruns_total", NULL, "Underruns reported by listeners.");
+  voice->resumes = choir_counter("choir_voice_resumes_total", NULL, "Replies that paused for a sound and went on.");
+  voice->echoes = choir_counter("choir_voice_echoes_total", NULL, "Transcripts that were the agent's own voice.");
+  voice->guesses =
+      choir_counter("choir_voice_guesses_total", "result=\"begun\"", "Replies begun before the turn's end.");
+  voice->wrong_guesses =
+      choir_counter("choir_voice_guesses_total", "result=\"dropped\"", "Replies begun before the turn's end.");
   voice->failures = choir_counter("choir_voice_errors_total", NULL, "Errors told to live clients.");
   return voice;
+}
+
+void choir_voice_configure(ChoirVoice *voice, const ChoirVoiceOptions *options) {
+  g_strfreev(voice->languages);
+  g_autofree char *list = g_strstrip(g_strdup(options->languages != NULL ? options->languages : ""));
+  voice->languages = *list != '\0' ? g_strsplit_set(list, ", ", -1) : NULL;
+  voice->fillers.wanted = options->fillers;
 }
 
 void choir_voice_free(ChoirVoice *voice) {
   if (voice == NULL)
     return;
+  live_fillers_clear(&voice->fillers);
+  g_strfreev(voice->languages);
   while (voice->lives->len > 0)
     choir_live_free(voice->lives->pdata[0]);
   if (voice->tick != 0)
@@ -80,6 +97,8 @@ static void worker_changed(ChoirVoice *voice, SessionWorker index) {
   ChoirWorker *worker = voice->worker[index];
   gboolean ready = worker != NULL && choir_worker_ready(worker);
   g_autoptr(GPtrArray) round = lives_now(voice);
+  if (index == SESSION_TTS && ready)
+    live_fillers_make(&voice->fillers, worker);
   for (guint i = 0; i < round->len; i++) {
     ChoirLive *live = round->pdata[i];
     if (live->freed)
@@ -142,6 +161,23 @@ static json_t *payload_json(const ChoirWireFrame *frame) {
   return json;
 }
 
+/* In the first seconds of a reply echo cancellation is still finding its way. */
+static gboolean is_echo(const ChoirLive *live, const char *text) {
+  g_autofree char *played = live_turn_played(live);
+  gboolean strict = session_audible(&live->state) &&
+                    live->state.now - live->state.reply.heard_since < (guint64)SESSION_EARLY_MS * CHOIR_RATE_MIC / 1000;
+  return echo_gate_repeats(text, played, strict);
+}
+
+static gboolean is_foreign(const ChoirVoice *voice, const char *language) {
+  if (voice->languages == NULL || *language == '\0')
+    return FALSE;
+  for (guint i = 0; voice->languages[i] != NULL; i++)
+    if (*voice->languages[i] != '\0' && g_ascii_strncasecmp(language, voice->languages[i], 2) == 0)
+      return FALSE;
+  return TRUE;
+}
+
 static void on_text(ChoirLive *live, const ChoirWireFrame *frame) {
   json_t *json = payload_json(frame);
   if (json == NULL) {
@@ -150,10 +186,53 @@ static void on_text(ChoirLive *live, const ChoirWireFrame *frame) {
     return;
   }
   g_autofree char *text = g_strstrip(g_strdup(choir_json_string(json, "text", "")));
+  g_autofree char *language = g_strdup(choir_json_string(json, "language", ""));
   gboolean understood = *text != '\0';
   json_decref(json);
-  live_post(live, &(LiveEvent){.event = {.type = SESSION_EV_STT_TEXT, .gen = frame->gen, .flag = understood},
+  live_post(live, &(LiveEvent){.event = {.type = SESSION_EV_STT_TEXT,
+                                         .gen = frame->gen,
+                                         .flag = understood,
+                                         .said = turn_text_said(text, language),
+                                         .ending = turn_text_ending(text, language),
+                                         .echo = understood && is_echo(live, text),
+                                         .foreign = understood && is_foreign(live->voice, language)},
                                .text = understood ? text : ""});
+}
+
+static void on_verdict(ChoirLive *live, const ChoirWireFrame *frame) {
+  float value;
+  if (frame->length < sizeof value)
+    return;
+  memcpy(&value, frame->payload, sizeof value);
+  if (value >= 0 && value <= 1)
+    live_post(live,
+              &(LiveEvent){.event = {.type = SESSION_EV_VERDICT, .gen = frame->gen, .probability = (double)value}});
+}
+
+static void on_heard(ChoirLive *live, const ChoirWireFrame *frame) {
+  G_STATIC_ASSERT((int)SESSION_SPOT_STOP == (int)CHOIR_SPOT_STOP && (int)SESSION_SPOT_WAKE == (int)CHOIR_SPOT_WAKE &&
+                  (int)SESSION_SPOT_BACKCHANNEL == (int)CHOIR_SPOT_BACKCHANNEL);
+  g_autofree char *phrase = choir_utf8((const char *)frame->payload, frame->length);
+  guint64 position = live->mic.end - (guint32)((guint32)live->mic.end - frame->aux);
+  live_post(live, &(LiveEvent){.event = {.type = SESSION_EV_HEARD,
+                                         .count = frame->flags,
+                                         .position = MIN(position, live->mic.end),
+                                         .echo = is_echo(live, phrase)}});
+}
+
+static gboolean read_row(const json_t *row, LedgerWord *ret_word) {
+  gint64 value[5] = {0};
+  gsize n = json_array_size(row);
+  if (n != 3 && n != 5)
+    return FALSE;
+  for (gsize k = 0; k < n; k++) {
+    value[k] = json_integer_value(json_array_get(row, k));
+    if (value[k] < 0 || value[k] > (k < 3 ? G_MAXUINT16 : (gint64)G_MAXINT32))
+      return FALSE;
+  }
+  *ret_word =
+      (LedgerWord){(guint16)value[0], (guint16)value[1], (guint16)value[2], (guint32)value[3], (guint32)value[4]};
+  return TRUE;
 }
 
 static guint read_words(const json_t *json, LedgerWord *words, guint max) {
@@ -161,17 +240,28 @@ static guint read_words(const json_t *json, LedgerWord *words, guint max) {
   gsize n = json_array_size(rows);
   if (n > max)
     return 0;
-  for (gsize i = 0; i < n; i++) {
-    const json_t *row = json_array_get(rows, i);
-    gint64 value[3];
-    for (gsize k = 0; k < 3; k++) {
-      value[k] = json_integer_value(json_array_get(row, k));
-      if (json_array_size(row) != 3 || value[k] < 0 || value[k] > G_MAXUINT16)
-        return 0;
-    }
-    words[i] = (LedgerWord){(guint16)value[0], (guint16)value[1], (guint16)value[2]};
-  }
+  for (gsize i = 0; i < n; i++)
+    if (!read_row(json_array_get(rows, i), &words[i]))
+      return 0;
   return (guint)n;
+}
+
+/* [[first, "aa"], ...] in rising order, or NULL. Caller frees. */
+static char *read_visemes(const json_t *json) {
+  const json_t *rows = json_object_get(json, "visemes");
+  gsize n = json_array_size(rows);
+  gint64 last = 0;
+  if (n == 0 || n > MAX_VISEMES)
+    return NULL;
+  for (gsize i = 0; i < n; i++) {
+    const json_t *row = json_array_get(rows, i), *first = json_array_get(row, 0);
+    const char *name = json_string_value(json_array_get(row, 1));
+    if (!json_is_integer(first) || json_integer_value(first) < last || json_integer_value(first) > G_MAXINT32 ||
+        name == NULL || strlen(name) > 3)
+      return NULL;
+    last = json_integer_value(first);
+  }
+  return choir_json_dump(rows);
 }
 
 static void on_clause_done(ChoirLive *live, const ChoirWireFrame *frame) {
@@ -180,12 +270,13 @@ static void on_clause_done(ChoirLive *live, const ChoirWireFrame *frame) {
   json_t *json = payload_json(frame);
   if (json != NULL)
     n = read_words(json, words, G_N_ELEMENTS(words));
+  g_autofree char *visemes = json != NULL ? read_visemes(json) : NULL;
   json_decref(json);
   live_post(
       live,
       &(LiveEvent){
-          .event = {
-              .type = SESSION_EV_TTS_DONE, .gen = frame->gen, .index = frame->aux, .words = words, .n_words = n}});
+          .event = {.type = SESSION_EV_TTS_DONE, .gen = frame->gen, .index = frame->aux, .words = words, .n_words = n},
+          .text = visemes});
 }
 
 static void on_pcm(ChoirLive *live, const ChoirWireFrame *frame) {
@@ -209,8 +300,21 @@ static void on_error(ChoirLive *live, const ChoirWireFrame *frame) {
                                .text = why});
 }
 
+static void on_filler(ChoirVoice *voice, const ChoirWireFrame *frame) {
+  ChoirWorker *tts = voice->worker[SESSION_TTS];
+  if (tts == NULL || !live_fillers_frame(&voice->fillers, tts, frame))
+    return;
+  g_autoptr(GPtrArray) round = lives_now(voice);
+  for (guint i = 0; i < round->len; i++)
+    live_tell_fillers(round->pdata[i]);
+}
+
 void choir_voice_worker_frame(const ChoirWireFrame *frame, gpointer user) {
   ChoirVoice *voice = user;
+  if (frame->session == LIVE_FILLERS_SESSION) {
+    on_filler(voice, frame);
+    return;
+  }
   ChoirLive *live = find_live(voice, frame->session);
   if (live == NULL) {
     /* A hung-up client's late result, or a worker that speaks of itself. */
@@ -224,6 +328,12 @@ void choir_voice_worker_frame(const ChoirWireFrame *frame, gpointer user) {
   switch (frame->type) {
   case CHOIR_WIRE_EAR_WINDOW:
     on_window(live, frame);
+    break;
+  case CHOIR_WIRE_EAR_VERDICT:
+    on_verdict(live, frame);
+    break;
+  case CHOIR_WIRE_EAR_HEARD:
+    on_heard(live, frame);
     break;
   case CHOIR_WIRE_STT_TEXT:
     on_text(live, frame);

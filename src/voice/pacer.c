@@ -11,7 +11,7 @@ void pacer_begin(Pacer *pacer, guint64 now) {
   (void)pacer_advance(pacer, now);
   pacer->sent = pacer->acked = pacer->played = 0;
   pacer->progress_at = pacer->clock;
-  pacer->was_dry = FALSE;
+  pacer->was_dry = pacer->paused = FALSE;
 }
 
 PacerChange pacer_advance(Pacer *pacer, guint64 now) {
@@ -20,7 +20,8 @@ PacerChange pacer_advance(Pacer *pacer, guint64 now) {
   guint64 elapsed = now - pacer->clock;
   pacer->clock = now;
   pacer->played = MIN(pacer->sent, pacer->played + elapsed);
-  if (pacer->acks && pacer->acked < pacer->sent && now - pacer->progress_at > MS(PACER_ACK_TIMEOUT_MS)) {
+  if (pacer->acks && !pacer->paused && pacer->acked < pacer->sent &&
+      now - pacer->progress_at > MS(PACER_ACK_TIMEOUT_MS)) {
     /* A listener that went silent must not hold a reply for ever; go on from what it said last. */
     pacer->acks = FALSE;
     pacer->played = pacer->acked;
@@ -61,6 +62,12 @@ void pacer_sent(Pacer *pacer, guint64 samples) {
 void pacer_dry(Pacer *pacer) {
   pacer->was_dry = TRUE;
   pacer->dry_at = pacer->clock;
+}
+
+void pacer_resume(Pacer *pacer) {
+  pacer->paused = FALSE;
+  pacer->progress_at = pacer->calm_since = pacer->clock;
+  pacer_dry(pacer); /* what it reports now is our doing */
 }
 
 PacerChange pacer_ack(Pacer *pacer, guint64 played, guint underruns) {

@@ -12,6 +12,7 @@ typedef struct {
   guint64 progress_at; /* when the listener last got further, for the fall-back */
   guint64 dry_at;      /* when we last had nothing to send: the listener's underrun is then not the network's */
   gboolean was_dry;
+  gboolean paused; /* the listener was told to hold */
   /* of the client */
   guint64 clock;
   guint64 calm_since; /* last change of the lead or last underrun */
@@ -37,6 +38,8 @@ guint64 pacer_allow(const Pacer *pacer, guint64 unsent, gboolean last);
 void pacer_sent(Pacer *pacer, guint64 samples);
 /* The store is empty although the reply is not finished. */
 void pacer_dry(Pacer *pacer);
+/* Playing goes on after a pause: the time the listener was told to wait is no silence of its own. */
+void pacer_resume(Pacer *pacer);
 PacerChange pacer_ack(Pacer *pacer, guint64 played, guint underruns);
 guint64 pacer_heard(const Pacer *pacer); /* samples the listener has heard, never above sent */
 gboolean pacer_drained(const Pacer *pacer);

@@ -1,7 +1,7 @@
 #include "voice/session_private.h"
 
 void session_init(SessionState *state, const SessionOptions *options, guint64 now) {
-  *state = (SessionState){.options = *options, .now = now};
+  *state = (SessionState){.options = *options, .now = now, .pause_ms = TURN_PAUSE_START_MS};
   ledger_reset(&state->ledger);
   pacer_init(&state->pacer, session_out_time(now));
 }
@@ -15,6 +15,23 @@ void session_emit(SessionStep *step, const SessionEffect *effect) {
 
 void session_error(SessionStep *step, SessionError code) {
   session_emit(step, &(SessionEffect){.type = SESSION_FX_ERROR, .code = (int)code});
+}
+
+void session_status(SessionStep *step, SessionStatus status) {
+  session_emit(step, &(SessionEffect){.type = SESSION_FX_STATUS, .code = (int)status});
+}
+
+gboolean session_audible(const SessionState *s) {
+  return s->reply.phase != REPLY_NONE && !s->reply.held && s->pacer.sent > 0;
+}
+
+static gboolean guessed(const SessionState *s) {
+  return s->reply.phase != REPLY_NONE && s->reply.held && !s->reply.confirmed;
+}
+
+gboolean session_awake(const SessionState *s) {
+  return !s->options.wake || s->now < s->awake_until || s->utterance.active || s->turns > 0 || s->want ||
+         s->reply.phase != REPLY_NONE;
 }
 
 guint32 session_new_item(SessionState *state) {
@@ -41,6 +58,8 @@ static gboolean is_stale(const SessionState *s, const SessionEvent *event) {
   const SessionReply *reply = &s->reply;
   gboolean current = reply->phase != REPLY_NONE && event->gen == reply->gen;
   switch (event->type) {
+  case SESSION_EV_VERDICT:
+    return !s->utterance.active || s->utterance.judge_gen == 0 || event->gen != s->utterance.judge_gen;
   case SESSION_EV_STT_TEXT:
   case SESSION_EV_STT_FAILED:
     return s->stt.phase != STT_RUNNING || event->gen != s->stt.gen;
@@ -80,7 +99,8 @@ static void worker_changed(SessionStep *step, SessionWorker worker, gboolean rea
 static void respond(SessionStep *step) {
   SessionState *s = step->s;
   if (s->unanswered == 0 && s->turns == 0) {
-    session_error(step, s->reply.phase == REPLY_RUNNING ? SESSION_ERR_RESPONSE_ACTIVE : SESSION_ERR_NOTHING_TO_ANSWER);
+    gboolean active = s->reply.phase == REPLY_RUNNING && !guessed(s);
+    session_error(step, active ? SESSION_ERR_RESPONSE_ACTIVE : SESSION_ERR_NOTHING_TO_ANSWER);
     return;
   }
   s->want = s->want_asked = TRUE;
@@ -88,6 +108,10 @@ static void respond(SessionStep *step) {
 
 static void cancel(SessionStep *step) {
   SessionState *s = step->s;
+  if (guessed(s)) {
+    (void)session_reply_drop(step);
+    return;
+  }
   if (s->reply.phase != REPLY_NONE) {
     session_reply_cut(step, SESSION_CANCELLED, SESSION_REASON_CLIENT);
     return;
@@ -100,9 +124,13 @@ static void cancel(SessionStep *step) {
 
 static void typed(SessionStep *step, guint32 item, gboolean answer) {
   SessionState *s = step->s;
+  if (guessed(s))
+    (void)session_reply_drop(step); /* it does not know of this message */
   session_emit(step, &(SessionEffect){.type = SESSION_FX_TYPED, .item = item});
   s->unanswered = MIN(s->unanswered + 1, (guint)SESSION_UNANSWERED);
   s->speech_end = 0;
+  s->idle_at = 0;
+  s->asked_idle = FALSE;
   s->want = s->want || answer;
 }
 
@@ -127,7 +155,14 @@ static void dispatch_input(SessionStep *step, const SessionEvent *event) {
     session_ear_audio(step, event->samples);
     break;
   case SESSION_EV_WINDOW:
-    session_ear_window(step, event->position, event->probability);
+    session_ear_window(step, event);
+    break;
+  case SESSION_EV_HEARD:
+    session_barge_heard(step, event);
+    break;
+  case SESSION_EV_FILLER:
+    if (event->index < SESSION_FILLERS)
+      step->s->filler[event->index] = event->samples;
     break;
   case SESSION_EV_COMMIT:
     session_ear_commit(step);
@@ -148,7 +183,7 @@ static void dispatch_input(SessionStep *step, const SessionEvent *event) {
     session_reply_truncate(step, event->item, event->samples);
     break;
   case SESSION_EV_ACK:
-    session_reply_ack(step, event);
+    session_play_ack(step, event);
     break;
   case SESSION_EV_HANGUP:
     hang_up(step);
@@ -160,8 +195,11 @@ static void dispatch_input(SessionStep *step, const SessionEvent *event) {
 
 static void dispatch_result(SessionStep *step, const SessionEvent *event) {
   switch (event->type) {
+  case SESSION_EV_VERDICT:
+    session_ear_verdict(step, event->probability);
+    break;
   case SESSION_EV_STT_TEXT:
-    session_stt_text(step, event->flag);
+    session_stt_text(step, event);
     break;
   case SESSION_EV_STT_FAILED:
     session_stt_failed(step, SESSION_ERR_STT_FAILED);
@@ -192,23 +230,72 @@ static void dispatch_result(SessionStep *step, const SessionEvent *event) {
   }
 }
 
+static void begin_canned_reply(SessionStep *step) {
+  SessionState *s = step->s;
+  if (s->want_canned != SESSION_CANNED_NONE) {
+    SessionCanned canned = s->want_canned;
+    s->want_canned = SESSION_CANNED_NONE;
+    session_reply_canned(step, canned);
+    return;
+  }
+  gboolean there = s->options.server_vad && !s->options.muted && !s->options.wake && s->mic_end > 0 &&
+                   s->now - s->audio_at < session_mic_samples(SESSION_QUIET_MS);
+  if (s->idle_at == 0 || s->now < s->idle_at)
+    return;
+  s->idle_at = 0;
+  if (!there)
+    return;
+  s->asked_idle = TRUE; /* once; then it is quiet until somebody says something */
+  session_reply_canned(step, SESSION_CANNED_IDLE);
+}
+
 static void begin_wanted_reply(SessionStep *step) {
   SessionState *s = step->s;
-  if (!s->want || s->turns > 0 || s->reply.phase != REPLY_NONE)
+  if (s->turns > 0 || s->reply.phase != REPLY_NONE)
     return;
-  if (s->unanswered == 0) {
+  if (s->want && s->unanswered == 0) {
     if (s->want_asked)
       session_error(step, SESSION_ERR_NOT_UNDERSTOOD);
     s->want = s->want_asked = FALSE;
+  }
+  if (s->utterance.active)
+    return;
+  if (!s->want) {
+    begin_canned_reply(step);
     return;
   }
-  if (!s->utterance.active)
-    session_reply_begin(step);
+  gboolean may_go_on = s->options.speculate && s->speech_end > 0 && !s->want_asked && s->now < s->reopen_until;
+  session_reply_begin(step, may_go_on ? REPLY_HELD : REPLY_ANNOUNCED);
+}
+
+/* What the ear has to listen for beside speech. */
+static void choose_spots(SessionStep *step) {
+  SessionState *s = step->s;
+  guint spots = 0;
+  if (!s->gone && s->options.server_vad && !s->options.muted) {
+    if (session_audible(s) && s->options.interrupt && !s->options.half_duplex)
+      spots = SESSION_SPOT_STOP | SESSION_SPOT_BACKCHANNEL;
+    else if (!session_awake(s))
+      spots = SESSION_SPOT_WAKE;
+  }
+  if (spots == s->spots || !s->ready[SESSION_EAR])
+    return;
+  s->spots = spots;
+  session_emit(step, &(SessionEffect){.type = SESSION_FX_SPOT, .bytes = spots});
+}
+
+static void tell_sleep(SessionStep *step) {
+  SessionState *s = step->s;
+  gboolean asleep = !session_awake(s);
+  if (asleep == s->asleep)
+    return;
+  s->asleep = asleep;
+  session_status(step, asleep ? SESSION_STATUS_ASLEEP : SESSION_STATUS_AWAKE);
 }
 
 static SessionShown shown(const SessionState *s) {
-  if (s->reply.phase != REPLY_NONE)
-    return s->pacer.sent > 0 ? SESSION_SPEAKING : SESSION_THINKING;
+  if (s->reply.phase != REPLY_NONE && !guessed(s))
+    return session_audible(s) ? SESSION_SPEAKING : SESSION_THINKING;
   if (s->utterance.active)
     return SESSION_LISTENING;
   if (s->turns > 0)
@@ -237,10 +324,13 @@ guint session_step(SessionState *state, const SessionEvent *event, SessionEffect
     dispatch_result(&step, event);
   }
   if (!state->gone) {
+    session_stt_tick(&step);
     session_ear_tick(&step);
-    session_reply_advance(&step);
+    session_play_advance(&step);
     begin_wanted_reply(&step);
+    tell_sleep(&step);
   }
+  choose_spots(&step);
   SessionShown now = state->gone ? SESSION_IDLE : shown(state);
   if (now != state->shown) {
     state->shown = now;
@@ -250,6 +340,7 @@ guint session_step(SessionState *state, const SessionEvent *event, SessionEffect
 }
 
 gboolean session_needs_tick(const SessionState *state) {
-  return !state->gone && (state->shown != SESSION_IDLE || state->stt.phase != STT_IDLE ||
-                          state->pacer.lead_ms > CHOIR_LEAD_MS || state->reply.phase != REPLY_NONE);
+  return !state->gone &&
+         (state->idle_at > 0 || (state->options.wake && !state->asleep) || state->shown != SESSION_IDLE ||
+          state->stt.phase != STT_IDLE || state->pacer.lead_ms > CHOIR_LEAD_MS || state->reply.phase != REPLY_NONE);
 }

@@ -10,24 +10,49 @@
  * A reply begins when one is wanted, something is unanswered, nobody speaks, no turn is being transcribed and the reply
  * before it has been heard or cut. So what a person says in two breaths is answered once, even when the first half's
  * reply had begun in silence: it is discarded and both halves are answered. A cough does not lose the answer for the
- * same reason. */
+ * same reason.
+ *
+ * Two guesses are made early and taken back without a trace. A reply is HELD when it is begun at the soft end of a
+ * turn, before the silence is long enough: the client hears of it only once the turn has ended and there is something
+ * to play, or once the time in which the person may go on is over. And speech over a reply is TENTATIVE: the reply
+ * pauses, and only a stop word, enough speech or words that are no mere "mm-hm" and no echo make it an interruption;
+ * else the reply goes on where it paused and nobody was told that anyone spoke. */
 #pragma once
 #include <glib.h>
 #include "base/names.h"
 #include "voice/ledger.h"
 #include "voice/pacer.h"
+#include "voice/turn_end.h"
 
 #define SESSION_TURNS 4        /* committed and not yet transcribed */
 #define SESSION_UNANSWERED 16  /* transcripts and typed messages waiting for a reply */
-#define SESSION_MAX_EFFECTS 32 /* no event causes more */
+#define SESSION_MAX_EFFECTS 64 /* no event causes more */
 #define SESSION_UTTERANCE_MS 30000
 #define SESSION_UNREAD_MS 30000 /* microphone audio that nobody looked at yet */
 #define SESSION_AHEAD_MS 6000   /* unsent reply audio above which no further clause is synthesised */
 #define SESSION_STORE_MS 60000  /* unsent reply audio at most */
 #define SESSION_PAUSE_MS 200    /* transcription starts after so much silence */
 #define SESSION_COMMIT_MIN_MS 100
-#define SESSION_ONSET_WINDOWS 3    /* 96 ms of speech start a turn */
-#define SESSION_BARGE_IN_WINDOWS 4 /* 128 ms while a reply is under way */
+#define SESSION_ONSET_WINDOWS 3        /* 96 ms of speech start a turn */
+#define SESSION_BARGE_IN_WINDOWS 4     /* 128 ms while a reply is under way */
+#define SESSION_JUDGE_MS 100           /* silence after which smart-turn is asked */
+#define SESSION_SOFT_MS 250            /* silence at which a reply may begin on a guess */
+#define SESSION_REOPEN_MS 800          /* behind the soft end: who speaks then goes on with the same turn */
+#define SESSION_DECIDE_MS 1000         /* a paused reply goes on after that at the latest */
+#define SESSION_CUT_MS 500             /* of speech, that interrupt a reply */
+#define SESSION_CUT_EARLY_MS 700       /* in the first seconds, while echo cancellation finds its way */
+#define SESSION_CUT_BACKCHANNEL_MS 300 /* more when it began with an "okay" */
+#define SESSION_EARLY_MS 3000
+#define SESSION_ECHO_TAIL_MS 300  /* a room and a voice detector go on so long after a reply paused */
+#define SESSION_UNDECIDED_MS 8000 /* of silence, without a transcript: it was nothing */
+#define SESSION_FADE_MS 20
+#define SESSION_AFTERMATH_MS 1000 /* behind a reply, speech may be its echo still */
+#define SESSION_DEAF_TAIL_MS 300  /* half duplex: the microphone counts again so long after the reply */
+#define SESSION_AWAKE_MS 8000     /* behind the wake word or a reply */
+#define SESSION_FILLERS 3
+#define SESSION_FILLER_MS 1000     /* a wait longer than this gets a filler */
+#define SESSION_FILLER_SOON_MS 300 /* ... at once when it is expected */
+#define SESSION_CLAUSE_WAIT_MS 100 /* a clause's samples wait so long for its words and mouth shapes */
 #define SESSION_RUN_MS 500         /* within which those windows must come */
 #define SESSION_HYSTERESIS 0.15
 #define SESSION_STALL_MS 1000 /* beyond the end-of-turn silence: the microphone's stream ended in mid-speech */
@@ -40,6 +65,12 @@ typedef struct {
   gboolean server_vad, interrupt, create_response, audio_out;
   double threshold;
   guint silence_ms, prefix_ms;
+  guint silence_min_ms, silence_max_ms; /* the end of a turn adapts between them; max 0: it does not */
+  gboolean speculate;                   /* replies begin at the soft end of a turn */
+  gboolean muted;
+  gboolean half_duplex; /* nobody listens while the agent speaks */
+  gboolean wake;        /* sleeps until the wake word */
+  guint idle_ms;        /* silence after a reply until the agent asks once; 0: never */
 } SessionOptions;
 
 typedef enum { SESSION_EAR, SESSION_STT, SESSION_TTS, SESSION_WORKERS } SessionWorker;
@@ -49,7 +80,10 @@ typedef enum {
   SESSION_EV_CONFIGURE, /* options */
   SESSION_EV_WORKER,    /* worker, flag = ready */
   SESSION_EV_AUDIO,     /* samples: appended to the microphone's ring */
-  SESSION_EV_WINDOW,    /* position behind the window, probability */
+  SESSION_EV_WINDOW,    /* position behind the window, probability; echo: it sounds like what is being played */
+  SESSION_EV_VERDICT,   /* gen, probability that the turn is over */
+  SESSION_EV_HEARD,     /* count: a SessionSpot, position behind it; echo: the agent itself says it */
+  SESSION_EV_FILLER,    /* index, samples: this filler is there */
   SESSION_EV_COMMIT,
   SESSION_EV_CLEAR,
   SESSION_EV_TEXT, /* item (from session_new_item()), flag = respond */
@@ -57,7 +91,7 @@ typedef enum {
   SESSION_EV_CANCEL,
   SESSION_EV_TRUNCATE,     /* item, samples (24 kHz) */
   SESSION_EV_ACK,          /* item, samples (24 kHz) played, count = underruns */
-  SESSION_EV_STT_TEXT,     /* gen, flag = something was understood */
+  SESSION_EV_STT_TEXT,     /* gen, flag = something was understood, said, ending, echo, foreign */
   SESSION_EV_STT_FAILED,   /* gen */
   SESSION_EV_TWIN_DELTA,   /* gen, end = bytes of the delta */
   SESSION_EV_TWIN_CLAUSE,  /* gen, [begin, end) of the reply, text_length, words */
@@ -95,7 +129,15 @@ typedef enum {
   SESSION_ERR_RESPONSE_ACTIVE,
   SESSION_ERR_TOO_MANY_TURNS,
 } SessionError;
-typedef enum { SESSION_STATUS_LEAD, SESSION_STATUS_ACKS_LOST, SESSION_STATUS_TEXT_ONLY } SessionStatus;
+typedef enum {
+  SESSION_STATUS_LEAD,
+  SESSION_STATUS_ACKS_LOST,
+  SESSION_STATUS_TEXT_ONLY,
+  SESSION_STATUS_ASLEEP,
+  SESSION_STATUS_AWAKE
+} SessionStatus;
+typedef enum { SESSION_SPOT_STOP = 1, SESSION_SPOT_BACKCHANNEL = 2, SESSION_SPOT_WAKE = 4 } SessionSpot;
+typedef enum { SESSION_CANNED_NONE, SESSION_CANNED_IDLE, SESSION_CANNED_LANGUAGE } SessionCanned;
 
 typedef struct {
   SessionEventType type;
@@ -103,7 +145,9 @@ typedef struct {
   guint32 gen, item, index, begin, end, text_length, count;
   guint64 position, samples;
   double probability;
-  gboolean flag;
+  gboolean flag, echo, foreign;
+  TurnSaid said;
+  TurnEnding ending;
   SessionWorker worker;
   SessionOutcome outcome;
   const LedgerWord *words;
@@ -125,22 +169,33 @@ typedef enum {
   SESSION_FX_RESPONSE_DONE,     /* item, response, outcome, reason; flag = nothing more comes of it (text only) */
   SESSION_FX_TRUNCATED,         /* item, samples, bytes heard */
   SESSION_FX_PLAYOUT_DONE,      /* item */
-  SESSION_FX_STATE,             /* shown */
-  SESSION_FX_STATUS,            /* status */
-  SESSION_FX_ERROR,             /* code */
+  SESSION_FX_PAUSED,            /* item: somebody may be interrupting */
+  SESSION_FX_RESUMED,           /* item, samples: it goes on there; flag = what is sent next is faded in */
+  SESSION_FX_VISEMES, /* item, response, index, position = first sample of that clause; its audio comes next */
+  SESSION_FX_STATE,   /* shown */
+  SESSION_FX_STATUS,  /* status */
+  SESSION_FX_ERROR,   /* code */
   /* to the engines */
   SESSION_FX_STT_JOB,      /* gen, item, [position, end) of the microphone, flag = speculative */
   SESSION_FX_STT_CANCEL,   /* gen */
   SESSION_FX_KEEP_TEXT,    /* gen: the text of this event is current, keep it */
   SESSION_FX_CAPTURE,      /* item, [position, end): copy it, its job comes later */
+  SESSION_FX_TURN_JOB,     /* gen, [position, end) of the microphone: is this turn over? */
+  SESSION_FX_SPOT,         /* bytes: SessionSpot kinds to listen for from now on */
+  SESSION_FX_PREFILL,      /* the text of this event, or the kept one, is what somebody said so far */
   SESSION_FX_TWIN_BEGIN,   /* gen, item, response, flag = spoken, position = end of speech (0: typed); takes all
-                              unanswered */
+                              unanswered. code = 1: on a guess, with the kept text behind the unanswered, which stay */
+  SESSION_FX_TWIN_CONFIRM, /* gen: the guess was right; takes all unanswered */
+  SESSION_FX_CANNED,       /* gen, item, response, flag = spoken, code: a sentence of our own instead of the twin's */
   SESSION_FX_TWIN_CANCEL,  /* gen */
   SESSION_FX_TWIN_HEARD,   /* gen, bytes, flag = cut; this or a discard, once for every spoken reply */
-  SESSION_FX_TWIN_DISCARD, /* gen: nobody heard of it; its messages are unanswered again */
+  SESSION_FX_TWIN_DISCARD, /* gen: nobody heard of it; flag = its messages are unanswered again */
+  SESSION_FX_TWIN_GONE,    /* gen: there was no turn */
   SESSION_FX_TWIN_ENDS,    /* gen, bytes: the reply ends there */
   SESSION_FX_FIRST_AUDIO,  /* gen */
   SESSION_FX_KEEP_CLAUSE,  /* gen, index: keep the text of this event, its job comes later */
+  SESSION_FX_KEEP_VISEMES, /* gen, index: keep the mouth shapes of this event */
+  SESSION_FX_FILLER,       /* gen, index, samples: that filler goes to the end of the store */
   SESSION_FX_TTS_JOB,      /* gen, index */
   SESSION_FX_TTS_CANCEL,   /* gen */
   SESSION_FX_STORE_PCM,    /* samples of this event's frame */
@@ -163,12 +218,20 @@ typedef struct {
   guint run; /* windows of speech in a row, before the onset */
   guint64 run_start;
   gboolean paused;
+  gboolean tentative;   /* over a reply, undecided and untold */
+  gboolean over_reply;  /* it began while a reply could be heard, or right behind it */
+  gboolean backchannel; /* the spotter heard one in it */
+  guint64 voiced;       /* samples of speech in it */
+  guint32 judge_gen;    /* smart-turn is asked about this pause; 0: not yet */
+  gboolean judged;
+  double verdict;
 } SessionUtterance;
 
 typedef struct {
   guint32 item;
   guint64 start, end, speech_end;
   gboolean create; /* answered without being asked */
+  gboolean over_reply;
 } SessionTurn;
 
 /* The one transcription under way or, for a speculative one, finished and kept. */
@@ -176,7 +239,11 @@ typedef struct {
   enum { STT_IDLE, STT_RUNNING, STT_KEPT } phase;
   guint32 gen;
   gboolean speculative; /* belongs to the utterance, else to turn[0] */
-  gboolean understood;
+  gboolean partial;     /* speculative, and the person goes on: good for the prompt only */
+  gboolean understood, echo, foreign;
+  TurnSaid said;
+  TurnEnding ending;
+  gboolean tried; /* a reply was begun on it */
   guint64 deadline;
 } SessionStt;
 
@@ -190,7 +257,20 @@ typedef struct {
   guint next_clause;     /* to be synthesised */
   gboolean synthesising; /* clause next_clause - 1 */
   guint64 tts_deadline;
-  guint64 stored; /* samples taken into the store */
+  guint64 stored;     /* samples taken into the store */
+  gboolean held;      /* the client does not know of it */
+  gboolean confirmed; /* its turn is over; FALSE only while held */
+  guint64 held_until; /* confirmed: it is announced then at the latest */
+  guint64 asked_at;   /* when its turn was over */
+  SessionCanned canned;
+  gboolean paused;
+  guint64 paused_at;
+  guint64 heard_since;  /* when its first sample was sent */
+  guint64 clause_since; /* when the first sample of the current clause came */
+  guint shapes;         /* clauses whose mouth shapes were told */
+  gboolean filled;      /* a filler was played, or is not wanted */
+  gboolean timed;       /* its wait is counted, or does not count */
+  gboolean voice_began; /* a sample of the reply itself was sent */
 } SessionReply;
 
 typedef struct {
@@ -215,6 +295,20 @@ typedef struct {
   Pacer pacer;
   guint32 ended_item, ended_bytes; /* the last reply that ended, for a client that reports its cut afterwards */
   guint64 ended_samples;
+  guint pause_ms;        /* this speaker's pauses, see turn_end.h */
+  guint64 voice_end;     /* position of the last speech that was committed */
+  guint64 reopen_until;  /* the last turn may go on until then */
+  guint64 reply_over_at; /* when the last audible reply ended; 0: none did */
+  guint spots;           /* what the ear listens for */
+  guint64 filler[SESSION_FILLERS];
+  guint next_filler;
+  guint64 wait; /* moving average from the end of a turn to the first sample */
+  SessionCanned want_canned;
+  guint64 idle_at; /* when to ask whether somebody is there; 0: not */
+  gboolean asked_idle;
+  guint64 awake_until;
+  gboolean asleep;
+  guint64 resumes, cuts, backchannels, echoes, reopened, guesses, wrong_guesses; /* counters */
   SessionShown shown;
   guint64 error_until;
   guint64 stale;        /* results of an old generation that were dropped */
@@ -228,6 +322,8 @@ guint session_step(SessionState *state, const SessionEvent *event, SessionEffect
 guint32 session_new_item(SessionState *state);
 /* Microphone samples that may still come before somebody has looked at what is there. */
 guint64 session_mic_room(const SessionState *state);
+/* The listener hears a reply, or will in a moment. */
+gboolean session_audible(const SessionState *state);
 /* A reply's item that may be truncated: the current one or the one before. */
 gboolean session_knows_reply(const SessionState *state, guint32 item);
 /* FALSE: without events nothing will happen, no tick is needed. */

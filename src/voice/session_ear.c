@@ -1,90 +1,18 @@
 #include "voice/session_private.h"
 
-static guint64 silence_samples(const SessionState *s) {
-  return session_mic_samples(s->options.silence_ms);
-}
-
-static gboolean stt_cancel(SessionStep *step) {
-  SessionStt *stt = &step->s->stt;
-  gboolean was_running = stt->phase == STT_RUNNING;
-  if (was_running)
-    session_emit(step, &(SessionEffect){.type = SESSION_FX_STT_CANCEL, .gen = stt->gen});
-  stt->phase = STT_IDLE;
-  return was_running;
-}
-
-static void stt_start(SessionStep *step, guint32 item, guint64 start, guint64 end, gboolean speculative) {
-  SessionState *s = step->s;
-  s->stt = (SessionStt){.phase = STT_RUNNING,
-                        .gen = ++s->gens,
-                        .speculative = speculative,
-                        .deadline = s->now + session_mic_samples(SESSION_STT_DEADLINE_MS)};
-  session_emit(step, &(SessionEffect){.type = SESSION_FX_STT_JOB,
-                                      .gen = s->stt.gen,
-                                      .item = item,
-                                      .position = start,
-                                      .end = end,
-                                      .flag = speculative});
-}
-
-/* The oldest turn is done with, in whatever way. */
-static void pop_turn(SessionState *s) {
-  for (guint i = 1; i < s->turns; i++)
-    s->turn[i - 1] = s->turn[i];
-  s->turns--;
-  s->told_full = FALSE;
-}
-
-static void fail_turn(SessionStep *step, SessionError code) {
-  session_emit(
-      step, &(SessionEffect){.type = SESSION_FX_TRANSCRIPT_FAILED, .item = step->s->turn[0].item, .code = (int)code});
-  pop_turn(step->s);
-}
-
-static void resolve_turn(SessionStep *step) {
-  SessionState *s = step->s;
-  SessionTurn turn = s->turn[0];
-  gboolean understood = s->stt.understood;
-  s->stt.phase = STT_IDLE;
-  session_emit(
-      step, &(SessionEffect){.type = SESSION_FX_TRANSCRIPT, .item = turn.item, .gen = s->stt.gen, .flag = understood});
-  if (understood) {
-    s->unanswered = MIN(s->unanswered + 1, (guint)SESSION_UNANSWERED);
-    s->speech_end = MAX(turn.speech_end, (guint64)1);
-    s->want = s->want || turn.create;
-  }
-  pop_turn(s);
-}
-
-static void next_transcription(SessionStep *step) {
-  SessionState *s = step->s;
-  while (s->turns > 0 && s->stt.phase == STT_IDLE) {
-    if (!s->ready[SESSION_STT]) {
-      fail_turn(step, SESSION_ERR_STT_MISSING);
-      continue;
-    }
-    stt_start(step, s->turn[0].item, s->turn[0].start, s->turn[0].end, FALSE);
-  }
-}
-
-/* A committed utterance joins the turns and is transcribed, at once or when the ones before it are. */
-static void commit_turn(SessionStep *step, guint32 item, guint64 start, guint64 end, guint64 speech_end) {
-  SessionState *s = step->s;
-  SessionStt *stt = &s->stt;
-  session_emit(step, &(SessionEffect){.type = SESSION_FX_COMMITTED, .item = item});
-  s->uncommitted = end;
-  s->utterance = (SessionUtterance){0};
-  s->turn[s->turns++] = (SessionTurn){item, start, end, speech_end, s->options.create_response};
-  if (stt->phase != STT_IDLE && stt->speculative) {
-    /* Speculation begins only while no turn waits, so it is this turn's. */
-    stt->speculative = FALSE;
-    if (stt->phase == STT_KEPT)
-      resolve_turn(step);
-    return;
-  }
-  if (stt->phase == STT_RUNNING)
-    session_emit(step, &(SessionEffect){.type = SESSION_FX_CAPTURE, .item = item, .position = start, .end = end});
-  next_transcription(step);
+static gboolean end_of_turn(const SessionState *s) {
+  const SessionUtterance *u = &s->utterance;
+  const SessionOptions *o = &s->options;
+  gboolean kept = s->stt.phase == STT_KEPT && s->stt.speculative;
+  TurnEvidence evidence = {.usual_ms = o->silence_ms,
+                           .min_ms = o->silence_min_ms,
+                           .max_ms = o->silence_max_ms,
+                           .pause_ms = s->pause_ms,
+                           .ending = kept ? s->stt.ending : TURN_ENDING_NEUTRAL,
+                           .judged = u->judged,
+                           .verdict = u->verdict,
+                           .unheard = s->ready[SESSION_STT] && !kept};
+  return s->window_end - u->voiced_until >= session_mic_samples(turn_end_ms(&evidence));
 }
 
 static void stop_speaking(SessionStep *step, guint64 end) {
@@ -93,10 +21,21 @@ static void stop_speaking(SessionStep *step, guint64 end) {
   session_emit(step, &(SessionEffect){.type = SESSION_FX_SPEECH_STOPPED, .item = u.item, .position = end});
   /* A little of the silence stays: a recogniser wants to hear that the last word is over. */
   guint64 audio_end = MIN(end, u.voiced_until + session_mic_samples(SESSION_PAUSE_MS));
-  commit_turn(step, u.item, u.start, MAX(audio_end, u.start + 1), u.voiced_until);
+  guint64 silence = end - MIN(end, u.voiced_until);
+  guint64 open = session_mic_samples(SESSION_SOFT_MS + SESSION_REOPEN_MS);
+  s->reopen_until = s->now + (open > silence ? open - silence : 0);
+  s->voice_end = u.voiced_until;
+  SessionTurn turn = {.item = u.item,
+                      .start = u.start,
+                      .end = MAX(audio_end, u.start + 1),
+                      .speech_end = u.voiced_until,
+                      .create = s->options.create_response,
+                      .over_reply = u.over_reply};
+  session_turn_commit(step, &turn, u.item);
   s->uncommitted = end;
 }
 
+/* An interruption in the middle of a reply waits for more than an onset; anything else stops what was begun. */
 static void start_speaking(SessionStep *step) {
   SessionState *s = step->s;
   SessionUtterance *u = &s->utterance;
@@ -109,10 +48,28 @@ static void start_speaking(SessionStep *step) {
   }
   guint64 prefix = session_mic_samples(s->options.prefix_ms);
   guint64 start = u->run_start > prefix ? u->run_start - prefix : 0;
-  *u = (SessionUtterance){
-      .active = TRUE, .item = ++s->items, .start = MAX(start, s->uncommitted), .voiced_until = s->window_end};
+  gboolean audible = session_audible(s);
+  gboolean after = s->reply_over_at > 0 && s->now - s->reply_over_at < session_mic_samples(SESSION_AFTERMATH_MS);
+  guint64 gap = u->run_start - MIN(u->run_start, s->voice_end);
+  if (s->now < s->reopen_until && !audible) {
+    /* That silence was a pause of this speaker after all. */
+    s->pause_ms = turn_end_learn(s->pause_ms, (guint)(gap * 1000 / CHOIR_RATE_MIC));
+    s->reopened++;
+  }
+  *u = (SessionUtterance){.active = TRUE,
+                          .item = ++s->items,
+                          .start = MAX(start, s->uncommitted),
+                          .voiced_until = s->window_end,
+                          .voiced = s->window_end - u->run_start,
+                          .over_reply = audible || after};
+  s->idle_at = 0;
+  if (audible && s->options.interrupt) {
+    session_barge_begin(step);
+    return;
+  }
+  s->asked_idle = FALSE;
   session_emit(step, &(SessionEffect){.type = SESSION_FX_SPEECH_STARTED, .item = u->item, .position = u->start});
-  if (s->options.interrupt)
+  if (!session_reply_drop(step) && s->options.interrupt)
     session_reply_cut(step, SESSION_CANCELLED, SESSION_REASON_TURN_DETECTED);
 }
 
@@ -133,41 +90,94 @@ static void await_onset(SessionStep *step, double probability) {
     start_speaking(step);
 }
 
+/* What can be asked about a pause while it lasts. */
+static void use_pause(SessionStep *step, guint64 silence) {
+  SessionState *s = step->s;
+  SessionUtterance *u = &s->utterance;
+  if (u->judge_gen == 0 && s->options.silence_max_ms > 0 && silence >= session_mic_samples(SESSION_JUDGE_MS)) {
+    u->judge_gen = ++s->gens;
+    session_emit(
+        step,
+        &(SessionEffect){.type = SESSION_FX_TURN_JOB, .gen = u->judge_gen, .position = u->start, .end = s->window_end});
+  }
+  gboolean idle = s->stt.phase == STT_IDLE || (s->stt.phase == STT_RUNNING && s->stt.partial);
+  if (silence >= session_mic_samples(SESSION_PAUSE_MS) && idle && s->turns == 0 && s->ready[SESSION_STT])
+    session_stt_start(step, u->item, u->start, s->window_end, TRUE);
+  (void)session_turn_guess(step);
+}
+
+static void goes_on(SessionStep *step) {
+  SessionState *s = step->s;
+  SessionUtterance *u = &s->utterance;
+  u->voiced += CHOIR_VAD_WINDOW;
+  if (u->paused) {
+    guint64 pause = s->window_end - CHOIR_VAD_WINDOW - u->voiced_until;
+    if (!u->tentative)
+      s->pause_ms = turn_end_learn(s->pause_ms, (guint)(pause * 1000 / CHOIR_RATE_MIC));
+    u->judge_gen = 0;
+    u->judged = FALSE;
+    /* What was transcribed is not all; what is being transcribed may still go into the prompt. */
+    if (s->stt.phase == STT_KEPT && s->stt.speculative)
+      (void)session_stt_cancel(step);
+    else if (s->stt.phase == STT_RUNNING && s->stt.speculative)
+      s->stt.partial = TRUE;
+  }
+  u->voiced_until = s->window_end;
+  u->paused = FALSE;
+}
+
 static void follow_speech(SessionStep *step, double probability) {
   SessionState *s = step->s;
   SessionUtterance *u = &s->utterance;
   double floor = u->paused ? s->options.threshold : s->options.threshold - SESSION_HYSTERESIS;
-  if (probability >= floor) {
-    u->voiced_until = s->window_end;
-    u->paused = FALSE;
-    /* The person goes on: what was transcribed is not all. */
-    if (s->stt.phase != STT_IDLE && s->stt.speculative)
-      stt_cancel(step);
-  } else {
+  gboolean voiced = probability >= floor;
+  if (voiced)
+    goes_on(step);
+  else
     u->paused = TRUE;
+  if (u->tentative) {
+    session_barge_window(step, voiced);
+    if (!u->active)
+      return;
   }
-  guint64 silence = s->window_end - u->voiced_until;
-  if (silence >= silence_samples(s) || s->window_end - u->start >= session_mic_samples(SESSION_UTTERANCE_MS)) {
+  if (!u->tentative &&
+      ((u->paused && end_of_turn(s)) || s->window_end - u->start >= session_mic_samples(SESSION_UTTERANCE_MS))) {
     stop_speaking(step, s->window_end);
     return;
   }
-  if (silence >= session_mic_samples(SESSION_PAUSE_MS) && s->stt.phase == STT_IDLE && s->turns == 0 &&
-      s->ready[SESSION_STT])
-    stt_start(step, u->item, u->start, s->window_end, TRUE);
+  if (u->paused)
+    use_pause(step, s->window_end - u->voiced_until);
 }
 
-void session_ear_window(SessionStep *step, guint64 position, double probability) {
+/* Nobody listens now. */
+static gboolean deaf(const SessionState *s) {
+  gboolean tail = s->reply_over_at > 0 && s->now - s->reply_over_at < session_mic_samples(SESSION_DEAF_TAIL_MS);
+  return s->options.muted || (s->options.half_duplex && (session_audible(s) || tail));
+}
+
+void session_ear_window(SessionStep *step, const SessionEvent *event) {
   SessionState *s = step->s;
-  if (position <= s->window_end || position > s->mic_end || position < CHOIR_VAD_WINDOW)
+  if (!s->options.server_vad || event->position <= s->vad_floor || event->position <= s->window_end ||
+      event->position > s->mic_end)
     return;
-  s->window_end = position;
+  s->window_end = event->position;
   s->window_at = s->now;
-  if (!s->options.server_vad || !s->ready[SESSION_EAR] || position - CHOIR_VAD_WINDOW < s->vad_floor)
-    return;
-  if (s->utterance.active)
-    follow_speech(step, probability);
-  else
+  double probability = event->probability;
+  /* The agent's own voice is silence, as long as nobody speaks over it: then it would be no echo. */
+  if (event->echo && (session_audible(s) || s->utterance.over_reply))
+    probability = 0;
+  if (s->utterance.active) {
+    follow_speech(step, deaf(s) ? 0 : probability);
+  } else if (deaf(s) || !session_awake(s)) {
+    s->utterance.run = 0;
+  } else {
     await_onset(step, probability);
+  }
+}
+
+void session_ear_verdict(SessionStep *step, double probability) {
+  step->s->utterance.judged = TRUE;
+  step->s->utterance.verdict = probability;
 }
 
 void session_ear_audio(SessionStep *step, guint64 samples) {
@@ -195,14 +205,16 @@ static void forget_windows(SessionState *s) {
 
 void session_ear_commit(SessionStep *step) {
   SessionState *s = step->s;
-  SessionUtterance u = s->utterance;
   guint64 end = s->mic_end, start = s->uncommitted;
-  if (u.active) {
-    if (u.voiced_until < end && s->window_end < end)
+  if (s->utterance.active) {
+    if (s->utterance.tentative)
+      session_barge_commit(step);
+    if (s->utterance.voiced_until < end && s->window_end < end)
       s->utterance.voiced_until = end; /* nobody has heard the rest yet, so it may be speech */
     if (s->stt.phase != STT_IDLE && s->stt.speculative && s->window_end < end)
-      stt_cancel(step);
+      (void)session_stt_cancel(step);
     stop_speaking(step, end);
+    s->reopen_until = 0; /* the client says that the turn is over */
     forget_windows(s);
     return;
   }
@@ -225,43 +237,66 @@ void session_ear_commit(SessionStep *step) {
   }
   if (end - start > session_mic_samples(SESSION_UTTERANCE_MS))
     start = end - session_mic_samples(SESSION_UTTERANCE_MS);
-  commit_turn(step, ++s->items, start, end, end);
+  guint32 item = ++s->items;
+  s->idle_at = s->reopen_until = 0;
+  s->asked_idle = FALSE;
+  SessionTurn turn = {
+      .item = item, .start = start, .end = end, .speech_end = end, .create = s->options.create_response};
+  session_turn_commit(step, &turn, item);
   forget_windows(s);
 }
 
-static void drop_utterance(SessionStep *step) {
+void session_ear_drop(SessionStep *step) {
   SessionState *s = step->s;
   if (s->stt.phase != STT_IDLE && s->stt.speculative)
-    stt_cancel(step);
+    (void)session_stt_cancel(step);
   s->utterance = (SessionUtterance){0};
+  if (s->reply.paused)
+    session_play_resume(step);
 }
 
 void session_ear_clear(SessionStep *step) {
-  drop_utterance(step);
+  session_ear_drop(step);
   step->s->uncommitted = step->s->mic_end;
   forget_windows(step->s);
 }
 
 void session_ear_configure(SessionStep *step, const SessionOptions *options) {
   SessionState *s = step->s;
+  if (s->utterance.active && options->server_vad && options->muted && !s->options.muted) {
+    /* The switch ends the turn; what was said before it counts. */
+    if (s->utterance.tentative)
+      session_barge_release(step);
+    else
+      stop_speaking(step, s->mic_end);
+    forget_windows(s);
+  }
   if (options->server_vad != s->options.server_vad) {
     /* What was being said belongs to the next commit, or to the next onset. */
     if (s->utterance.active)
       s->uncommitted = s->utterance.start;
     else if (!options->server_vad)
       s->uncommitted = s->mic_end;
-    drop_utterance(step);
+    session_ear_drop(step);
     /* Without a VAD no window marks audio as seen; what came meanwhile is none of its business. */
     s->window_end = s->mic_end;
     forget_windows(s);
   }
+  /* A guess was made under the old rules. */
+  if (s->reply.phase != REPLY_NONE && s->reply.held && !s->reply.confirmed)
+    (void)session_reply_drop(step);
   s->options = *options;
+  if (options->idle_ms == 0)
+    s->idle_at = 0;
 }
 
 void session_ear_lost(SessionStep *step) {
   SessionState *s = step->s;
   s->utterance.run = 0;
-  if (s->utterance.active) {
+  s->spots = 0;
+  if (s->utterance.active && s->utterance.tentative) {
+    session_barge_release(step);
+  } else if (s->utterance.active) {
     session_error(step, SESSION_ERR_EAR_LOST);
     s->told[SESSION_EAR] = TRUE;
     stop_speaking(step, s->mic_end);
@@ -271,52 +306,18 @@ void session_ear_lost(SessionStep *step) {
 
 void session_ear_tick(SessionStep *step) {
   SessionState *s = step->s;
-  if (s->stt.phase == STT_RUNNING && s->now >= s->stt.deadline)
-    session_stt_failed(step, SESSION_ERR_STT_TIMEOUT);
   guint64 last = MAX(s->audio_at, s->window_at);
-  guint64 patience = silence_samples(s) + session_mic_samples(SESSION_STALL_MS);
+  guint64 patience = session_mic_samples(MAX(s->options.silence_ms, s->options.silence_max_ms) + SESSION_STALL_MS);
+  if (!s->utterance.active)
+    return;
+  if (s->utterance.tentative)
+    session_barge_tick(step);
   if (s->utterance.active && s->now > last && s->now - last >= patience) {
     /* The stream ended in mid-speech; no window will ever say so. */
-    stop_speaking(step, s->mic_end);
+    if (s->utterance.tentative)
+      session_barge_release(step);
+    else
+      stop_speaking(step, s->mic_end);
     forget_windows(s);
   }
-}
-
-void session_stt_text(SessionStep *step, gboolean understood) {
-  SessionState *s = step->s;
-  session_emit(step, &(SessionEffect){.type = SESSION_FX_KEEP_TEXT, .gen = s->stt.gen});
-  s->stt.understood = understood;
-  s->stt.phase = STT_KEPT;
-  if (s->stt.speculative)
-    return;
-  resolve_turn(step);
-  next_transcription(step);
-}
-
-void session_stt_failed(SessionStep *step, SessionError code) {
-  SessionState *s = step->s;
-  gboolean speculative = s->stt.speculative;
-  if (code == SESSION_ERR_STT_TIMEOUT)
-    stt_cancel(step);
-  s->stt.phase = STT_IDLE;
-  if (speculative)
-    return; /* the end of the turn tries again */
-  fail_turn(step, code);
-  next_transcription(step);
-}
-
-void session_stt_lost(SessionStep *step) {
-  SessionState *s = step->s;
-  if (s->stt.phase == STT_RUNNING && s->turns > 0 && !s->stt.speculative)
-    session_error(step, SESSION_ERR_STT_LOST);
-  if (s->stt.phase == STT_RUNNING)
-    s->stt.phase = STT_IDLE;
-  while (s->turns > 0)
-    fail_turn(step, SESSION_ERR_STT_LOST);
-}
-
-void session_stt_hangup(SessionStep *step) {
-  stt_cancel(step);
-  step->s->utterance = (SessionUtterance){0};
-  step->s->turns = 0;
 }

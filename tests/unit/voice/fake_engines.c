@@ -89,6 +89,7 @@ void fake_twin_free(ChoirTwin *twin) {
       fake_turn_done(turn, NULL);
   }
   g_ptr_array_unref(twin->turns);
+  g_free(twin->prefilled);
   g_free(twin);
 }
 
@@ -126,6 +127,7 @@ ChoirTurn *choir_twin_begin(ChoirTwin *twin, const ChoirTurnRequest *request, co
                       .text = g_strdup(request->text),
                       .source = g_strdup(request->source),
                       .spoken = request->spoken,
+                      .speculative = request->speculative,
                       .speech_end_us = request->speech_end_us,
                       .transcript_us = request->transcript_us,
                       .reply = g_string_new(NULL)};
@@ -141,11 +143,32 @@ void choir_turn_cancel(ChoirTurn *turn) {
 
 void choir_turn_heard(ChoirTurn *turn, gsize heard_bytes, gboolean cut) {
   g_assert_true(turn->spoken);
+  g_assert_true(turn->confirmed || !turn->speculative);
   g_assert_false(turn->heard);
   g_assert_cmpuint(heard_bytes, <=, turn->reply->len);
   turn->heard = TRUE;
   turn->heard_bytes = heard_bytes;
   turn->heard_cut = cut;
+}
+
+const ChoirChatTimings *choir_turn_timings(const ChoirTurn *turn) {
+  static const ChoirChatTimings timings = {.prompt_tokens = 12, .cached_tokens = 4, .reply_tokens = 3};
+  return &timings;
+}
+
+gboolean choir_turn_limited(const ChoirTurn *turn) {
+  return turn->limited;
+}
+
+void choir_turn_confirm(ChoirTurn *turn) {
+  g_assert_true(turn->speculative);
+  g_assert_false(turn->confirmed || turn->heard || turn->discarded);
+  turn->confirmed = TRUE;
+}
+
+void choir_twin_prefill(ChoirTwin *twin, const char *text) {
+  g_free(twin->prefilled);
+  twin->prefilled = g_strdup(text);
 }
 
 void choir_turn_discard(ChoirTurn *turn) {

@@ -21,6 +21,7 @@ void fake_worker_refuse(ChoirWorker *worker, gboolean refuse);
 struct ChoirTwin {
   GPtrArray *turns; /* ChoirTurn, oldest first */
   gboolean refuse;  /* the next begins are refused */
+  char *prefilled;  /* the last text that was to be evaluated ahead */
 };
 
 struct ChoirTurn {
@@ -28,7 +29,7 @@ struct ChoirTurn {
   ChoirTurnHandlers handlers;
   gpointer user;
   char *text, *source;
-  gboolean spoken, cancelled, done, heard, heard_cut, discarded;
+  gboolean spoken, cancelled, done, heard, heard_cut, discarded, speculative, confirmed, limited;
   gsize heard_bytes;
   gint64 speech_end_us, transcript_us, first_audio_us;
   GString *reply;

@@ -17,7 +17,7 @@ static guint random_clause(GRand *rand, GString *text, LedgerWord *words, guint 
   guint n = (guint)g_rand_int_range(rand, 1, (gint32)max);
   gsize begin = text->len;
   for (guint i = 0; i < n; i++) {
-    words[i].begin = (guint16)(text->len - begin);
+    words[i] = (LedgerWord){.begin = (guint16)(text->len - begin)};
     for (guint k = (guint)g_rand_int_range(rand, 1, 12); k > 0; k--)
       g_string_append_c(text, (char)g_rand_int_range(rand, 'a', 'z'));
     words[i].end = (guint16)(text->len - begin);
@@ -237,6 +237,58 @@ static void test_limits(void) {
   g_free(ledger);
 }
 
+/* Where the engine says which samples are whose, that counts, silence between words included. */
+static void test_engine_spans(void) {
+  const char *text = "one two";
+  LedgerWord words[] = {{0, 3, 3, 1000, 5000}, {4, 7, 3, 9000, 12000}};
+  Ledger *ledger = g_new0(Ledger, 1);
+  ledger_reset(ledger);
+  g_assert_true(ledger_add(ledger, 0, 7, 7, words, 2));
+  ledger_samples(ledger, 12000);
+  g_assert_cmpuint(ledger_known(ledger), ==, 0);
+  ledger_complete(ledger, words, 2);
+  g_assert_cmpuint(ledger_known(ledger), ==, 12000);
+  for (guint64 sample = 0; sample < 12000; sample += 10)
+    g_assert_cmpuint(ledger_heard(ledger, sample), ==, sample > 10500 ? 7 : sample > 3000 ? 3 : 0);
+  g_assert_cmpuint(ledger_heard(ledger, 12000), ==, strlen(text));
+  /* spans that go back, or that only some words have, are not believed: the phonemes decide */
+  static const LedgerWord wrong[][2] = {{{0, 3, 3, 6000, 9000}, {4, 7, 3, 0, 4000}},
+                                        {{0, 3, 3, 0, 0}, {4, 7, 3, 0, 4000}},
+                                        {{0, 3, 3, 5000, 4000}, {4, 7, 3, 5000, 6000}}};
+  for (gsize i = 0; i < G_N_ELEMENTS(wrong); i++) {
+    ledger_reset(ledger);
+    static const LedgerWord guess[] = {{0, 3, 3}, {4, 7, 3}};
+    g_assert_true(ledger_add(ledger, 0, 7, 7, guess, 2));
+    ledger_samples(ledger, 12000);
+    ledger_complete(ledger, wrong[i], 2);
+    g_assert_cmpuint(ledger_heard(ledger, 3100), ==, 3);
+    g_assert_cmpuint(ledger_heard(ledger, 9100), ==, 7);
+  }
+  g_free(ledger);
+}
+
+/* A sound in front of the reply says nothing of it. */
+static void test_filler(void) {
+  for (int announced = 0; announced < 2; announced++) {
+    Ledger *ledger = g_new0(Ledger, 1);
+    ledger_reset(ledger);
+    static const LedgerWord words[] = {{0, 3, 3}, {4, 7, 3}};
+    if (announced)
+      g_assert_true(ledger_add(ledger, 0, 7, 7, words, 2));
+    g_assert_true(ledger_filler(ledger, 5000));
+    if (!announced)
+      g_assert_true(ledger_add(ledger, 0, 7, 7, words, 2));
+    ledger_samples(ledger, 12000);
+    g_assert_false(ledger_filler(ledger, 10)); /* the clause has begun */
+    ledger_complete(ledger, words, 2);
+    g_assert_cmpuint(ledger->total, ==, 17000);
+    g_assert_cmpuint(ledger_heard(ledger, 5000), ==, 0);
+    g_assert_cmpuint(ledger_heard(ledger, 8100), ==, 3);
+    g_assert_cmpuint(ledger_heard(ledger, 17000), ==, 7);
+    g_free(ledger);
+  }
+}
+
 static void test_split(void) {
   LedgerWord words[4];
   g_assert_cmpuint(ledger_split("", 0, words, 4), ==, 0);
@@ -261,6 +313,8 @@ int main(int argc, char **argv) {
   g_test_add_func("/voice/ledger/unfinished", test_unfinished_clause);
   g_test_add_func("/voice/ledger/scaled", test_scaled_text);
   g_test_add_func("/voice/ledger/limits", test_limits);
+  g_test_add_func("/voice/ledger/engine-spans", test_engine_spans);
+  g_test_add_func("/voice/ledger/filler", test_filler);
   g_test_add_func("/voice/ledger/split", test_split);
   return g_test_run();
 }

@@ -253,6 +253,10 @@ static void reply_and_barge_in(Client *c, gboolean acks) {
   guint so_far = c->heard->len;
   speak(c, 200, 0.9f);
   g_assert_cmpuint(c->heard->len - so_far, <=, 140 * 24);
+  g_assert_cmpuint(c->count[CHOIR_LIVE_PAUSED], ==, 1);
+  g_assert_cmpuint(c->count[CHOIR_LIVE_SPEECH_STARTED], ==, 1);
+  speak(c, 600, 0.9f);
+  g_assert_cmpuint(c->count[CHOIR_LIVE_SPEECH_STARTED], ==, 2);
 }
 
 static void test_barge_in(void) {
@@ -264,8 +268,9 @@ static void test_barge_in(void) {
   g_assert_cmpstr(c.reason, ==, "turn_detected");
   g_assert_true(turn->cancelled);
   g_assert_true(turn->heard && turn->heard_cut);
+  /* such a client plays what it has, 80 ms at most, while it is decided */
   g_assert_cmpuint(c.ms, >=, 2300);
-  g_assert_cmpuint(c.ms, <=, 2360);
+  g_assert_cmpuint(c.ms, <=, 2360 + 80);
   g_assert_cmpstr(c.text[CHOIR_LIVE_TRUNCATED], ==, "one two");
   g_assert_cmpuint(turn->heard_bytes, ==, strlen("one two"));
   /* what comes late goes nowhere */
@@ -284,8 +289,8 @@ static void test_barge_in(void) {
   const gint16 *pcm = g_bytes_get_data(job->payload, NULL);
   g_assert_cmpint(pcm[0], >=, mic_sample((4000 - 300 - 32) * 16));
   g_assert_cmpint(pcm[0], <=, mic_sample((4000 - 300 + 32) * 16));
-  transcribe(&c, "stop");
-  g_assert_cmpstr(fake_twin_last(c.twin)->text, ==, "stop");
+  transcribe(&c, "tell me another");
+  g_assert_cmpstr(fake_twin_last(c.twin)->text, ==, "tell me another");
   stop(&c);
 }
 
@@ -530,6 +535,8 @@ static void test_client_limit(void) {
 /* The client may hang up inside any callback, with the twin's end still to come. */
 static void test_hangup_in_callback(void) {
   for (int event = 0; event <= CHOIR_LIVE_ERROR; event++) {
+    if (event == CHOIR_LIVE_VISEMES || event == CHOIR_LIVE_PAUSED || event == CHOIR_LIVE_RESUMED)
+      continue; /* see test_hangup_in_pause() */
     Client c;
     start(&c);
     c.free_on = event;

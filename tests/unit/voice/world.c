@@ -25,6 +25,13 @@ static const char *const names[] = {
     [SESSION_FX_TWIN_CANCEL] = "twin-cancel",
     [SESSION_FX_TWIN_HEARD] = "heard",
     [SESSION_FX_TWIN_DISCARD] = "discard",
+    [SESSION_FX_TWIN_CONFIRM] = "confirm",
+    [SESSION_FX_TWIN_GONE] = "gone",
+    [SESSION_FX_CANNED] = "canned",
+    [SESSION_FX_PREFILL] = "prefill",
+    [SESSION_FX_PAUSED] = "paused",
+    [SESSION_FX_RESUMED] = "resumed",
+    [SESSION_FX_FILLER] = "filler",
     [SESSION_FX_TTS_CANCEL] = "tts-cancel",
 };
 
@@ -71,7 +78,7 @@ static void cancel(World *w, int engine, guint32 gen) {
 }
 
 static void fake_twin(World *w, const SessionEffect *fx) {
-  if (w->twin_refuses) {
+  if (w->twin_refuses && fx->type == SESSION_FX_TWIN_BEGIN) {
     schedule(w, WORLD_TWIN, 0, (SessionEvent){.type = SESSION_EV_TWIN_REFUSED, .gen = fx->gen});
     return;
   }
@@ -109,22 +116,57 @@ static void fake_tts(World *w, const SessionEffect *fx) {
                           .n_words = G_N_ELEMENTS(words)});
 }
 
+static void begin_reply(World *w, const SessionEffect *fx) {
+  g_assert_false(w->heard_owed);
+  w->reply_gen = fx->gen;
+  w->reply_item = fx->item;
+  w->generated = 0;
+  w->cut = w->paused = FALSE;
+  w->store = w->sent = w->filler_samples = 0;
+  w->shapes = 0;
+}
+
 static void check_reply(World *w, const SessionEffect *fx) {
   switch (fx->type) {
   case SESSION_FX_RESPONSE_STARTED:
     g_assert_cmpuint(w->active_response, ==, 0);
-    g_assert_cmpuint(fx->response, ==, w->last_response + 1);
-    g_assert_false(w->heard_owed);
+    g_assert_cmpuint(fx->response, >, w->last_response);
+    g_assert_false(w->guess);
     w->active_response = w->last_response = fx->response;
-    w->reply_item = fx->item;
-    w->generated = 0;
-    w->cut = FALSE;
-    w->store = w->sent = 0;
+    if (fx->gen != w->reply_gen)
+      begin_reply(w, fx);
+    g_assert_cmpuint(fx->item, ==, w->reply_item);
     w->responses++;
     break;
   case SESSION_FX_TEXT_DELTA:
     g_assert_cmpuint(fx->response, ==, w->active_response);
     w->generated += fx->bytes;
+    break;
+  case SESSION_FX_PAUSED:
+    g_assert_false(w->paused);
+    g_assert_cmpuint(w->sent, >, 0);
+    g_assert_cmpuint(fx->item, ==, w->reply_item);
+    w->paused = TRUE;
+    w->pauses++;
+    w->paused_at = w->now;
+    break;
+  case SESSION_FX_RESUMED:
+    g_assert_true(w->paused);
+    g_assert_cmpuint(fx->samples, <=, w->sent);
+    w->paused = FALSE;
+    w->resumes++;
+    break;
+  case SESSION_FX_VISEMES:
+    g_assert_cmpuint(fx->index, >=, w->shapes);
+    w->shapes = fx->index + 1;
+    w->late_shapes += fx->position < w->sent; /* a voice that reports them long after the sound */
+    break;
+  case SESSION_FX_FILLER:
+    g_assert_cmpuint(fx->index, <, SESSION_FILLERS);
+    g_assert_cmpuint(w->store, ==, 0);
+    w->store += fx->samples;
+    w->filler_samples = fx->samples;
+    w->fillers++;
     break;
   case SESSION_FX_STORE_PCM:
     g_assert_false(w->cut);
@@ -138,6 +180,8 @@ static void check_reply(World *w, const SessionEffect *fx) {
     g_assert_cmpuint(fx->item, ==, w->reply_item);
     g_assert_cmpuint(fx->response, ==, w->active_response);
     g_assert_cmpuint(fx->samples, <=, w->store);
+    g_assert_false(w->paused);
+    g_assert_false(w->guess);
     w->store -= fx->samples;
     w->sent += fx->samples;
     if (w->play_item != fx->item) {
@@ -156,6 +200,7 @@ static void check_reply(World *w, const SessionEffect *fx) {
     if (fx->code == SESSION_COMPLETED)
       g_assert_cmpuint(w->store, ==, 0);
     w->active_response = 0;
+    w->paused = FALSE;
     w->dones++;
     break;
   case SESSION_FX_TRUNCATED:
@@ -164,6 +209,7 @@ static void check_reply(World *w, const SessionEffect *fx) {
     if (fx->item == w->reply_item) {
       g_assert_cmpuint(fx->samples, <=, w->sent);
       w->cut = TRUE;
+      w->paused = FALSE;
     }
     break;
   case SESSION_FX_PLAYOUT_DONE:
@@ -179,13 +225,26 @@ static void check_reply(World *w, const SessionEffect *fx) {
 static void check_twin(World *w, const SessionEffect *fx) {
   switch (fx->type) {
   case SESSION_FX_TWIN_BEGIN:
-    g_assert_false(w->heard_owed);
-    w->reply_gen = fx->gen;
+  case SESSION_FX_CANNED:
+    if (fx->gen != w->reply_gen)
+      begin_reply(w, fx); /* it is held: the client knows nothing of it */
+    w->guess = fx->type == SESSION_FX_TWIN_BEGIN && fx->code == 1;
     w->reply_spoken = fx->flag;
-    w->heard_owed = fx->flag && !w->twin_refuses;
+    w->heard_owed = fx->flag && (!w->twin_refuses || fx->type == SESSION_FX_CANNED);
     w->begins++;
+    w->guesses += w->guess;
+    w->canned += fx->type == SESSION_FX_CANNED;
     w->begins_spoken += w->heard_owed;
     fake_twin(w, fx);
+    break;
+  case SESSION_FX_TWIN_CONFIRM:
+    g_assert_cmpuint(fx->gen, ==, w->reply_gen);
+    g_assert_true(w->guess);
+    w->guess = FALSE;
+    break;
+  case SESSION_FX_TWIN_GONE:
+    g_assert_true(w->guess);
+    w->guess = FALSE;
     break;
   case SESSION_FX_TWIN_CANCEL:
     g_assert_cmpuint(fx->gen, ==, w->reply_gen);
@@ -195,6 +254,7 @@ static void check_twin(World *w, const SessionEffect *fx) {
     break;
   case SESSION_FX_TWIN_HEARD:
     g_assert_true(w->heard_owed);
+    g_assert_false(w->guess);
     g_assert_cmpuint(fx->gen, ==, w->reply_gen);
     g_assert_cmpuint(fx->bytes, <=, w->generated);
     w->heard_owed = FALSE;
@@ -205,8 +265,9 @@ static void check_twin(World *w, const SessionEffect *fx) {
   case SESSION_FX_TWIN_DISCARD:
     g_assert_true(w->heard_owed);
     g_assert_cmpuint(fx->gen, ==, w->reply_gen);
-    g_assert_cmpuint(w->sent, ==, 0);
-    w->heard_owed = FALSE;
+    g_assert_cmpuint(w->sent, <=, w->filler_samples); /* nothing of it was heard */
+    g_assert_true(fx->flag == !w->guess);
+    w->heard_owed = w->guess = FALSE;
     w->discards++;
     break;
   case SESSION_FX_TTS_JOB:
@@ -227,7 +288,25 @@ static void check_twin(World *w, const SessionEffect *fx) {
     w->job_start = fx->position;
     w->job_end = fx->end;
     schedule(w, WORLD_STT, w->stt_ms,
-             (SessionEvent){.type = SESSION_EV_STT_TEXT, .gen = fx->gen, .flag = w->understood});
+             (SessionEvent){.type = SESSION_EV_STT_TEXT,
+                            .gen = fx->gen,
+                            .flag = w->understood,
+                            .said = w->said,
+                            .ending = w->ending,
+                            .echo = w->echo_text,
+                            .foreign = w->foreign});
+    break;
+  case SESSION_FX_TURN_JOB:
+    g_assert_cmpuint(fx->position, <, fx->end);
+    g_assert_cmpuint(fx->end, <=, w->s.mic_end);
+    w->judged++;
+    if (w->judge_ms > 0)
+      schedule(w, WORLD_EAR, w->judge_ms,
+               (SessionEvent){.type = SESSION_EV_VERDICT, .gen = fx->gen, .probability = w->verdict});
+    break;
+  case SESSION_FX_SPOT:
+    g_assert_cmpuint(fx->bytes, !=, w->spots);
+    w->spots = fx->bytes;
     break;
   case SESSION_FX_CAPTURE:
     g_assert_cmpuint(w->s.mic_end - fx->position, <=, 62 * CHOIR_RATE_MIC);
@@ -283,6 +362,22 @@ static void check_state(const World *w) {
   g_assert_cmpuint(s->pacer.lead_ms, <=, CHOIR_LEAD_MAX_MS);
   g_assert_cmpuint(s->pacer.lead_ms, >=, CHOIR_LEAD_MS);
   g_assert_cmpuint(s->reply.next_clause, <=, s->ledger.clauses);
+  gboolean held = s->reply.phase != REPLY_NONE && s->reply.held;
+  if (held) {
+    g_assert_true(s->reply.spoken || w->twin_refuses);
+    g_assert_cmpuint(s->pacer.sent, ==, 0);
+    g_assert_cmpuint(w->active_response, ==, 0);
+  }
+  /* a guess lives as long as the transcript it was made on */
+  if (held && !s->reply.confirmed)
+    g_assert_true(s->utterance.active && !s->utterance.tentative && s->stt.phase == STT_KEPT && s->stt.speculative);
+  g_assert_cmpint(w->guess, ==, held && !s->reply.confirmed);
+  /* a reply is paused only while somebody may be interrupting it */
+  if (s->reply.phase != REPLY_NONE && s->reply.paused) {
+    g_assert_true(s->utterance.active && s->utterance.tentative);
+    g_assert_cmpuint(s->now - s->reply.paused_at, <=, (SESSION_DECIDE_MS + 100) * MIC_MS + s->now - w->before);
+  }
+  g_assert_cmpint(w->paused, ==, s->reply.phase != REPLY_NONE && s->reply.paused);
   if (s->reply.phase != REPLY_NONE) {
     g_assert_cmpuint(s->pacer.sent, <=, s->reply.stored);
     g_assert_cmpuint(s->ledger.total, ==, s->reply.stored);
@@ -294,6 +389,7 @@ static void check_state(const World *w) {
 void world_event(World *w, SessionEvent event) {
   SessionEffect effects[SESSION_MAX_EFFECTS];
   event.now = w->now;
+  w->before = w->s.now;
   guint n = session_step(&w->s, &event, effects, G_N_ELEMENTS(effects));
   w->steps++;
   for (guint i = 0; i < n; i++) {
@@ -320,7 +416,21 @@ void world_worker(World *w, SessionWorker worker, gboolean ready) {
       if ((worker == SESSION_STT && w->job[i].engine == WORLD_STT) ||
           (worker == SESSION_TTS && w->job[i].engine == WORLD_TTS))
         w->job[i].cancelled = TRUE;
+  if (worker == SESSION_EAR)
+    w->spots = 0;
   world_event(w, (SessionEvent){.type = SESSION_EV_WORKER, .worker = worker, .flag = ready});
+}
+
+void world_heard(World *w, SessionSpot kind) {
+  world_event(w, (SessionEvent){.type = SESSION_EV_HEARD, .count = kind, .position = w->s.mic_end});
+}
+
+guint world_count(const World *w, const char *word) {
+  g_autofree char *needle = g_strdup_printf(" %s ", word);
+  guint n = 0;
+  for (const char *at = w->log->str; (at = strstr(at, needle)) != NULL; at += strlen(needle) - 1)
+    n++;
+  return n;
 }
 
 void world_type(World *w) {
@@ -347,8 +457,8 @@ static void listen(World *w) {
   memmove(w->arrived + 1, w->arrived, (slots - 1) * sizeof w->arrived[0]);
   w->arrived[0] = w->play_sent;
   guint64 there = w->arrived[delay], want = TICK_MS * OUT_MS;
-  if (w->play_item == 0 || w->cut)
-    return;
+  if (w->play_item == 0 || w->cut || (w->paused && w->acks))
+    return; /* a listener that acknowledges holds what it has */
   guint64 n = MIN(want, there - MIN(there, w->played));
   w->played += n;
   w->gap = n < want ? w->gap + 1 : 0;

@@ -10,7 +10,7 @@ typedef struct {
   guint64 due;
   SessionEvent event;
   gboolean cancelled; /* its effects are unwanted; delivered all the same when the engines are deaf */
-  enum { WORLD_TWIN, WORLD_STT, WORLD_TTS } engine;
+  enum { WORLD_TWIN, WORLD_STT, WORLD_TTS, WORLD_EAR } engine;
 } WorldJob;
 
 typedef struct {
@@ -22,6 +22,11 @@ typedef struct {
   gboolean understood; /* transcripts are not empty */
   gboolean deaf;       /* cancelled jobs answer all the same: late results */
   gboolean twin_refuses;
+  TurnSaid said;
+  TurnEnding ending;
+  gboolean echo_text, foreign; /* what transcripts are */
+  guint judge_ms;              /* smart-turn's time, 0: there is none */
+  double verdict;
   SessionOutcome twin_outcome;
   /* the client */
   gboolean mic, speech; /* the microphone streams; somebody speaks into it */
@@ -37,6 +42,10 @@ typedef struct {
   /* bookkeeping */
   guint32 active_response, last_response, reply_gen, reply_item;
   gboolean reply_spoken, heard_owed, cut;
+  gboolean guess, paused; /* the reply: begun before the turn's end; the listener holds */
+  guint shapes, late_shapes, spots;
+  guint64 filler_samples, paused_at, before;
+  guint guesses, canned, pauses, resumes, fillers, judged;
   guint32 generated; /* bytes of the reply's deltas */
   guint64 store, sent;
   guint8 item_state[WORLD_ITEMS]; /* 1 committed, 2 resolved */
@@ -63,4 +72,6 @@ void world_run(World *world, guint ms); /* in ticks of 20 ms */
 void world_say(World *world, guint ms); /* speech, then the microphone stays on with silence */
 void world_type(World *world);
 void world_until(World *world, SessionShown shown, guint limit_ms); /* fails when it does not come */
+void world_heard(World *world, SessionSpot kind);                   /* the spotter reports, at the microphone's end */
+guint world_count(const World *world, const char *word);            /* in the log */
 gboolean world_said(const World *world, const char *words); /* the log holds these words in this order, side by side */

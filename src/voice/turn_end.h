@@ -1,0 +1,20 @@
+/* How long a silence must last until it ends the turn: the usual time, scaled by the speaker's own pauses, by what was
+ * said and by smart-turn's opinion. A hint only ever makes a running timer shorter or longer. Pure.
+ * Sources: LiveKit's voice/endpointing.py (moving average of pauses), pipecat's smart-turn v3 (the verdict). */
+#pragma once
+#include "voice/turn_text.h"
+
+#define TURN_PAUSE_START_MS 300 /* of a speaker nobody knows yet */
+
+typedef struct {
+  guint usual_ms, min_ms, max_ms; /* max_ms 0: the usual time, whatever else is known */
+  guint pause_ms;                 /* moving average of the speaker's pauses inside turns */
+  TurnEnding ending;
+  gboolean judged; /* verdict: probability that the turn is over */
+  double verdict;
+  gboolean unheard; /* the transcript is still being made, nothing can be answered before it */
+} TurnEvidence;
+
+guint turn_end_ms(const TurnEvidence *evidence);
+/* The moving average after one more pause of so many ms. */
+guint turn_end_learn(guint pause_ms, guint ms);
