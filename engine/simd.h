@@ -17,10 +17,12 @@ CORE2_INLINE uint32_t core2_load4(const void *p) {
   return v;
 }
 
-// Activations come through here so that the deliberately broken build (see tests/unit/engine) spoils every format.
+// Activations come through here so that deliberately broken builds (see tests/unit/engine) can spoil any kernel: one
+// byte in sixteen gets the wrong bits that CORE2_BREAK_ON_PURPOSE names.
 CORE2_INLINE __m128i core2_load_act(const void *p) {
 #ifdef CORE2_BREAK_ON_PURPOSE
-  return _mm_xor_si128(core2_load16(p), _mm_setr_epi8(0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0));
+  const __m128i wrong = _mm_setr_epi8(0, 0, 0, 0, 0, 0, 0, CORE2_BREAK_ON_PURPOSE, 0, 0, 0, 0, 0, 0, 0, 0);
+  return _mm_xor_si128(core2_load16(p), wrong);
 #else
   return core2_load16(p);
 #endif

@@ -14,10 +14,10 @@
 #define SCORE 22 // above sse42 (5) and sandybridge (21), which measure slower; below ivybridge (23) and haswell (64)
 #define SCORE_FORCED (1 << 20)
 
-// Versions of ggml whose kernels' meaning and signatures were compared with ours.
-static const char *const known_versions[] = {"0.25.", "0.26."};
+// Versions of ggml whose kernels' meaning and signatures were compared with ours: 0.25 to 0.26.
+enum { MAJOR = 0, OLDEST_MINOR = 25, NEWEST_MINOR = 26 };
 
-static char status[PATH_MAX + 256] = "not loaded";
+static char status[PATH_MAX + 512] = "not loaded";
 static void *stock;
 struct core2_stock core2_stock;
 
@@ -80,11 +80,24 @@ static const char *ggml_version_text(void) {
   return text;
 }
 
-static int version_known(const char *text) {
-  for (size_t i = 0; i < sizeof known_versions / sizeof *known_versions; i++)
-    if (text && strncmp(text, known_versions[i], strlen(known_versions[i])) == 0)
-      return 1;
-  return 0;
+// Below, within or above the known versions: -1, 0, 1; 2 when it cannot be read.
+static int compare_version(const char *text) {
+  int major, minor;
+  if (!text || sscanf(text, "%d.%d", &major, &minor) != 2)
+    return 2;
+  if (major != MAJOR)
+    return major < MAJOR ? -1 : 1;
+  return minor < OLDEST_MINOR ? -1 : minor > NEWEST_MINOR ? 1 : 0;
+}
+
+static void say_version(const char *version, int compared, const char *plain) {
+  static const char *const what[] = {"is older than this file knows (0.25 and 0.26): use a newer llama.cpp, or",
+                                     "is newer than this file knows (0.25 and 0.26): get a newer file, or",
+                                     "has no version that this file can read (it knows 0.25 and 0.26):"};
+  char text[PATH_MAX + 256];
+  snprintf(text, sizeof text, "%s %s go on without it; running plain %s", version ? version : "(unknown)",
+           what[compared < 0 ? 0 : compared], plain);
+  say("standing aside: ggml ", text);
 }
 
 // The type table is the proof: it must hold our function, not the stock one.
@@ -99,10 +112,45 @@ static int interposed(void) {
   return traits_of && traits_of(CORE2_Q4_1)->vec_dot == (void *)ggml_vec_dot_q4_1_q8_1;
 }
 
-static void *stock_init(void) {
+static void *init_of(void *file) {
   void *(*init)(void) = NULL;
-  *(void **)&init = dlsym(stock, "ggml_backend_init");
+  *(void **)&init = dlsym(file, "ggml_backend_init");
   return init ? init() : NULL;
+}
+
+// What a kernel hands back goes to the stock function that ours hides.
+static void find_stock_functions(void *in) {
+  core2_stock.sgemm = dlsym(in, "llamafile_sgemm");
+  core2_stock.tiled = dlsym(in, "ggml_compute_forward_mul_mat_tiled");
+  core2_stock.attention = dlsym(in, "ggml_compute_forward_flash_attn_ext");
+}
+
+// Plan B: the whole variant built from sources with our kernels inside (tools/build-engine --core2-full), for stock
+// files that bind to themselves. It declines any ggml but its own.
+static void *full_variant(void) {
+  char path[PATH_MAX];
+  if (!beside(path, sizeof path, "libggml-cpu-core2-full.so") || access(path, R_OK) != 0)
+    return NULL;
+  void *file = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+  void *registration = file ? init_of(file) : NULL;
+  if (registration)
+    say("its functions cannot be replaced (hidden symbols or -Bsymbolic), so the whole variant serves: ", path);
+  return registration;
+}
+
+// With LD_PRELOAD our functions come first in any program on a shared ggml; nobody calls ggml_backend_init then, and
+// the functions that ours hide are next in line. After a dlopen there are none.
+__attribute__((constructor)) static void preloaded(void) {
+  const char *list = getenv("LD_PRELOAD");
+  if (!list || !strstr(list, "ggml-cpu-core2") || !dlsym(RTLD_NEXT, "ggml_compute_forward_flash_attn_ext"))
+    return;
+  find_stock_functions(RTLD_NEXT);
+  const char *version = ggml_version_text();
+  if (compare_version(version) != 0)
+    say("preloaded, but made for ggml 0.25 and 0.26; take it out of LD_PRELOAD, this is ggml ",
+        version ? version : "(unknown)");
+  else
+    say("SSSE3 kernels, preloaded into ggml ", version);
 }
 
 void *ggml_backend_init(void) {
@@ -112,27 +160,27 @@ void *ggml_backend_init(void) {
     return NULL;
   }
   const char *version = ggml_version_text();
-  const int known = version_known(version);
+  const int compared = compare_version(version);
   Dl_info self;
-  const int promoted = known && dladdr((void *)ggml_backend_score, &self) &&
+  const int promoted = compared == 0 && dladdr((void *)ggml_backend_score, &self) &&
                        dlopen(self.dli_fname, RTLD_NOW | RTLD_GLOBAL | RTLD_NOLOAD) != NULL;
   stock = dlopen(path, RTLD_NOW | RTLD_LOCAL);
   if (!stock) {
     say("cannot open the stock variant: ", dlerror());
     return NULL;
   }
-  core2_stock.sgemm = dlsym(stock, "llamafile_sgemm");
-  core2_stock.tiled = dlsym(stock, "ggml_compute_forward_mul_mat_tiled");
-  core2_stock.attention = dlsym(stock, "ggml_compute_forward_flash_attn_ext");
-  char text[PATH_MAX + 64];
-  if (!known) {
-    snprintf(text, sizeof text, "%s; running plain %s", version ? version : "(unknown)", path);
-    say("made for ggml 0.25 and 0.26, standing aside for ggml ", text);
+  find_stock_functions(stock);
+  if (compared != 0) {
+    say_version(version, compared, path);
   } else if (!promoted || !interposed()) {
+    void *full = full_variant();
+    if (full)
+      return full;
     say("its functions cannot be replaced (hidden symbols or -Bsymbolic), running it plain: ", path);
   } else {
+    char text[PATH_MAX + 64];
     snprintf(text, sizeof text, "%s (ggml %s)", path, version);
     say("SSSE3 kernels over ", text);
   }
-  return stock_init();
+  return init_of(stock);
 }

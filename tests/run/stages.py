@@ -115,6 +115,15 @@ def llama_under_qemu(context):
     return Result(name, "failed", f"exit code {code}, {problem}\n{log.read_text(errors='replace')[-3000:]}")
 
 
+def engine(context):
+    """Other people's judges of the CPU kernels; what they need is built once and kept."""
+    made = context.plain("what the engine's proofs need", [ROOT / "tests/engine/prepare"], limit=5400)
+    yield made
+    if made.kind == "passed":
+        prove = [ROOT / "tests/engine/prove", "--build", context.build, *(["--full"] if context.full else [])]
+        yield from either(context, "engine", prove, limit=5400)
+
+
 def integration(context):
     yield from pytest(context, "tests/integration", "integration")
 
@@ -280,6 +289,7 @@ ALL = [
     Stage("page", "the page in Chromium against a real daemon", 15, page),
     Stage("talk", "spoken conversations, recorded in stereo", 10, talk),
     Stage("wer", "word error rate on real recordings", 10, wer),
+    Stage("engine", "the CPU kernels before llama.cpp's own tests, stock processes and a stock npm package", 25, engine),
     Stage("budgets", "instructions per unit of work on an emulated Core 2 Duo", 20, budgets),
     Stage("qemu", "unit tests and programs on an emulated Core 2 Duo", 20, qemu),
 ]

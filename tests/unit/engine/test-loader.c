@@ -93,11 +93,16 @@ static void test_takes_over(void) {
 }
 
 static void test_unknown_version(void) {
-  init_over(g_getenv("FAKE_BASE"), g_getenv("FAKE_STOCK"), "standing aside for ggml 0.99.0", FALSE);
+  init_over(g_getenv("FAKE_BASE"), g_getenv("FAKE_STOCK"), "standing aside: ggml 0.99.0 is newer than this file knows", FALSE);
+}
+
+static void test_old_version(void) {
+  init_over(g_getenv("FAKE_OLD_BASE"), g_getenv("FAKE_STOCK"), "standing aside: ggml 0.9.7 is older than this file knows",
+            FALSE);
 }
 
 static void test_no_version(void) {
-  init_over(NULL, g_getenv("FAKE_STOCK"), "standing aside for ggml (unknown)", FALSE);
+  init_over(NULL, g_getenv("FAKE_STOCK"), "standing aside: ggml (unknown) has no version", FALSE);
 }
 
 static void test_not_replaceable(void) {
@@ -118,6 +123,7 @@ int main(int argc, char **argv) {
       {"scores", test_scores},
       {"takes-over", test_takes_over},
       {"unknown-version", test_unknown_version},
+      {"old-version", test_old_version},
       {"no-version", test_no_version},
       {"not-replaceable", test_not_replaceable},
   };
