@@ -25,7 +25,7 @@ static const char FILL[] =
     "Function: book train\nArguments: city (text: where to go), day (text)\n"
     "Said: I need to get to Rome by rail on Friday.\nJSON: {\"city\": \"Rome\", \"day\": \"Friday\"}\n\n"
     "Function: set volume\nArguments: percent (integer), room (text)\n"
-    "Said: Make it thirty percent loud in the hall.\nJSON: {\"percent\": 30, \"room\": \"hall\"}\n\n";
+    "Said: Make it thirty percent loud in the garage.\nJSON: {\"percent\": 30, \"room\": \"garage\"}\n\n";
 
 typedef enum { STEP_TOKENS, STEP_PRIOR, STEP_SCORE, STEP_FILL, STEP_DONE } Step;
 

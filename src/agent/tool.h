@@ -95,7 +95,8 @@ typedef struct {
   guint n_actions;
   /* FALSE: why not, and what a person can do about it (caller frees both). NULL = always there. */
   gboolean (*available)(const ChoirToolHouse *house, char **ret_reason, char **ret_remedy);
-  /* State for the daemon's life, made when the tool is first used. Either may be NULL. */
+  /* State for the daemon's life, made when the tool is first used, or at once with at_start. Either may be NULL. */
+  gboolean at_start;
   gpointer (*open)(const ChoirToolHouse *house);
   void (*close)(gpointer state);
 } ChoirTool;

@@ -61,6 +61,12 @@ void choir_toolbox_free(ChoirToolbox *toolbox) {
   g_free(toolbox);
 }
 
+void choir_toolbox_start(ChoirToolbox *toolbox) {
+  for (guint i = 0; i < toolbox->n; i++)
+    if (toolbox->tools[i]->at_start)
+      choir_toolbox_state(toolbox, toolbox->tools[i]);
+}
+
 const ChoirToolHouse *choir_toolbox_house(const ChoirToolbox *toolbox) {
   return &toolbox->house;
 }

@@ -31,6 +31,8 @@ typedef void (*ChoirToolDone)(const ChoirToolResult *result, const GError *error
 ChoirToolbox *choir_toolbox_new(const ChoirTool *const *tools, const ChoirToolHouse *house, ChoirApprovals *approvals,
                                 ChoirAudit *audit);
 void choir_toolbox_free(ChoirToolbox *toolbox); /* cancels what runs; its done callbacks do not run any more */
+/* Opens the tools that work without being called (timers). After everything that the house points to is there. */
+void choir_toolbox_start(ChoirToolbox *toolbox);
 const ChoirToolHouse *choir_toolbox_house(const ChoirToolbox *toolbox);
 guint choir_toolbox_count(const ChoirToolbox *toolbox);
 const ChoirTool *choir_toolbox_tool(const ChoirToolbox *toolbox, guint index);

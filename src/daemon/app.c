@@ -210,7 +210,7 @@ static void open_local_voice(ChoirApp *app) {
       .echo = choir_config_bool(app->config, "voice", "echo_cancellation"),
       .wake = choir_config_bool(app->config, "voice", "microphone_wake_word"),
   };
-  app->local = choir_local_voice_new(app->hub, app->voice, &options);
+  app->card = choir_local_voice_new(app->hub, app->voice, &options);
 }
 
 /* What is read on demand; everything else is counted where it happens. */
@@ -259,6 +259,32 @@ static void on_use_model(const char *name, gpointer user) {
   choir_twin_use_model(app->twin, model->path, model->name);
 }
 
+static char *mind_status(gpointer user) {
+  ChoirApp *app = user;
+  GString *text = g_string_new("Current pipeline status:");
+  ChoirChild *children[CHOIR_APP_CHILDREN];
+  choir_app_children(app, children);
+  for (gsize i = 0; i < G_N_ELEMENTS(children); i++)
+    if (children[i])
+      g_string_append_printf(text, "\n- Task %s: %s", choir_child_name(children[i]),
+                             choir_child_state_name(choir_child_state(children[i])));
+  return g_string_free(text, FALSE);
+}
+
+static gboolean open_mind(ChoirApp *app, GError **error) {
+  ChoirMindOptions options = {.hub = app->hub,
+                              .http = app->http,
+                              .config = app->config,
+                              .twin = app->twin,
+                              .state_dir = app->paths.state,
+                              .sandbox_program = app->paths.sandbox,
+                              .source_dir = app->paths.source,
+                              .status = mind_status,
+                              .user = app};
+  app->mind = choir_mind_new(&options, error);
+  return app->mind != NULL;
+}
+
 gboolean choir_app_start(ChoirApp *app, GError **error) {
   app->started_us = g_get_monotonic_time();
   if (!lock_state(app, error))
@@ -305,6 +331,8 @@ gboolean choir_app_start(ChoirApp *app, GError **error) {
       .wake = choir_config_bool(app->config, "voice", "wake_word"),
       .idle_ms = (guint)choir_config_int(app->config, "voice", "idle_ms"),
   };
+  if (!open_mind(app, error))
+    return FALSE;
   app->voice = choir_voice_new(app->hub, app->twin, &live);
   choir_voice_configure(app->voice,
                         &(ChoirVoiceOptions){.languages = choir_config_string(app->config, "voice", "languages"),
@@ -327,7 +355,14 @@ gboolean choir_app_start(ChoirApp *app, GError **error) {
                          .status = on_status,
                          .use_model = on_use_model,
                          .user = app};
+  web.toolbox = choir_mind_toolbox(app->mind);
+  web.approvals = choir_mind_approvals(app->mind);
+  web.audit = choir_mind_audit(app->mind);
   app->web = choir_web_new(&web);
+  g_autofree char *socket = g_build_filename(app->paths.state, "choir.sock", NULL);
+  app->local = choir_http_server_new_local(app->server, socket, error);
+  if (!app->local)
+    return FALSE;
   choir_metrics_on_collect(collect, app);
   if (app->llm_error)
     choir_error(TOPIC, "%s", app->llm_error);
@@ -336,7 +371,7 @@ gboolean choir_app_start(ChoirApp *app, GError **error) {
   choir_worker_start(app->ear);
   choir_worker_start(app->stt);
   choir_worker_start(app->tts);
-  choir_local_voice_start(app->local);
+  choir_local_voice_start(app->card);
   return TRUE;
 }
 
@@ -354,20 +389,22 @@ void choir_app_stop(ChoirApp *app) {
   choir_worker_stop(app->ear, on_part_stopped, app);
   choir_worker_stop(app->stt, on_part_stopped, app);
   choir_worker_stop(app->tts, on_part_stopped, app);
-  choir_local_voice_stop(app->local, on_part_stopped, app);
+  choir_local_voice_stop(app->card, on_part_stopped, app);
   on_part_stopped(app);
 }
 
 void choir_app_clear(ChoirApp *app) {
+  g_clear_pointer(&app->local, choir_http_server_free);
   g_clear_pointer(&app->web, choir_web_free);
   g_clear_pointer(&app->wyoming, choir_wyoming_free);
   g_clear_pointer(&app->server, choir_http_server_free);
-  g_clear_pointer(&app->local, choir_local_voice_free);
+  g_clear_pointer(&app->card, choir_local_voice_free);
   g_clear_pointer(&app->voice, choir_voice_free);
   g_clear_pointer(&app->ear, choir_worker_free);
   g_clear_pointer(&app->stt, choir_worker_free);
   g_clear_pointer(&app->tts, choir_worker_free);
   g_clear_pointer(&app->desk, choir_desk_free);
+  g_clear_pointer(&app->mind, choir_mind_free);
   g_clear_pointer(&app->twin, choir_twin_free);
   g_clear_pointer(&app->llm, choir_llm_server_free);
   g_clear_pointer(&app->history, choir_history_close);

@@ -1,6 +1,8 @@
 /* The daemon's parts and how they hang together. Main thread only. */
 #pragma once
 #include "agent/twin.h"
+#include "daemon/local_voice.h"
+#include "daemon/mind.h"
 #include "daemon/settings.h"
 #include "llm/models.h"
 #include "net/http_server.h"
@@ -15,7 +17,7 @@ typedef struct {
   ChoirPaths paths;
   GMainLoop *loop;
   ChoirHub *hub;
-  ChoirHttpServer *server;
+  ChoirHttpServer *server, *local; /* local: the same routes on a unix socket */
   ChoirHttpClient *http;
   ChoirModels *models; /* NULL: external model server, or the list is broken (models_error says why) */
   char *models_error;
@@ -23,10 +25,12 @@ typedef struct {
   char *llm_error; /* why there is none */
   ChoirHistory *history;
   ChoirTwin *twin;
+  ChoirMind *mind;
   ChoirVoice *voice;
   ChoirWorker *ear, *stt, *tts;
   ChoirDesk *desk;
   ChoirWyoming *wyoming;
+  ChoirLocalVoice *card; /* NULL: this machine's own microphone is off */
   ChoirWeb *web;
   gint64 started_us;
   guint stopping; /* parts that still have to stop */
@@ -42,7 +46,7 @@ void choir_app_clear(ChoirApp *app);
 /* The daemon's part of GET /api/status. Caller decrefs. */
 json_t *choir_app_status(ChoirApp *app);
 
-#define CHOIR_APP_CHILDREN 5
+#define CHOIR_APP_CHILDREN 6
 /* Every supervised process, NULL where there is none. */
 void choir_app_children(ChoirApp *app, ChoirChild *ret_children[CHOIR_APP_CHILDREN]);
 gint64 choir_app_memory_kb(void); /* resident memory of the daemon itself, -1 when unknown */

@@ -159,6 +159,11 @@ void choir_paths_resolve(ChoirPaths *paths, const ChoirConfig *config) {
                                CHOIR_SOURCE_DIR "/group_vars/models.yaml", NULL);
   paths->grammar =
       first_existing(NULL, "/etc/choir/commands.gram", CHOIR_SOURCE_DIR "/src/speech/data/commands.gram", NULL);
+  g_autofree char *built_sandbox = g_build_filename(own, "src", "sandbox", "choir-sandbox", NULL);
+  g_autofree char *beside_sandbox = g_build_filename(own, "choir-sandbox", NULL);
+  paths->sandbox = first_existing(g_file_test(beside_sandbox, G_FILE_TEST_EXISTS) ? beside_sandbox : NULL,
+                                  built_sandbox, "/usr/lib/choir/choir-sandbox", NULL);
+  paths->source = g_strdup(g_file_test(CHOIR_SOURCE_DIR, G_FILE_TEST_IS_DIR) ? CHOIR_SOURCE_DIR : "");
   g_autofree char *beside = g_build_filename(own, "choir-ear", NULL);
   paths->programs = g_file_test(beside, G_FILE_TEST_EXISTS) ? g_steal_pointer(&own)
                                                             : first_existing(NULL, built, "/usr/lib/choir", NULL);
@@ -173,4 +178,6 @@ void choir_paths_clear(ChoirPaths *paths) {
   g_clear_pointer(&paths->list, g_free);
   g_clear_pointer(&paths->grammar, g_free);
   g_clear_pointer(&paths->programs, g_free);
+  g_clear_pointer(&paths->sandbox, g_free);
+  g_clear_pointer(&paths->source, g_free);
 }

@@ -13,6 +13,8 @@ typedef struct {
   char *list;     /* models.yaml */
   char *grammar;  /* commands for the light recogniser */
   char *programs; /* folder of choir-ear and the other workers */
+  char *sandbox;  /* choir-sandbox */
+  char *source;   /* a checkout, or what is installed of one: playbooks, docs; "" = none */
 } ChoirPaths;
 
 /* The file `choir serve` reads when --config is not given: the user's, else /etc/choir/choir.conf. Caller frees. */

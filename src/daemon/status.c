@@ -34,12 +34,15 @@ static void missing(json_t *list, const char *what, const char *why, const char 
   json_array_append_new(list, json_pack("{s:s,s:s,s:s}", "what", what, "why", why, "remedy", remedy));
 }
 
-static void missing_worker(json_t *list, ChoirWorker *worker, const char *what, const char *remedy) {
-  ChoirChild *child = choir_worker_child(worker);
-  if (choir_child_state(child) != CHOIR_CHILD_BACKOFF)
+static void missing_child(json_t *list, ChoirChild *child, const char *what, const char *remedy) {
+  if (!child || choir_child_state(child) != CHOIR_CHILD_BACKOFF)
     return;
   const char *error = choir_child_last_error(child);
   missing(list, what, error ? error : "it stopped", remedy);
+}
+
+static void missing_worker(json_t *list, ChoirWorker *worker, const char *what, const char *remedy) {
+  missing_child(list, choir_worker_child(worker), what, remedy);
 }
 
 static json_t *missing_json(ChoirApp *app) {
@@ -56,6 +59,8 @@ static json_t *missing_json(ChoirApp *app) {
                  "see the log under the topic stt; STT_SERVICE=pocketsphinx is the light engine");
   missing_worker(list, app->tts, "voice output",
                  "see the log under the topic tts; TTS_SERVICE=flite is the light voice");
+  missing_child(list, choir_local_voice_child(app->card), "this machine's own microphone and speaker",
+                "it is tried again by itself; [voice] microphone and speaker name the devices, off turns them off");
   return list;
 }
 
@@ -77,6 +82,7 @@ void choir_app_children(ChoirApp *app, ChoirChild *ret_children[CHOIR_APP_CHILDR
   ret_children[2] = choir_worker_child(app->stt);
   ret_children[3] = choir_worker_child(app->tts);
   ret_children[4] = choir_worker_phonemes(app->tts);
+  ret_children[5] = choir_local_voice_child(app->card);
 }
 
 gint64 choir_app_memory_kb(void) {
@@ -110,11 +116,11 @@ json_t *choir_app_status(ChoirApp *app) {
   const char *tts = choir_config_string(app->config, "tts", "service");
   json_t *engines = json_pack("{s:o,s:o,s:o}", "vad", engine_json(app->ear, "silero"), "stt",
                               engine_json(app->stt, stt), "tts", engine_json(app->tts, tts));
-  return json_pack("{s:s,s:s,s:s,s:f,s:o,s:o,s:o,s:o,s:o,s:i,s:i,s:I,s:I}", "status", text, "version",
+  return json_pack("{s:s,s:s,s:s,s:f,s:o,s:o,s:o,s:o,s:o,s:o,s:i,s:i,s:I,s:I}", "status", text, "version",
                    CHOIR_VERSION_STRING, "state", choir_twin_state(app->twin), "uptime_s",
                    (double)(g_get_monotonic_time() - app->started_us) / 1e6, "model", model_json(app), "engines",
-                   engines, "children", children, "missing", missing_json(app), "wyoming",
-                   choir_wyoming_status(app->wyoming), "queue", (int)choir_twin_queued(app->twin), "sessions",
-                   (int)choir_voice_sessions(app->voice), "memory_kb", (json_int_t)choir_app_memory_kb(), "log_drops",
-                   (json_int_t)choir_log_dropped());
+                   engines, "children", children, "missing", missing_json(app), "card",
+                   choir_local_voice_status(app->card), "wyoming", choir_wyoming_status(app->wyoming), "queue",
+                   (int)choir_twin_queued(app->twin), "sessions", (int)choir_voice_sessions(app->voice), "memory_kb",
+                   (json_int_t)choir_app_memory_kb(), "log_drops", (json_int_t)choir_log_dropped());
 }

@@ -7,6 +7,8 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
 #include <unistd.h>
 #include "base/log.h"
 #include "base/metrics.h"
@@ -43,7 +45,7 @@ struct ChoirHttpServer {
   GHashTable *max_bodies; /* path -> limit; NULL while there is none */
   ChoirHttpGuard guard;
   gpointer guard_user;
-  gboolean closing;
+  gboolean closing, local;
   gboolean resumed; /* the daemon has work that its timeout does not tell of */
   gsize body_bytes; /* held for all requests */
   ChoirMetric *open, *refused, *late, *by_class[6];
@@ -139,6 +141,14 @@ static void format_peer(const struct sockaddr *address, char *text, gsize size) 
     inet_ntop(AF_INET6, six, text, (socklen_t)size);
 }
 
+static void format_local_peer(int fd, char *text, gsize size) {
+  struct ucred who;
+  socklen_t length = sizeof who;
+  g_strlcpy(text, "unknown", size);
+  if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &length) == 0)
+    g_snprintf(text, size, "unix:%u", (guint)who.uid);
+}
+
 static gboolean over_a_limit(const ChoirHttpServer *server, const char *peer) {
   guint same = 0;
   for (guint i = 0; i < server->connections->len; i++)
@@ -151,9 +161,13 @@ static void connection_started(ChoirHttpServer *server, struct MHD_Connection *m
   const union MHD_ConnectionInfo *info = MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
   ChoirHttpConnection *connection = g_new0(ChoirHttpConnection, 1);
   connection->server = server;
-  format_peer(info->client_addr, connection->peer, sizeof connection->peer);
+  const struct sockaddr *address = info->client_addr;
   info = MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_CONNECTION_FD);
   connection->fd = info->connect_fd;
+  if (server->local)
+    format_local_peer(connection->fd, connection->peer, sizeof connection->peer);
+  else
+    format_peer(address, connection->peer, sizeof connection->peer);
   int one = 1, size = KERNEL_QUEUE;
   setsockopt(connection->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
   setsockopt(connection->fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof size);
@@ -382,23 +396,20 @@ static void create_metrics(ChoirHttpServer *server) {
   }
 }
 
-ChoirHttpServer *choir_http_server_new(ChoirHub *hub, const ChoirHttpServerOptions *options, GError **error) {
-  guint16 port = 0;
-  int listen_fd = listen_on(options->address != NULL ? options->address : "127.0.0.1", options->port, &port, error);
-  if (listen_fd < 0)
-    return NULL;
+/* Takes listen_fd; routes: whose to share, NULL = own ones. */
+static ChoirHttpServer *serve_on(ChoirHub *hub, const ChoirHttpServerOptions *options, ChoirHttpServer *routes,
+                                 int listen_fd, GError **error) {
   ChoirHttpServer *server = g_new0(ChoirHttpServer, 1);
   server->hub = hub;
   server->options = *options;
   server->options.address = NULL;
-  server->port = port;
   ChoirHttpServerOptions *set = &server->options;
   set->max_body = set->max_body != 0 ? set->max_body : 8 * 1024 * 1024;
   set->max_connections = set->max_connections != 0 ? set->max_connections : 128;
   set->header_deadline_ms = set->header_deadline_ms != 0 ? set->header_deadline_ms : 10000;
   set->idle_timeout_s = set->idle_timeout_s != 0 ? set->idle_timeout_s : 60;
   set->max_header = set->max_header != 0 ? set->max_header : 16384;
-  server->routes = g_ptr_array_new_with_free_func(route_free);
+  server->routes = routes ? g_ptr_array_ref(routes->routes) : g_ptr_array_new_with_free_func(route_free);
   server->connections = g_ptr_array_new();
   create_metrics(server);
   server->timer = add_source(server, &timer_funcs, "choir-http-deadlines", -1);
@@ -411,6 +422,48 @@ ChoirHttpServer *choir_http_server_new(ChoirHub *hub, const ChoirHttpServerOptio
   }
   const union MHD_DaemonInfo *info = MHD_get_daemon_info(server->daemon, MHD_DAEMON_INFO_EPOLL_FD);
   server->source = add_source(server, &mhd_funcs, "choir-http", info->epoll_fd);
+  return server;
+}
+
+ChoirHttpServer *choir_http_server_new(ChoirHub *hub, const ChoirHttpServerOptions *options, GError **error) {
+  guint16 port = 0;
+  int listen_fd = listen_on(options->address != NULL ? options->address : "127.0.0.1", options->port, &port, error);
+  ChoirHttpServer *server = listen_fd < 0 ? NULL : serve_on(hub, options, NULL, listen_fd, error);
+  if (server != NULL)
+    server->port = port;
+  return server;
+}
+
+static int listen_local(const char *path, GError **error) {
+  struct sockaddr_un address = {.sun_family = AF_UNIX};
+  if (strlen(path) >= sizeof address.sun_path) {
+    g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_ARGUMENT, "the path %s is too long for a socket", path);
+    return -1;
+  }
+  g_strlcpy(address.sun_path, path, sizeof address.sun_path);
+  unlink(path); /* left by a daemon that was killed; two on one state folder are kept out by its lock */
+  int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+  mode_t mask = umask(0177);
+  gboolean bound = fd >= 0 && bind(fd, (struct sockaddr *)&address, sizeof address) == 0;
+  umask(mask);
+  if (bound && listen(fd, 16) == 0)
+    return fd;
+  g_set_error(error, G_IO_ERROR, (gint)g_io_error_from_errno(errno), "cannot listen on %s: %s", path,
+              g_strerror(errno));
+  if (fd >= 0)
+    close(fd);
+  return -1;
+}
+
+ChoirHttpServer *choir_http_server_new_local(ChoirHttpServer *routes, const char *path, GError **error) {
+  int listen_fd = listen_local(path, error);
+  ChoirHttpServer *server = listen_fd < 0 ? NULL : serve_on(routes->hub, &routes->options, routes, listen_fd, error);
+  if (server == NULL)
+    return NULL;
+  server->local = TRUE;
+  server->guard = routes->guard;
+  server->guard_user = routes->guard_user;
+  server->max_bodies = routes->max_bodies ? g_hash_table_ref(routes->max_bodies) : NULL;
   return server;
 }
 

@@ -24,6 +24,10 @@ typedef struct {
 } ChoirHttpServerOptions;
 
 ChoirHttpServer *choir_http_server_new(ChoirHub *hub, const ChoirHttpServerOptions *options, GError **error);
+/* The same routes and guard on a unix socket, for the terminals of this machine: path is made anew with mode 0600, and
+ * the kernel says who calls. Its requests have the peer "unix:UID". Free it before `routes`, whose guard must be set.
+ */
+ChoirHttpServer *choir_http_server_new_local(ChoirHttpServer *routes, const char *path, GError **error);
 void choir_http_server_free(ChoirHttpServer *server); /* closes every connection */
 guint16 choir_http_server_port(const ChoirHttpServer *server);
 /* Runs before every handler, upgrades included: Host, Origin, tokens. */
@@ -40,7 +44,7 @@ const char *choir_http_request_method(const ChoirHttpRequest *request);
 const char *choir_http_request_path(const ChoirHttpRequest *request);
 const char *choir_http_request_header(const ChoirHttpRequest *request, const char *name); /* NULL when absent */
 const char *choir_http_request_query(const ChoirHttpRequest *request, const char *name); /* decoded, NULL when absent */
-const char *choir_http_request_peer(const ChoirHttpRequest *request);                    /* "127.0.0.1" */
+const char *choir_http_request_peer(const ChoirHttpRequest *request);                    /* "127.0.0.1", "unix:1000" */
 /* Body bytes (not NUL-safe text: NUL-terminated for convenience). */
 const char *choir_http_request_body(const ChoirHttpRequest *request, gsize *ret_length);
 /* Parses the body as JSON; on failure answers 400 and returns NULL. Caller decrefs. */

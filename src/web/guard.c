@@ -163,6 +163,8 @@ ChoirGuardVerdict choir_guard_check(const ChoirGuard *guard, const ChoirGuardReq
 
 gboolean choir_guard_http(ChoirHttpRequest *request, gpointer user) {
   ChoirGuard *guard = user;
+  if (g_str_has_prefix(choir_http_request_peer(request), "unix:"))
+    return TRUE; /* no page of a browser comes that way */
   ChoirGuardRequest facts = {
       .method = choir_http_request_method(request),
       .host = choir_http_request_header(request, "Host"),

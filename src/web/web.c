@@ -3,18 +3,21 @@
 #include "base/text.h"
 #include "web/audio_api.h"
 #include "web/page.h"
+#include "web/rtvi.h"
 #include "web/web_private.h"
 
 struct ChoirWeb {
   ChoirWebOptions options;
   ChoirGuard *guard;
   ChoirRealtime *realtime;
+  ChoirRtvi *rtvi;
   ChoirPages *pages;
   ChoirInternal *internal;
   ChoirConversations *conversations;
   ChoirModelsApi *models_api;
   ChoirOpenai *openai;
   ChoirAudioApi *audio;
+  ChoirToolsApi *tools;
 };
 
 char *choir_web_model_name(const ChoirWebOptions *options) {
@@ -41,16 +44,20 @@ ChoirWeb *choir_web_new(const ChoirWebOptions *options) {
   web->pages = choir_pages_new(own);
   web->conversations = choir_conversations_new(own);
   web->openai = choir_openai_new(own);
+  web->tools = own->toolbox ? choir_tools_api_new(own) : NULL;
   web->audio = own->desk ? choir_audio_api_new(own) : NULL;
   web->realtime =
       choir_realtime_new(options->server, options->voice, choir_twin_llm(options->twin), realtime_model, &web->options);
+  web->rtvi = choir_rtvi_new(options->server, options->voice, realtime_model, &web->options);
   return web;
 }
 
 void choir_web_free(ChoirWeb *web) {
   if (!web)
     return;
+  choir_rtvi_free(web->rtvi);
   choir_realtime_free(web->realtime);
+  choir_tools_api_free(web->tools);
   choir_audio_api_free(web->audio);
   choir_openai_free(web->openai);
   choir_conversations_free(web->conversations);

@@ -1,6 +1,7 @@
 /* Everything Choir answers over HTTP: the page, the OpenAI-compatible API, Realtime, and the original's routes.
  * docs/http.md is the contract. Main thread only. */
 #pragma once
+#include "agent/toolbox.h"
 #include "agent/twin.h"
 #include "base/config.h"
 #include "llm/models.h"
@@ -19,6 +20,10 @@ typedef struct {
   ChoirHub *hub;
   ChoirDesk *desk;                                    /* speech outside of conversations; NULL: no /v1/audio */
   const char *programs;                               /* folder of choir-codec */
+  /* All three or none. */
+  ChoirToolbox *toolbox;
+  ChoirApprovals *approvals;
+  ChoirAudit *audit;
   const ChoirConfig *config;                          /* [web] keys: allowed_hosts, allowed_origins, response_urls */
   json_t *(*status)(gpointer user);                   /* the daemon's part of GET /api/status; stolen by the caller */
   void (*use_model)(const char *name, gpointer user); /* restart the server with it */

@@ -9,6 +9,7 @@ typedef struct ChoirInternal ChoirInternal;
 typedef struct ChoirOpenai ChoirOpenai;
 typedef struct ChoirModelsApi ChoirModelsApi;
 typedef struct ChoirConversations ChoirConversations;
+typedef struct ChoirToolsApi ChoirToolsApi;
 
 /* The model that serves, for APIs that name one. Caller frees. */
 char *choir_web_model_name(const ChoirWebOptions *options);
@@ -28,6 +29,10 @@ void choir_openai_free(ChoirOpenai *openai);
 /* conversations.c: /api/conversations */
 ChoirConversations *choir_conversations_new(const ChoirWebOptions *options);
 void choir_conversations_free(ChoirConversations *api);
+
+/* tools_api.c: /api/tools, /api/approvals, /api/audit */
+ChoirToolsApi *choir_tools_api_new(const ChoirWebOptions *options);
+void choir_tools_api_free(ChoirToolsApi *api);
 
 /* models_api.c: /api/models */
 ChoirModelsApi *choir_models_api_new(const ChoirWebOptions *options);

@@ -1,0 +1,198 @@
+#include "daemon/mind.h"
+#include <glib/gstdio.h>
+#include <string.h>
+#include "base/text.h"
+#include "tools/tools.h"
+
+#define ASK_TOKENS_MAX 1000
+
+struct ChoirMind {
+  ChoirMindOptions options;
+  char *work_dir, *state_dir, *source_dir;
+  ChoirSandbox *sandbox;
+  ChoirApprovals *approvals;
+  ChoirAudit *audit;
+  ChoirToolbox *toolbox;
+};
+
+/* What tools may ask of the agent */
+
+static char *status(gpointer self) {
+  ChoirMind *mind = self;
+  return mind->options.status(mind->options.user);
+}
+
+static char *memory_summary(gpointer self) {
+  ChoirMind *mind = self;
+  ChoirHistory *history = choir_twin_history(mind->options.twin);
+  g_autoptr(GError) error = NULL;
+  json_auto_t *list = choir_history_list(history, 1000, &error);
+  if (!list)
+    return g_strdup_printf("The conversations cannot be read: %s", error->message);
+  return g_strdup_printf("%zu conversations are kept; the current one has %u turns.", json_array_size(list),
+                         choir_history_turns(history, choir_history_current(history)));
+}
+
+static void clear_short_term(gpointer self) {
+  ChoirMind *mind = self;
+  choir_twin_open_conversation(mind->options.twin, 0);
+}
+
+typedef struct {
+  GString *text;
+  GCancellable *cancellable;
+  gulong handler;
+  ChoirChatCall *call;
+  void (*done)(const char *text, const GError *error, gpointer user);
+  gpointer user;
+} Question;
+
+static void on_delta(const char *text, gpointer user) {
+  g_string_append(((Question *)user)->text, text);
+}
+
+static void on_answered(const char *finish, const ChoirChatTimings *timings, const GError *error, gpointer user) {
+  Question *question = user;
+  if (question->handler)
+    g_cancellable_disconnect(question->cancellable, question->handler);
+  g_clear_object(&question->cancellable);
+  question->done(question->text->str, error, question->user);
+  g_string_free(question->text, TRUE);
+  g_free(question);
+}
+
+static void on_cancelled(GCancellable *cancellable, gpointer user) {
+  Question *question = user;
+  question->handler = 0; /* on_answered() may run inside: nothing is to be disconnected there */
+  if (question->call)
+    choir_chat_cancel(question->call);
+}
+
+static void ask(gpointer self, const char *system, const char *user, guint max_tokens, GCancellable *cancellable,
+                void (*done)(const char *text, const GError *error, gpointer user), gpointer user_data) {
+  static const ChoirChatHandlers handlers = {.delta = on_delta, .done = on_answered};
+  ChoirMind *mind = self;
+  Question *question = g_new0(Question, 1);
+  question->text = g_string_new(NULL);
+  question->done = done;
+  question->user = user_data;
+  json_auto_t *messages =
+      json_pack("[{s:s,s:s},{s:s,s:s}]", "role", "system", "content", system, "role", "user", "content", user);
+  ChoirChatRequest request = {.messages = messages,
+                              .slot = CHOIR_SLOT_API,
+                              .max_tokens = (int)MIN(max_tokens, ASK_TOKENS_MAX),
+                              .temperature = 0};
+  question->call =
+      choir_chat_begin(choir_llm_server_chat(choir_twin_llm(mind->options.twin)), &request, &handlers, question);
+  if (cancellable) {
+    question->cancellable = g_object_ref(cancellable);
+    question->handler = g_cancellable_connect(cancellable, G_CALLBACK(on_cancelled), question, NULL);
+  }
+}
+
+static void say(gpointer self, const char *text) {
+  ChoirMind *mind = self;
+  choir_twin_show(mind->options.twin, &(ChoirTwinEvent){.type = "agent", .text = text, .source = "clock"});
+}
+
+static json_t *recent(gpointer self, guint turns) {
+  ChoirMind *mind = self;
+  ChoirHistory *history = choir_twin_history(mind->options.twin);
+  json_t *entries = choir_history_entries(history, choir_history_current(history), 2 * turns, NULL);
+  return entries ? entries : json_array();
+}
+
+static void no_embedding(gpointer self, const char *const *texts, guint n,
+                         void (*done)(const float *vectors, guint n, guint dimensions, const GError *error,
+                                      gpointer user),
+                         gpointer user_data) {
+  g_autoptr(GError) error =
+      g_error_new_literal(CHOIR_TOOL_ERROR, CHOIR_TOOL_ERROR_UNAVAILABLE, "there are no embeddings here");
+  done(NULL, 0, 0, error, user_data);
+}
+
+static void no_delegate(ChoirToolCall *parent, const char *task, const char *tools, guint max_steps,
+                        void (*done)(const char *answer, const GError *error, gpointer user), gpointer user_data) {
+  g_autoptr(GError) error =
+      g_error_new_literal(CHOIR_TOOL_ERROR, CHOIR_TOOL_ERROR_UNAVAILABLE, "there is no sub-agent here");
+  done(NULL, error, user_data);
+}
+
+static void set_policy(ChoirMind *mind) {
+  g_auto(GStrv) denied = g_strsplit(choir_config_string(mind->options.config, "tools", "denied"), ",", -1);
+  for (char **pattern = denied; *pattern; pattern++)
+    g_strstrip(*pattern);
+  choir_toolbox_policy(mind->toolbox, choir_config_string(mind->options.config, "tools", "approval"),
+                       (const char *const *)denied);
+}
+
+ChoirMind *choir_mind_new(const ChoirMindOptions *options, GError **error) {
+  /* Beside the state, not in it: nothing the daemon relies on lies below what tools may write. */
+  g_autofree char *work = g_strconcat(options->state_dir, "-work", NULL);
+  if (g_mkdir_with_parents(work, 0700) != 0) {
+    g_set_error(error, G_FILE_ERROR, G_FILE_ERROR_FAILED, "cannot make the folder %s for the agent's files", work);
+    return NULL;
+  }
+  g_autofree char *log = g_build_filename(options->state_dir, "audit.jsonl", NULL);
+  ChoirAudit *audit = choir_audit_open(log, error);
+  if (!audit)
+    return NULL;
+  ChoirMind *mind = g_new0(ChoirMind, 1);
+  mind->options = *options;
+  mind->state_dir = g_strdup(options->state_dir);
+  mind->source_dir = g_strdup(options->source_dir);
+  mind->work_dir = g_steal_pointer(&work);
+  mind->audit = audit;
+  mind->approvals = choir_approvals_new();
+  mind->sandbox = choir_sandbox_new(options->sandbox_program);
+  ChoirToolHouse house = {.hub = options->hub,
+                          .http = options->http,
+                          .config = options->config,
+                          .sandbox = mind->sandbox,
+                          .state_dir = mind->state_dir,
+                          .work_dir = mind->work_dir,
+                          .source_dir = mind->source_dir,
+                          .agent = {.self = mind,
+                                    .status = status,
+                                    .memory_summary = memory_summary,
+                                    .clear_short_term = clear_short_term,
+                                    .ask = ask,
+                                    .say = say,
+                                    .recent = recent,
+                                    .embed = no_embedding,
+                                    .delegate = no_delegate}};
+  mind->toolbox = choir_toolbox_new(choir_tools(choir_config_bool(options->config, "tools", "summarizer")), &house,
+                                    mind->approvals, audit);
+  set_policy(mind);
+  choir_toolbox_start(mind->toolbox);
+  return mind;
+}
+
+void choir_mind_free(ChoirMind *mind) {
+  if (!mind)
+    return;
+  choir_toolbox_free(mind->toolbox);
+  choir_approvals_free(mind->approvals);
+  choir_sandbox_free(mind->sandbox);
+  choir_audit_close(mind->audit);
+  g_free(mind->work_dir);
+  g_free(mind->state_dir);
+  g_free(mind->source_dir);
+  g_free(mind);
+}
+
+ChoirToolbox *choir_mind_toolbox(ChoirMind *mind) {
+  return mind->toolbox;
+}
+
+ChoirApprovals *choir_mind_approvals(ChoirMind *mind) {
+  return mind->approvals;
+}
+
+ChoirAudit *choir_mind_audit(ChoirMind *mind) {
+  return mind->audit;
+}
+
+ChoirSandbox *choir_mind_sandbox(ChoirMind *mind) {
+  return mind->sandbox;
+}
