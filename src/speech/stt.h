@@ -33,7 +33,9 @@ typedef struct {
 
 typedef struct {
   GString *text;     /* given empty; UTF-8 */
-  char language[16]; /* "en" */
+  char language[16]; /* "en": what the text is in */
+  char heard[16];    /* what the sound was most like, whatever the text was forced to be; "" = not known */
+  double heard_p;    /* how sure that is, 0..1 */
   double no_speech;  /* 0..1, how sure the engine is that nobody spoke */
   GArray *segments;  /* ChoirSttSegment; NULL = not wanted. Left empty by an engine that has no times */
 } ChoirSttResult;

@@ -44,6 +44,10 @@ static gboolean transcribe(Stt *stt, ChoirJob *job, const gint16 *samples, gsize
     g_string_append(result->text, text->str);
     if (result->language[0] == 0 || text->len > 0)
       g_strlcpy(result->language, part.language, sizeof result->language);
+    if (part.heard_p > result->heard_p) {
+      g_strlcpy(result->heard, part.heard, sizeof result->heard);
+      result->heard_p = part.heard_p;
+    }
     quietest = MIN(quietest, part.no_speech);
     for (guint i = known; result->segments && i < result->segments->len; i++) {
       ChoirSttSegment *segment = &g_array_index(result->segments, ChoirSttSegment, i);
@@ -110,6 +114,10 @@ static void work(Stt *stt, ChoirJob *job) {
       json_pack("{s:s, s:s, s:f, s:f, s:f, s:f}", "text", text->str, "language",
                 result.language[0] ? result.language : "en", "audio_ms", (double)n * 1000 / CHOIR_RATE_MIC, "cpu_ms",
                 choir_runner_cpu_ms() - cpu, "wall_ms", choir_runner_wall_ms() - wall, "no_speech", result.no_speech);
+  if (result.heard[0]) {
+    json_object_set_new(json, "heard", json_string(result.heard));
+    json_object_set_new(json, "heard_p", json_real(result.heard_p));
+  }
   if (segments)
     json_object_set_new(json, "segments", segments_json(segments));
   choir_runner_send_json(stt->fd, CHOIR_WIRE_STT_TEXT, &job->frame, 0, json);

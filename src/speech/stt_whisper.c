@@ -7,6 +7,7 @@
 #include "audio/resample.h"
 #include "base/names.h"
 #include <dlfcn.h>
+#include <math.h>
 #include <string.h>
 #include <ggml-backend.h>
 #include <whisper.h>
@@ -15,13 +16,15 @@
 #define AUDIO_CTX_MAX 1500
 #define SAMPLES_MIN (CHOIR_RATE_MIC * 11 / 10) /* below about a second Whisper hears nothing */
 #define NO_SPEECH_SURE 0.9
-#define NO_SPEECH_MAYBE 0.3
+#define NO_SPEECH_MAYBE 0.45 /* real speech: up to 0.33 */
 #define QUIET_RMS 0.002
+#define OTHER_LANGUAGE 0.6 /* so sure must it be before a text is made anew in another one */
 
 typedef struct {
   struct whisper_context *context;
   char language[16]; /* of the options */
   char spoken[16];   /* of the job */
+  char guess[16];    /* for "auto": the language heard last */
   char *prompt;      /* of the job, or NULL */
   gboolean segments; /* the job wants them */
   int threads;
@@ -133,6 +136,7 @@ static gpointer whisper_open(const ChoirSttOptions *options, char **ret_detail, 
   }
   g_strlcpy(self->language, options->language, sizeof self->language);
   g_strlcpy(self->spoken, options->language, sizeof self->spoken);
+  g_strlcpy(self->guess, "en", sizeof self->guess);
   self->threads = options->threads;
   graph_abort = should_abort;
   graph_abort_data = self;
@@ -145,7 +149,7 @@ static struct whisper_full_params full_params(Whisper *self, gsize n) {
   double seconds = (double)n / CHOIR_RATE_MIC;
   struct whisper_full_params params = whisper_full_default_params(WHISPER_SAMPLING_GREEDY);
   params.n_threads = self->threads;
-  params.language = self->spoken;
+  params.language = g_str_equal(self->spoken, "auto") ? self->guess : self->spoken;
   params.initial_prompt = self->prompt;
   params.no_context = true;
   params.single_segment = !self->segments;
@@ -156,6 +160,7 @@ static struct whisper_full_params full_params(Whisper *self, gsize n) {
   params.print_special = false;
   params.suppress_blank = true;
   params.suppress_nst = false;
+  params.no_speech_thold = 2; /* never: see judge_sound() */
   params.temperature_inc = 0; /* no second tries at higher temperatures: they take as long as the first */
   params.greedy.best_of = 1;
   params.max_tokens = (int)(8 * seconds) + 8;
@@ -204,6 +209,62 @@ static gboolean whisper_wish(gpointer data, const ChoirSttWish *wish, GError **e
   return TRUE;
 }
 
+/* What the model makes of the sound as such: its language, and whether anybody speaks. whisper.cpp's own detection
+ * encodes everything a second time, and its probability of no speech comes from the logits of the utterance before; but
+ * the encoding of the last transcription is still there, so that one step of the decoder says both. */
+static void judge_sound(Whisper *self, ChoirSttResult *result) {
+  const whisper_token start = whisper_token_sot(self->context);
+  if (!whisper_is_multilingual(self->context) || whisper_decode(self->context, &start, 1, 0, self->threads) != 0)
+    return;
+  const float *logits = whisper_get_logits(self->context);
+  int best = 0, words = whisper_n_vocab(self->context);
+  double sum = 0, all = 0;
+  for (int i = 1; i <= whisper_lang_max_id(); i++)
+    if (logits[whisper_token_lang(self->context, i)] > logits[whisper_token_lang(self->context, best)])
+      best = i;
+  for (int i = 0; i <= whisper_lang_max_id(); i++)
+    sum += exp((double)logits[whisper_token_lang(self->context, i)] - logits[whisper_token_lang(self->context, best)]);
+  const double silence = logits[whisper_token_nosp(self->context)];
+  for (int i = 0; i < words; i++)
+    all += exp(logits[i] - silence);
+  result->no_speech = 1 / all;
+  g_strlcpy(result->heard, whisper_lang_str(best), sizeof result->heard);
+  result->heard_p = 1 / sum;
+}
+
+/* FALSE with error, or without when cancelled. Text is only as sure as is_invented() says. */
+static gboolean run(Whisper *self, const float *pcm, gsize n, ChoirSttResult *result, GError **error) {
+  struct whisper_full_params params = full_params(self, n);
+  int code = whisper_full(self->context, params, pcm, (int)n);
+  if (self->cancelled(self->user))
+    return FALSE;
+  if (code != 0) {
+    g_set_error(error, g_quark_from_static_string("choir-speech-error"), 0, "Whisper failed with code %d", code);
+    return FALSE;
+  }
+  for (int i = 0; i < whisper_full_n_segments(self->context); i++)
+    g_string_append(result->text, whisper_full_get_segment_text(self->context, i));
+  choir_stt_text_clean(result->text);
+  const char *language = whisper_lang_str(whisper_full_lang_id(self->context));
+  g_strlcpy(result->language, language ? language : "en", sizeof result->language);
+  result->no_speech = result->text->len > 0 ? 0 : 1;
+  if (result->text->len > 0)
+    judge_sound(self, result);
+  return TRUE;
+}
+
+/* The last language is taken for this one's, too; when that was wrong the text is made anew. */
+static gboolean run_in_language(Whisper *self, const float *pcm, gsize n, ChoirSttResult *result, GError **error) {
+  if (!run(self, pcm, n, result, error))
+    return FALSE;
+  if (!g_str_equal(self->spoken, "auto") || result->heard_p < OTHER_LANGUAGE ||
+      g_str_equal(result->heard, result->language))
+    return TRUE;
+  g_strlcpy(self->guess, result->heard, sizeof self->guess);
+  g_string_truncate(result->text, 0);
+  return run(self, pcm, n, result, error);
+}
+
 static gboolean whisper_transcribe(gpointer data, const gint16 *samples, gsize n, ChoirSttCancelled cancelled,
                                    gpointer user, ChoirSttResult *result, GError **error) {
   Whisper *self = data;
@@ -214,25 +275,12 @@ static gboolean whisper_transcribe(gpointer data, const gint16 *samples, gsize n
   self->cancelled = cancelled;
   self->user = user;
   self->segments = result->segments != NULL;
-  struct whisper_full_params params = full_params(self, padded);
-  int code = whisper_full(self->context, params, pcm, (int)padded);
-  if (cancelled(user))
+  if (!run_in_language(self, pcm, padded, result, error))
     return FALSE;
-  if (code != 0) {
-    g_set_error(error, g_quark_from_static_string("choir-speech-error"), 0, "Whisper failed with code %d", code);
-    return FALSE;
-  }
-  int segments = whisper_full_n_segments(self->context);
-  for (int i = 0; i < segments; i++)
-    g_string_append(result->text, whisper_full_get_segment_text(self->context, i));
-  result->no_speech = segments > 0 ? whisper_full_get_segment_no_speech_prob(self->context, 0) : 1;
-  choir_stt_text_clean(result->text);
   if (is_invented(result->text->str, result->no_speech, choir_pcm_rms(samples, n)))
     g_string_truncate(result->text, 0);
   if (result->segments && result->text->len > 0)
     add_segments(self, result->segments, n);
-  const char *language = whisper_lang_str(whisper_full_lang_id(self->context));
-  g_strlcpy(result->language, language ? language : "en", sizeof result->language);
   return TRUE;
 }
 

@@ -11,7 +11,11 @@
 
 typedef enum {
   /* worker -> daemon, all workers */
-  CHOIR_WIRE_READY = 1, /* payload: JSON {"engine","model","load_ms","rss_kb","detail"} */
+  CHOIR_WIRE_READY = 1, /* payload: JSON {"engine","model","load_ms","rss_kb","detail"}; stt and tts also "tier"
+                           ("full" | "light"), "reason" (one sentence) and, when measured, "realtime": seconds of a
+                           core for a second of sound with all threads at work; ear also "spot" (keyphrases can be
+                           listened for) and, in a STATUS once its model is warm, "turn_ms" (cost of a verdict; absent:
+                           there are none) */
   CHOIR_WIRE_ERROR,     /* payload: one sentence; gen says for which job, 0 = the worker itself */
   CHOIR_WIRE_STATUS,    /* payload: JSON like READY, e.g. while loading: {"progress":0..1,"detail"} */
   /* daemon -> ear */
@@ -34,7 +38,9 @@ typedef enum {
   CHOIR_WIRE_STT_CANCEL,   /* gen: every job of that session with gen <= this one */
   /* stt -> daemon */
   CHOIR_WIRE_STT_TEXT, /* payload JSON {"text","language","audio_ms","cpu_ms","wall_ms","no_speech"}, and for a job
-                          with "segments" also "segments":[[begin_ms,end_ms,"text"],...] */
+                          with "segments" also "segments":[[begin_ms,end_ms,"text"],...]. With Whisper and a text, also
+                          "heard" and "heard_p": the language that the sound was most like and how sure that is (0..1),
+                          whatever the text was forced to be in */
   /* daemon -> tts */
   CHOIR_WIRE_TTS_JOB = 48, /* payload UTF-8 clause; aux: clause index within the turn; flags bits 1 and 2:
                               speech/jobs.h. Options: {"speed":1.5} */
