@@ -63,7 +63,8 @@ static void start_speaking(SessionStep *step) {
                           .voiced = s->window_end - u->run_start,
                           .over_reply = audible || after};
   s->idle_at = 0;
-  if (audible && s->options.interrupt) {
+  gboolean begun = s->reply.phase != REPLY_NONE && !s->reply.held; /* and the room still gives the one before back */
+  if ((audible || (after && begun)) && s->options.interrupt) {
     session_barge_begin(step);
     return;
   }

@@ -136,8 +136,7 @@ void session_stt_text(SessionStep *step, const SessionEvent *event) {
   stt->foreign = event->foreign;
   stt->said = event->said;
   stt->ending = event->ending;
-  gboolean worth =
-      event->flag && !event->echo && !event->foreign && s->options.create_response && s->options.speculate;
+  gboolean worth = event->flag && !event->echo && !event->foreign && s->options.create_response && s->options.speculate;
   if (stt->partial) {
     stt->phase = STT_IDLE;
     if (s->utterance.tentative)

@@ -19,10 +19,10 @@ static const char *const open_words[] = {
     "which", "while",   "who",    "whose", "with",   "without", "would",  "you're", "your",   "er",     "hmm"};
 static const char *const digits[] = {"zero",  "oh",    "one",  "two",    "three",  "four",    "five",    "six",
                                      "seven", "eight", "nine", "double", "triple", "hundred", "thousand"};
-static const char *const backchannels[] = {"ah",   "aha",    "alright", "good", "great", "hm",   "hmm",  "huh",
-                                           "i",    "mhm",    "mm",      "mmhm", "mmm",   "nice", "oh",   "ok",
-                                           "okay", "really", "right",   "see",  "sure",  "true", "uh",   "uhhuh",
-                                           "uhuh", "wow",    "yeah",    "yep",  "yes",   "yup",  "cool", "exactly"};
+static const char *const backchannels[] = {
+    "ah",    "aha",   "alright", "good", "great", "hm",  "hmm",  "huh",    "i",     "mhm",    "mm",   "mmhm",
+    "mmhmm", "hmhm",  "mmm",     "nice", "oh",    "ok",  "okay", "really", "right", "see",    "sure", "true",
+    "uh",    "uhhuh", "uhuh",    "wow",  "yeah",  "yep", "yes",  "yup",    "cool",  "exactly"};
 /* Words of which only the whole is a backchannel. */
 static const char *const never_alone[] = {"i", "see", "uh"};
 static const char *const stops[] = {"stop", "wait",  "quiet",  "enough", "silence", "shush",
@@ -121,8 +121,8 @@ TurnEnding turn_text_ending(const char *text, const char *language) {
   if (trails || (ONE_OF(last.text, open_words) && mark != '?'))
     return TURN_ENDING_OPEN;
   /* One number is an answer; a row of them goes on, and so does spelling. */
-  if ((is_number(last.text) && (before_number || strlen(last.text) >= 3) && mark != '?') ||
-      (spelled(last.text) && before_spelled))
+  gboolean row = is_number(last.text) && (before_number || (g_ascii_isdigit(last.text[0]) && strlen(last.text) >= 3));
+  if ((row && mark != '?') || (spelled(last.text) && before_spelled))
     return TURN_ENDING_OPEN;
   if (mark == '.' || mark == '?' || mark == '!')
     return TURN_ENDING_COMPLETE;

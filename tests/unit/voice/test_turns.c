@@ -1,0 +1,726 @@
+/* Manners and speed under virtual time: ends that adapt, replies begun on a guess, pauses before cuts, echo, sleep. The
+ * bookkeeper in world.c checks the invariants at every step. */
+#include "world.h"
+#include <string.h>
+#include <unistd.h>
+
+#define MIC(ms) ((guint64)(ms)*CHOIR_RATE_MIC / 1000)
+#define OUT(ms) ((guint64)(ms)*CHOIR_RATE_OUT / 1000)
+
+static SessionOptions quick_options(void) {
+  SessionOptions options = world_options();
+  options.speculate = TRUE;
+  options.silence_min_ms = 300;
+  options.silence_max_ms = 1500;
+  return options;
+}
+
+static World *start(void) {
+  SessionOptions options = quick_options();
+  World *w = world_new(&options);
+  w->stt_ms = 100;
+  return w;
+}
+
+static void configure(World *w, SessionOptions *options) {
+  world_event(w, (SessionEvent){.type = SESSION_EV_CONFIGURE, .options = options});
+}
+
+static void finish(World *w) {
+  w->mic = FALSE;
+  world_until(w, SESSION_IDLE, 60000);
+  g_assert_cmpuint(w->active_response, ==, 0);
+  g_assert_cmpuint(w->responses, ==, w->dones);
+  g_assert_cmpuint(w->begins_spoken, ==, w->heards + w->discards);
+  world_free(w);
+}
+
+/* Milliseconds from the end of speech to the end of the turn. */
+static guint endpoint(World *w) {
+  guint64 from = w->now;
+  guint committed = w->committed;
+  while (w->committed == committed)
+    world_run(w, 20);
+  return (guint)((w->now - from) / MIC(1));
+}
+
+static void between(guint value, guint low, guint high) {
+  g_assert_cmpuint(value, >=, low);
+  g_assert_cmpuint(value, <=, high);
+}
+
+/* Begun before the turn's end, unheard before it, heard at once after it. */
+static void test_guess(void) {
+  World *w = start();
+  world_say(w, 1200);
+  guint64 quiet = w->now;
+  while (w->guesses == 0)
+    world_run(w, 20);
+  between((guint)((w->now - quiet) / MIC(1)), 250, 400);
+  g_assert_cmpint(w->shown, ==, SESSION_LISTENING);
+  while (w->committed == 0)
+    world_run(w, 20);
+  g_assert_cmpuint(w->sent, ==, 0);
+  guint64 ended = w->now;
+  world_until(w, SESSION_SPEAKING, 3000);
+  g_assert_cmpuint((w->now - ended) / MIC(1), <=, 200); /* twin 200 ms, voice 150 ms, since the guess */
+  world_until(w, SESSION_LISTENING, 10000);
+  g_assert_true(world_said(w, "started stt begin stopped committed transcript confirm response done playout heard"));
+  g_assert_cmpuint(w->heard_bytes, ==, 80);
+  g_assert_cmpuint(w->begins, ==, 1);
+  finish(w);
+}
+
+/* The person goes on in the pause: the client never hears of the reply that was begun. */
+static void test_guess_dropped(void) {
+  World *w = start();
+  world_say(w, 1000);
+  while (w->guesses == 0)
+    world_run(w, 20);
+  world_run(w, 100);
+  world_say(w, 1000);
+  g_assert_cmpuint(w->discards, ==, 1);
+  g_assert_cmpuint(w->responses, ==, 0);
+  g_assert_cmpuint(w->transcripts, ==, 0);
+  world_until(w, SESSION_SPEAKING, 3000);
+  g_assert_cmpuint(w->responses, ==, 1);
+  g_assert_cmpuint(w->transcripts, ==, 1);
+  g_assert_cmpuint(w->committed, ==, 1);
+  g_assert_cmpuint(w->job_start, <=, MIC(40)); /* one turn, from its beginning */
+  g_assert_true(world_said(w, "begin twin-cancel discard stt begin stopped committed transcript confirm response"));
+  finish(w);
+}
+
+/* ... or after the turn's end, but before a sound: both halves are one question, and the first reply is taken back
+ * without a word. */
+static void test_reopened(void) {
+  World *w = start();
+  w->ending = TURN_ENDING_COMPLETE;
+  w->twin_first_ms = 1500;
+  world_say(w, 1000);
+  between(endpoint(w), 420, 520); /* 75 % of the usual time */
+  g_assert_cmpuint(w->responses, ==, 0);
+  world_run(w, 200);
+  guint pause = w->s.pause_ms;
+  world_say(w, 800);
+  g_assert_cmpuint(w->discards, ==, 1);
+  g_assert_cmpuint(w->responses, ==, 0);
+  g_assert_cmpuint(w->s.reopened, ==, 1);
+  g_assert_cmpuint(w->s.pause_ms, >, pause); /* and the speaker is known better */
+  w->twin_first_ms = 100;
+  world_until(w, SESSION_SPEAKING, 3000);
+  g_assert_cmpuint(w->responses, ==, 1);
+  g_assert_cmpuint(w->transcripts, ==, 2);
+  g_assert_cmpuint(w->discards, ==, 1);
+  finish(w);
+}
+
+/* A reply that takes long is announced when nobody will go on any more. */
+static void test_announced_late(void) {
+  World *w = start();
+  w->twin_first_ms = 5000;
+  world_say(w, 1000);
+  guint64 quiet = w->now;
+  while (w->responses == 0)
+    world_run(w, 20);
+  between((guint)((w->now - quiet) / MIC(1)), 1000, 1150);
+  g_assert_cmpint(w->shown, ==, SESSION_THINKING);
+  finish(w);
+}
+
+/* Everything that makes a guess wrong takes it back. */
+static void test_guess_overtaken(void) {
+  for (int how = 0; how < 6; how++) {
+    World *w = start();
+    SessionOptions options = quick_options();
+    world_say(w, 1000);
+    while (w->guesses == 0)
+      world_run(w, 20);
+    g_assert_cmpuint(w->discards, ==, 0);
+    guint expected = 1;
+    switch (how) {
+    case 0:
+      world_type(w);
+      break;
+    case 1:
+      configure(w, &options);
+      break;
+    case 2:
+      world_simple(w, SESSION_EV_CANCEL);
+      break;
+    case 3:
+      world_simple(w, SESSION_EV_CLEAR);
+      expected = 0;
+      break;
+    case 4:
+      world_worker(w, SESSION_TTS, FALSE);
+      break;
+    default:
+      world_simple(w, SESSION_EV_RESPOND); /* nothing to answer yet: an error, no harm */
+      g_assert_cmpint(w->last_error, ==, SESSION_ERR_NOTHING_TO_ANSWER);
+      break;
+    }
+    g_assert_cmpuint(w->discards, ==, how == 5 ? 0 : 1);
+    g_assert_cmpuint(w->responses, ==, 0);
+    world_run(w, 2500);
+    g_assert_cmpuint(w->responses, ==, expected);
+    finish(w);
+  }
+}
+
+/* A model that refuses or fails on a guess is asked again at the end of the turn. */
+static void test_guess_fails(void) {
+  for (int refuse = 0; refuse < 2; refuse++) {
+    World *w = start();
+    w->twin_refuses = refuse;
+    w->twin_outcome = SESSION_FAILED;
+    w->clauses = 0;
+    w->twin_first_ms = 50;
+    world_say(w, 1000);
+    while (w->guesses == 0)
+      world_run(w, 20);
+    world_run(w, 100);
+    g_assert_cmpuint(w->errors, ==, 0);
+    w->twin_refuses = FALSE;
+    w->twin_outcome = SESSION_COMPLETED;
+    w->clauses = 2;
+    world_until(w, SESSION_SPEAKING, 3000);
+    g_assert_cmpuint(w->errors, ==, 0);
+    g_assert_cmpuint(w->guesses, ==, 1);
+    g_assert_cmpuint(w->begins, ==, 2);
+    finish(w);
+  }
+}
+
+/* What was said before a short pause goes to the prompt while the person speaks on. */
+static void test_prefill_while_speaking(void) {
+  World *w = start();
+  w->stt_ms = 400;
+  world_say(w, 1500);
+  world_run(w, 260);
+  world_say(w, 2000); /* its transcript comes in here */
+  g_assert_true(world_said(w, "started stt prefill"));
+  g_assert_cmpuint(w->begins, ==, 0);
+  world_until(w, SESSION_SPEAKING, 3000);
+  g_assert_cmpuint(w->responses, ==, 1);
+  finish(w);
+}
+
+static guint ending_after(TurnEnding ending, guint judge_ms, double verdict) {
+  World *w = start();
+  w->ending = ending;
+  w->judge_ms = judge_ms;
+  w->verdict = verdict;
+  world_say(w, 1000);
+  guint ms = endpoint(w);
+  g_assert_cmpuint(w->judged, ==, 1);
+  finish(w);
+  return ms;
+}
+
+static void test_end_adapts(void) {
+  between(ending_after(TURN_ENDING_NEUTRAL, 0, 0), 600, 680);
+  between(ending_after(TURN_ENDING_COMPLETE, 0, 0), 430, 510);
+  between(ending_after(TURN_ENDING_COMPLETE, 50, 0.97), 300, 400);
+  between(ending_after(TURN_ENDING_NEUTRAL, 50, 0.97), 320, 400);
+  between(ending_after(TURN_ENDING_NEUTRAL, 50, 0.02), 1000, 1100);
+  between(ending_after(TURN_ENDING_COMPLETE, 50, 0.02), 560, 660);
+  between(ending_after(TURN_ENDING_OPEN, 0, 0), 1180, 1280);
+  between(ending_after(TURN_ENDING_OPEN, 50, 0.97), 1180, 1280);
+  between(ending_after(TURN_ENDING_OPEN, 50, 0.02), 1480, 1580);
+}
+
+/* Somebody who makes long pauses is given them; the same client, later. */
+static void test_end_learns(void) {
+  World *w = start();
+  w->mic = TRUE;
+  for (guint i = 0; i < 8; i++) {
+    world_say(w, 700);
+    world_run(w, 560);
+  }
+  world_say(w, 700);
+  g_assert_cmpuint(w->committed, ==, 0);
+  g_assert_cmpuint(w->s.pause_ms, >, 420);
+  g_assert_cmpuint(endpoint(w), >, 750);
+  finish(w);
+  w = start();
+  for (guint i = 0; i < 12; i++) {
+    world_say(w, 700);
+    world_run(w, 140);
+  }
+  world_say(w, 700);
+  between(endpoint(w), 420, 560);
+  finish(w);
+}
+
+/* A verdict about a pause that is over counts for nothing. */
+static void test_late_verdict(void) {
+  World *w = start();
+  w->judge_ms = 400;
+  w->verdict = 0.99;
+  world_say(w, 800);
+  world_run(w, 160);
+  world_say(w, 1000);
+  g_assert_cmpuint(w->s.stale, ==, 1);
+  g_assert_false(w->s.utterance.judged);
+  w->judge_ms = 0;
+  between(endpoint(w), 480, 680);
+  finish(w);
+}
+
+/* A fixed silence stays fixed. */
+static void test_end_fixed(void) {
+  World *w = start();
+  SessionOptions options = quick_options();
+  options.silence_max_ms = 0;
+  configure(w, &options);
+  w->ending = TURN_ENDING_OPEN;
+  world_say(w, 1000);
+  between(endpoint(w), 600, 660);
+  g_assert_cmpuint(w->judged, ==, 0);
+  finish(w);
+}
+
+static World *speaking(void) {
+  World *w = start();
+  w->clauses = 12;
+  world_say(w, 1000);
+  world_until(w, SESSION_SPEAKING, 3000);
+  world_run(w, 4000);
+  g_assert_cmpuint(w->spots, ==, SESSION_SPOT_STOP | SESSION_SPOT_BACKCHANNEL);
+  return w;
+}
+
+/* A short sound: the reply pauses and goes on, no client is told that anybody spoke, nothing is lost of it. */
+static void test_resume(void) {
+  for (int kind = 0; kind < 3; kind++) {
+    World *w = speaking();
+    w->acks = kind == 2;
+    w->understood = kind == 0;
+    w->said = TURN_SAID_BACKCHANNEL;
+    guint64 sent = w->sent, from = w->now;
+    world_say(w, 240);
+    g_assert_true(w->paused);
+    while (w->paused)
+      world_run(w, 20);
+    between((guint)((w->now - from) / MIC(1)), 300, 900);
+    g_assert_cmpuint(w->resumes, ==, 1);
+    g_assert_cmpuint(world_count(w, "started"), ==, 1);
+    world_run(w, 400);
+    g_assert_cmpuint(w->sent, >, sent);
+    world_until(w, SESSION_LISTENING, 20000);
+    g_assert_cmpuint(w->sent, ==, OUT(12000));
+    g_assert_cmpuint(w->truncated, ==, 0);
+    g_assert_cmpuint(w->committed, ==, 1);
+    g_assert_cmpuint(w->heard_bytes, ==, 240);
+    finish(w);
+  }
+}
+
+/* The recogniser is slow: the reply does not wait for it longer than a second, and is cut when it says "words". */
+static void test_resume_then_cut(void) {
+  World *w = speaking();
+  w->stt_ms = 2000;
+  guint64 from = w->now;
+  world_say(w, 300);
+  while (w->paused)
+    world_run(w, 20);
+  between((guint)((w->now - from) / MIC(1)), 1000, 1250);
+  g_assert_cmpuint(w->truncated, ==, 0);
+  while (w->truncated == 0)
+    world_run(w, 20);
+  between((guint)((w->now - from) / MIC(1)), 2300, 2800);
+  g_assert_true(w->heard_cut);
+  finish(w);
+}
+
+/* "No." is short, but no "mm-hm": cut as soon as it is understood. */
+static void test_short_word_cuts(void) {
+  World *w = speaking();
+  guint64 from = w->now;
+  world_say(w, 260);
+  while (w->truncated == 0)
+    world_run(w, 20);
+  g_assert_cmpuint((w->now - from) / MIC(1), <=, 1000);
+  g_assert_cmpuint(w->resumes, ==, 0);
+  g_assert_true(world_said(w, "paused stt started tts-cancel done truncated heard") ||
+                world_said(w, "paused stt started done truncated heard"));
+  world_until(w, SESSION_SPEAKING, 3000);
+  g_assert_cmpuint(w->responses, ==, 2);
+  finish(w);
+}
+
+/* A stop word cuts as soon as it is spotted, and asks for no answer. */
+static void test_stop_word(void) {
+  for (int onset = 0; onset < 2; onset++) {
+    World *w = speaking();
+    w->said = TURN_SAID_STOP;
+    if (onset)
+      world_say(w, 200);
+    world_heard(w, SESSION_SPOT_STOP);
+    g_assert_cmpuint(w->truncated, ==, 1);
+    g_assert_cmpuint(world_count(w, "started"), ==, 2);
+    world_run(w, 4000);
+    g_assert_cmpuint(w->transcripts, ==, 2);
+    g_assert_cmpuint(w->responses, ==, 1);
+    g_assert_cmpuint(w->spots, ==, 0);
+    finish(w);
+  }
+}
+
+static void test_backchannel_word(void) {
+  World *w = speaking();
+  world_heard(w, SESSION_SPOT_BACKCHANNEL); /* of nothing */
+  world_say(w, 300);
+  g_assert_true(w->paused);
+  world_heard(w, SESSION_SPOT_BACKCHANNEL);
+  world_run(w, 160);
+  g_assert_false(w->paused);
+  g_assert_cmpuint(w->s.backchannels, ==, 1);
+  /* "okay, but" goes on for longer and does interrupt */
+  world_run(w, 500);
+  w->mic = w->speech = TRUE;
+  world_run(w, 300);
+  world_heard(w, SESSION_SPOT_BACKCHANNEL);
+  world_run(w, 700);
+  w->speech = FALSE;
+  g_assert_cmpuint(w->truncated, ==, 1);
+  finish(w);
+}
+
+/* In the first seconds of a reply more speech is needed. */
+static void test_early_reply(void) {
+  World *w = start();
+  w->clauses = 12;
+  world_say(w, 1000);
+  world_until(w, SESSION_SPEAKING, 3000);
+  world_run(w, 200);
+  world_say(w, 640);
+  g_assert_cmpuint(w->truncated, ==, 0);
+  world_say(w, 160);
+  g_assert_cmpuint(w->truncated, ==, 1);
+  finish(w);
+  w = speaking();
+  world_say(w, 640);
+  g_assert_cmpuint(w->truncated, ==, 1);
+  finish(w);
+}
+
+/* Pushing on at the client's word, silence or the engines' end never leaves a reply paused. */
+static void test_pause_ends(void) {
+  for (int how = 0; how < 8; how++) {
+    World *w = speaking();
+    SessionOptions options = quick_options();
+    world_say(w, 240);
+    g_assert_true(w->paused);
+    switch (how) {
+    case 0:
+      world_simple(w, SESSION_EV_CLEAR);
+      g_assert_false(w->paused);
+      break;
+    case 1:
+      options.server_vad = FALSE;
+      configure(w, &options);
+      g_assert_false(w->paused);
+      break;
+    case 2:
+      world_worker(w, SESSION_EAR, FALSE);
+      g_assert_false(w->paused);
+      break;
+    case 3:
+      world_simple(w, SESSION_EV_COMMIT);
+      g_assert_cmpuint(w->truncated, ==, 1);
+      break;
+    case 4:
+      world_simple(w, SESSION_EV_CANCEL);
+      g_assert_cmpuint(w->truncated, ==, 1);
+      break;
+    case 5:
+      w->mic = FALSE;
+      world_run(w, 1200);
+      g_assert_false(w->paused);
+      break;
+    case 6:
+      options.muted = TRUE;
+      configure(w, &options);
+      g_assert_false(w->paused);
+      break;
+    default:
+      world_worker(w, SESSION_STT, FALSE);
+      world_run(w, 500);
+      g_assert_false(w->paused);
+      break;
+    }
+    finish(w);
+  }
+}
+
+/* The agent's own words, heard through the room: no interruption, no turn. */
+static void test_echo_text(void) {
+  World *w = speaking();
+  w->echo_text = TRUE;
+  world_say(w, 300);
+  world_run(w, 700);
+  g_assert_cmpuint(w->resumes, ==, 1);
+  g_assert_cmpuint(w->s.echoes, ==, 1);
+  /* the last words come back when the reply is over */
+  world_until(w, SESSION_LISTENING, 20000);
+  world_run(w, 200);
+  world_say(w, 500);
+  world_run(w, 3000);
+  g_assert_cmpuint(w->s.echoes, ==, 2);
+  g_assert_cmpuint(w->responses, ==, 1);
+  /* much later the same words are a person's */
+  world_run(w, 3000);
+  world_say(w, 500);
+  world_run(w, 3000);
+  g_assert_cmpuint(w->responses, ==, 2);
+  finish(w);
+}
+
+/* Speech that dies with the playback does not interrupt, whatever the recogniser makes of it: ten minutes of a room
+ * that gives everything back 200 ms later. */
+static void test_echo_room(void) {
+  World *w = start();
+  w->echo_text = TRUE;
+  w->clauses = 60;
+  w->twin_clause_ms = 20;
+  world_type(w);
+  world_until(w, SESSION_SPEAKING, 3000);
+  guint64 heard[11] = {0};
+  w->mic = TRUE;
+  for (guint i = 0; i < 600000 / 20; i++) {
+    memmove(heard + 1, heard, sizeof heard - sizeof heard[0]);
+    heard[0] = w->s.pacer.played;
+    w->speech = heard[9] > heard[10]; /* it moved 200 ms ago */
+    world_run(w, 20);
+    if (w->s.reply.phase == REPLY_NONE && !w->s.want) {
+      g_assert_cmpuint(w->truncated, ==, 0);
+      world_type(w);
+    }
+  }
+  w->speech = FALSE;
+  g_assert_cmpuint(w->truncated, ==, 0);
+  g_assert_cmpuint(w->transcripts, ==, 0);
+  g_assert_cmpuint(w->pauses, >, 0);
+  finish(w);
+}
+
+static void test_filler(void) {
+  World *w = start();
+  for (guint i = 0; i < SESSION_FILLERS; i++)
+    world_event(w, (SessionEvent){.type = SESSION_EV_FILLER, .index = i, .samples = OUT(400)});
+  w->twin_first_ms = 400;
+  world_say(w, 1000);
+  while (w->playouts < 1)
+    world_run(w, 20);
+  g_assert_cmpuint(w->fillers, ==, 0); /* quick enough */
+  w->twin_first_ms = 3000;
+  world_say(w, 1000);
+  world_until(w, SESSION_SPEAKING, 3000);
+  g_assert_cmpuint(w->fillers, ==, 1);
+  while (w->playouts < 2)
+    world_run(w, 20);
+  g_assert_cmpuint(w->sent, ==, OUT(4400));
+  g_assert_cmpuint(w->heard_bytes, ==, 80);
+  /* the next one is expected to take long, and is filled sooner; a cut in the filler is a cut before the first word */
+  world_say(w, 1000);
+  while (w->committed < 3)
+    world_run(w, 20);
+  guint64 ended = w->now;
+  while (w->fillers < 2)
+    world_run(w, 20);
+  between((guint)((w->now - ended) / MIC(1)), 280, 1020);
+  world_run(w, 100);
+  guint discards = w->discards;
+  world_say(w, 1000);
+  g_assert_cmpuint(w->discards, ==, discards + 1);
+  /* typed questions get none */
+  while (w->playouts < 3)
+    world_run(w, 20);
+  guint fillers = w->fillers;
+  world_type(w);
+  world_until(w, SESSION_SPEAKING, 9000);
+  g_assert_cmpuint(w->fillers, ==, fillers);
+  finish(w);
+}
+
+static void test_idle(void) {
+  World *w = start();
+  SessionOptions options = quick_options();
+  options.idle_ms = 5000;
+  configure(w, &options);
+  world_say(w, 1000);
+  world_until(w, SESSION_SPEAKING, 3000);
+  while (w->playouts == 0)
+    world_run(w, 20);
+  world_run(w, 4800);
+  g_assert_cmpuint(w->canned, ==, 0);
+  world_run(w, 400);
+  g_assert_cmpuint(w->canned, ==, 1);
+  world_run(w, 30000);
+  g_assert_cmpuint(w->canned, ==, 1); /* once */
+  g_assert_cmpuint(w->playouts, ==, 2);
+  world_say(w, 1000);
+  while (w->playouts < 3)
+    world_run(w, 20);
+  world_run(w, 6000);
+  g_assert_cmpuint(w->canned, ==, 2);
+  /* nobody is asked whose microphone is off */
+  w->mic = FALSE;
+  world_type(w);
+  world_run(w, 20000);
+  g_assert_cmpuint(w->canned, ==, 2);
+  finish(w);
+}
+
+static void test_foreign(void) {
+  World *w = start();
+  w->foreign = TRUE;
+  world_say(w, 1000);
+  world_until(w, SESSION_SPEAKING, 3000);
+  g_assert_cmpuint(w->canned, ==, 1);
+  g_assert_cmpuint(w->begins, ==, 1);
+  g_assert_cmpuint(w->guesses, ==, 0);
+  g_assert_cmpuint(w->s.unanswered, ==, 0);
+  finish(w);
+}
+
+static void test_mute(void) {
+  World *w = start();
+  SessionOptions options = quick_options();
+  world_say(w, 900);
+  options.muted = TRUE;
+  configure(w, &options);
+  g_assert_true(world_said(w, "started stopped committed")); /* what was said counts */
+  world_until(w, SESSION_SPEAKING, 3000);
+  world_run(w, 1000);
+  world_say(w, 2000);
+  world_heard(w, SESSION_SPOT_STOP);
+  g_assert_cmpuint(w->pauses, ==, 0);
+  g_assert_cmpuint(w->truncated, ==, 0);
+  world_until(w, SESSION_LISTENING, 20000);
+  world_say(w, 2000);
+  world_run(w, 2000);
+  g_assert_cmpuint(w->committed, ==, 1);
+  options.muted = FALSE;
+  configure(w, &options);
+  world_say(w, 900);
+  world_until(w, SESSION_SPEAKING, 3000);
+  finish(w);
+}
+
+static void test_half_duplex(void) {
+  World *w = start();
+  SessionOptions options = quick_options();
+  options.half_duplex = TRUE;
+  configure(w, &options);
+  world_say(w, 900);
+  world_until(w, SESSION_SPEAKING, 3000);
+  g_assert_cmpuint(w->spots, ==, 0);
+  w->speech = TRUE;
+  while (w->playouts == 0)
+    world_run(w, 20);
+  world_run(w, 200); /* the room's last echo */
+  w->speech = FALSE;
+  world_run(w, 3000);
+  g_assert_cmpuint(w->pauses + w->truncated, ==, 0);
+  g_assert_cmpuint(w->committed, ==, 1);
+  world_say(w, 900);
+  world_until(w, SESSION_SPEAKING, 3000);
+  finish(w);
+}
+
+static void test_wake_word(void) {
+  World *w = start();
+  SessionOptions options = quick_options();
+  options.wake = TRUE;
+  configure(w, &options);
+  w->mic = TRUE;
+  world_run(w, 100);
+  g_assert_cmpuint(w->spots, ==, SESSION_SPOT_WAKE);
+  world_say(w, 2000);
+  world_run(w, 1000);
+  g_assert_cmpuint(w->committed, ==, 0);
+  g_assert_cmpstr(w->log->str, ==, " status ");
+  /* "hey ..., what time is it": the wake word is no part of the question */
+  w->speech = TRUE;
+  world_run(w, 600);
+  guint64 position = w->s.mic_end;
+  world_heard(w, SESSION_SPOT_WAKE);
+  world_run(w, 1000);
+  w->speech = FALSE;
+  world_until(w, SESSION_SPEAKING, 3000);
+  g_assert_cmpuint(w->job_start, >=, position);
+  /* a window for what follows, then sleep */
+  while (w->playouts == 0)
+    world_run(w, 20);
+  world_run(w, 3000);
+  world_say(w, 800);
+  world_until(w, SESSION_SPEAKING, 3000);
+  while (w->playouts == 1)
+    world_run(w, 20);
+  world_run(w, 8500);
+  world_say(w, 800);
+  world_run(w, 3000);
+  g_assert_cmpuint(w->responses, ==, 2);
+  g_assert_cmpuint(w->spots, ==, SESSION_SPOT_WAKE);
+  /* woken for nothing it sleeps again */
+  world_heard(w, SESSION_SPOT_WAKE);
+  g_assert_cmpuint(w->spots, ==, 0);
+  world_run(w, 8500);
+  g_assert_cmpuint(w->spots, ==, SESSION_SPOT_WAKE);
+  finish(w);
+}
+
+/* A new ear is told again what to listen for. */
+static void test_spots_again(void) {
+  World *w = speaking();
+  world_worker(w, SESSION_EAR, FALSE);
+  world_worker(w, SESSION_EAR, TRUE);
+  w->window_done = w->s.mic_end;
+  g_assert_cmpuint(w->spots, ==, SESSION_SPOT_STOP | SESSION_SPOT_BACKCHANNEL);
+  finish(w);
+}
+
+int main(int argc, char **argv) {
+  g_test_init(&argc, &argv, NULL);
+  alarm(110);
+  static const struct {
+    const char *name;
+    void (*run)(void);
+  } tests[] = {
+      {"guess", test_guess},
+      {"guess/dropped", test_guess_dropped},
+      {"guess/reopened", test_reopened},
+      {"guess/announced-late", test_announced_late},
+      {"guess/overtaken", test_guess_overtaken},
+      {"guess/fails", test_guess_fails},
+      {"prefill", test_prefill_while_speaking},
+      {"end/adapts", test_end_adapts},
+      {"end/learns", test_end_learns},
+      {"end/late-verdict", test_late_verdict},
+      {"end/fixed", test_end_fixed},
+      {"resume", test_resume},
+      {"resume/then-cut", test_resume_then_cut},
+      {"cut/short-word", test_short_word_cuts},
+      {"cut/stop-word", test_stop_word},
+      {"cut/early", test_early_reply},
+      {"backchannel", test_backchannel_word},
+      {"pause-ends", test_pause_ends},
+      {"echo/text", test_echo_text},
+      {"echo/room", test_echo_room},
+      {"filler", test_filler},
+      {"idle", test_idle},
+      {"foreign", test_foreign},
+      {"mute", test_mute},
+      {"half-duplex", test_half_duplex},
+      {"wake-word", test_wake_word},
+      {"spots-again", test_spots_again},
+  };
+  for (gsize i = 0; i < G_N_ELEMENTS(tests); i++) {
+    g_autofree char *path = g_strdup_printf("/voice/turns/%s", tests[i].name);
+    g_test_add_func(path, tests[i].run);
+  }
+  return g_test_run();
+}
