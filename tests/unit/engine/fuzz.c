@@ -1,6 +1,8 @@
-// Fuzz target of the kernels, one format per first byte: blocks of any bytes, compared with a plain scalar reading of
-// the format in double precision. Built with ASan and UBSan and the engine's sources inside; the test run feeds it
-// random inputs. To search longer: CC=clang, compile with -fsanitize=fuzzer,address,undefined -DFUZZ_WITH_LIBFUZZER.
+// Fuzz targets of the kernels: blocks of any bytes, compared with a plain scalar reading of the format in double
+// precision. Built with ASan and UBSan and the engine's sources inside. The input's first byte chooses the format, or
+// fuzz-floats.c's quantisers, float products and attention; the test run takes them one by one:
+//     fuzz-engine FORMAT [SEED [INPUTS]]
+// To search longer: CC=clang, compile with -fsanitize=fuzzer,address,undefined -DFUZZ_WITH_LIBFUZZER.
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -8,6 +10,7 @@
 #include "../../../engine/dot.h"
 #include "../../../engine/gemm.h"
 #include "../../../engine/variant.h"
+#include "fuzz.h"
 
 enum { ROWS = 5, COLUMNS = 3, MAX_BLOCKS = 70 };
 
@@ -120,17 +123,25 @@ static void make_activations_valid(enum core2_type t, uint8_t *y, int n) {
   }
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
-  static const struct {
-    enum core2_type type;
-    core2_dot_fn *dot;
-  } formats[] = {{CORE2_Q4_0, ggml_vec_dot_q4_0_q8_0},   {CORE2_Q4_1, ggml_vec_dot_q4_1_q8_1},
-                 {CORE2_Q5_0, ggml_vec_dot_q5_0_q8_0},   {CORE2_Q8_0, ggml_vec_dot_q8_0_q8_0},
-                 {CORE2_MXFP4, ggml_vec_dot_mxfp4_q8_0}, {CORE2_Q4_K, ggml_vec_dot_q4_K_q8_K},
-                 {CORE2_Q5_K, ggml_vec_dot_q5_K_q8_K},   {CORE2_Q6_K, ggml_vec_dot_q6_K_q8_K}};
-  if (size < 8)
-    return 0;
-  const enum core2_type t = formats[data[0] % 8].type;
+static const struct {
+  const char *name;
+  enum core2_type type;
+  core2_dot_fn *dot;
+  void (*other)(const uint8_t *, size_t);
+} targets[] = {{"q4_0", CORE2_Q4_0, ggml_vec_dot_q4_0_q8_0, NULL},
+               {"q4_1", CORE2_Q4_1, ggml_vec_dot_q4_1_q8_1, NULL},
+               {"q5_0", CORE2_Q5_0, ggml_vec_dot_q5_0_q8_0, NULL},
+               {"q8_0", CORE2_Q8_0, ggml_vec_dot_q8_0_q8_0, NULL},
+               {"mxfp4", CORE2_MXFP4, ggml_vec_dot_mxfp4_q8_0, NULL},
+               {"q4_K", CORE2_Q4_K, ggml_vec_dot_q4_K_q8_K, NULL},
+               {"q5_K", CORE2_Q5_K, ggml_vec_dot_q5_K_q8_K, NULL},
+               {"q6_K", CORE2_Q6_K, ggml_vec_dot_q6_K_q8_K, NULL},
+               {"quantisers", 0, NULL, fuzz_quantisers},
+               {"floats", 0, NULL, fuzz_float_products},
+               {"attention", 0, NULL, fuzz_attention}};
+enum { TARGETS = sizeof targets / sizeof *targets };
+
+static void blocks_of(enum core2_type t, core2_dot_fn *one_dot, const uint8_t *data, size_t size) {
   const int block = core2_is_super(t) ? 256 : 32, blocks = 1 + data[1] % (block == 256 ? 10 : MAX_BLOCKS);
   const size_t xs = core2_block_size(t) * (size_t)blocks;
   const size_t ys = (size_t)blocks * (block == 256      ? sizeof(core2_q8_K)
@@ -152,30 +163,47 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
       double want, magnitude;
       reference(t, x + xs * (size_t)i, y + ys * (size_t)j, blocks * block, &want, &magnitude);
       check("matrix", (double)many[j * ROWS + i], want, magnitude);
-      formats[data[0] % 8].dot(blocks * block, &single, 0, x + xs * (size_t)i, 0, y + ys * (size_t)j, 0, 1);
+      one_dot(blocks * block, &single, 0, x + xs * (size_t)i, 0, y + ys * (size_t)j, 0, 1);
       check("dot", (double)single, want, magnitude);
       if (j == 0)
         check("vector", (double)one[i], want, magnitude);
     }
   free(x);
   free(y);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+  if (size < 8)
+    return 0;
+  const int i = data[0] % TARGETS;
+  if (targets[i].other)
+    targets[i].other(data, size);
+  else
+    blocks_of(targets[i].type, targets[i].dot, data, size);
   return 0;
 }
 
 #ifndef FUZZ_WITH_LIBFUZZER
 int main(int argc, char **argv) {
   uint8_t input[700];
-  const unsigned seed = argc > 1 ? (unsigned)atoi(argv[1]) : 20061;
-  const int rounds = argc > 2 ? atoi(argv[2]) : 800;
+  int target = 0;
+  while (target < TARGETS && (argc < 2 || strcmp(argv[1], targets[target].name) != 0))
+    target++;
+  if (target == TARGETS) {
+    fprintf(stderr, "usage: fuzz-engine FORMAT [SEED [INPUTS]]\n");
+    return 2;
+  }
+  const unsigned seed = argc > 2 ? (unsigned)atoi(argv[2]) : 20061;
+  const int rounds = argc > 3 ? atoi(argv[3]) : 150;
   srand(seed);
   for (int r = 0; r < rounds; r++) {
     const size_t size = 8 + (size_t)rand() % (sizeof input - 8);
     for (size_t i = 0; i < size; i++)
       input[i] = (uint8_t)(r % 5 == 0 ? (rand() & 1 ? 0xff : 0) : rand() >> 7);
-    input[0] = (uint8_t)r;
+    input[0] = (uint8_t)target;
     LLVMFuzzerTestOneInput(input, size);
   }
-  printf("seed %u: %d inputs\n", seed, rounds);
+  printf("%s, seed %u: %d inputs\n", targets[target].name, seed, rounds);
   return 0;
 }
 #endif
