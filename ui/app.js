@@ -185,14 +185,10 @@ function situation() {
     return { state: 'thinking', word, note: loading ? loadingText() : note };
   }
   if (voice.micOn && voice.muted) return { state: 'idle', word: 'Muted', note: canHover ? 'Press M or the crossed-out microphone to be heard again.' : 'Press the crossed-out microphone to be heard again.' };
-  if (voice.micOn && isAsleep()) return { state: 'asleep', word: 'Asleep', note: voice.wakeWord ? `Say "${voice.wakeWord}" to wake me.` : 'Say the wake word, or type.' };
+  if (voice.micOn && voice.asleep) return { state: 'asleep', word: 'Asleep', note: 'Say the wake word, or type.' };
   if (voice.micOn && voice.mode === 'handsfree') return { state: 'listening', word: 'Ready', note: voice.interrupted ? 'You interrupted me.' : 'Just talk.' };
   if (status && !modelReady(status)) return { state: 'idle', word: 'Waking up', note: loadingText() };
   return { state: 'idle', word: 'Ready', note: note || readyText() };
-}
-
-function isAsleep() {
-  return voice.serverState === 'sleeping' || voice.serverState === 'asleep';
 }
 
 function readyText() {

@@ -47,8 +47,8 @@ export class Voice {
     this.pauses = false;
     /** The reply before was cut by speech, and no other has begun. */
     this.interrupted = false;
-    /** What wakes a session that sleeps. */
-    this.wakeWord = '';
+    /** The session sleeps until the wake word; what it says about that. */
+    this.asleep = '';
     /** The person is speaking now, says the server. */
     this.hearing = false;
     this.probability = 0;
@@ -79,6 +79,7 @@ export class Voice {
         this.response = null;
         this.hearing = false;
         this.pauses = false;
+        this.asleep = '';
         this.serverState = 'idle';
         if (state === 'waiting') {
           void this.audio.flush();
@@ -322,6 +323,14 @@ export class Voice {
     else this.handlers.error(message);
   }
 
+  /** @param {string} text what the session has to say about itself */
+  status(text) {
+    if (/^lead |playback/.test(text)) this.handlers.sound(text);
+    else if (/^(asleep|awake)\b/.test(text)) this.asleep = text.startsWith('asleep') ? text : '';
+    else this.handlers.note(text);
+    this.handlers.changed();
+  }
+
   /** @param {any} event a server event of the Realtime protocol */
   message(event) {
     switch (event.type) {
@@ -379,14 +388,12 @@ export class Voice {
         break;
       case 'choir.state':
         this.serverState = event.state;
-        this.wakeWord = event.wake_word ?? this.wakeWord;
         break;
       case 'choir.vad':
         this.probability = event.probability;
         return;
       case 'choir.status':
-        if (/^lead |playback/.test(event.text)) this.handlers.sound(event.text);
-        else this.handlers.note(event.text);
+        this.status(event.text);
         return;
       case 'error':
         if (this.response === REQUESTED) this.response = null;
