@@ -18,6 +18,9 @@ static const Command commands[] = {
     {"talk", "a spoken conversation by a script, recorded in stereo", choir_talk_main},
     {"status", "what runs, what is missing and why", choir_status_main},
     {"models", "list, choose, fetch, verify and remove language models", choir_models_main},
+    {"tools", "what the agent can do, and why something is missing", choir_tools_main},
+    {"approve", "see and answer what waits for a person's yes", choir_approve_main},
+    {"audit", "show and verify the log of everything that was done", choir_audit_main},
     {"config", "print, check and explain the settings", choir_config_main},
     {"bench", "run one of the benches of a source checkout", choir_bench_main},
 };

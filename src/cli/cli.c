@@ -4,6 +4,7 @@
 #include <unistd.h>
 #include "base/names.h"
 #include "base/text.h"
+#include "daemon/settings.h"
 #include "net/http_client.h"
 
 gboolean choir_cli_parse(const char *name, const char *usage, const char *text, const GOptionEntry *entries, int *argc,
@@ -51,6 +52,21 @@ char *choir_cli_url(const char *given) {
   return url;
 }
 
+char *choir_cli_socket(const char *state) {
+  g_autoptr(GError) error = NULL;
+  if (state)
+    return g_strdup_printf("unix:%s/choir.sock", state);
+  g_autofree char *file = choir_settings_default_file();
+  g_autoptr(ChoirConfig) config = choir_config_load(choir_settings, file, &error);
+  ChoirPaths paths = {0};
+  if (!config)
+    return g_strdup("unix:choir.sock");
+  choir_paths_resolve(&paths, config);
+  char *url = g_strdup_printf("unix:%s/choir.sock", paths.state);
+  choir_paths_clear(&paths);
+  return url;
+}
+
 typedef struct {
   GMainLoop *loop;
   json_t *answer;
@@ -82,9 +98,10 @@ static void on_done(guint status, const char *body, gsize length, const GError *
 }
 
 json_t *choir_cli_request(const char *url, const char *path, const json_t *body, guint timeout_ms, GError **error) {
-  g_autofree char *address = g_strconcat(url, path, NULL);
+  gboolean local = g_str_has_prefix(url, "unix:");
+  g_autofree char *address = g_strconcat(local ? "http://localhost" : url, path, NULL);
   g_autofree char *text = body ? choir_json_dump(body) : NULL;
-  ChoirHttpClient *client = choir_http_client_new();
+  ChoirHttpClient *client = local ? choir_http_client_new_local(url + strlen("unix:")) : choir_http_client_new();
   Exchange exchange = {.loop = g_main_loop_new(NULL, FALSE), .url = url};
   choir_http_request(client, body ? "POST" : "GET", address, body ? "application/json" : NULL, text,
                      text ? strlen(text) : 0, NULL, timeout_ms, 0, NULL, on_done, &exchange);

@@ -1,4 +1,5 @@
 #include "net/http_client.h"
+#include <gio/gunixsocketaddress.h>
 #include <libsoup/soup.h>
 #include <string.h>
 #include "base/clock.h"
@@ -301,15 +302,24 @@ void choir_http_stream(ChoirHttpClient *client, const char *url, const char *bod
   call_begin(call, NULL, body, length);
 }
 
-ChoirHttpClient *choir_http_client_new(void) {
+static ChoirHttpClient *client_new(GSocketConnectable *where) {
   ChoirHttpClient *client = g_new0(ChoirHttpClient, 1);
-  /* The library's own limit of two connections per host would let two streams block every health check. */
-  client->session = soup_session_new_with_options("max-conns", 64, "max-conns-per-host", 32, "idle-timeout", 60,
-                                                  "proxy-resolver", NULL, "user-agent", "choir", NULL);
+  client->session =
+      soup_session_new_with_options("max-conns", 64, "max-conns-per-host", 32, "idle-timeout", 60, "proxy-resolver",
+                                    NULL, "user-agent", "choir", "remote-connectable", where, NULL);
   soup_session_remove_feature_by_type(client->session, SOUP_TYPE_CONTENT_DECODER);
   soup_session_remove_feature_by_type(client->session, SOUP_TYPE_AUTH_MANAGER);
   client->calls = g_ptr_array_new();
   return client;
+}
+
+ChoirHttpClient *choir_http_client_new(void) {
+  return client_new(NULL);
+}
+
+ChoirHttpClient *choir_http_client_new_local(const char *socket_path) {
+  g_autoptr(GSocketAddress) address = g_unix_socket_address_new(socket_path);
+  return client_new(G_SOCKET_CONNECTABLE(address));
 }
 
 void choir_http_client_free(ChoirHttpClient *client) {

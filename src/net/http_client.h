@@ -18,6 +18,8 @@ typedef void (*ChoirHttpDone)(guint status, const char *body, gsize length, cons
 typedef void (*ChoirHttpData)(const char *event, const char *data, gsize length, gpointer user);
 
 ChoirHttpClient *choir_http_client_new(void);
+/* Every request goes to this unix socket, whatever host its URL names. */
+ChoirHttpClient *choir_http_client_new_local(const char *socket_path);
 void choir_http_client_free(ChoirHttpClient *client); /* cancels what runs */
 /* body NULL for none. headers: "Name: value" lines or NULL. timeout_ms: whole exchange. max_body 0 = 8 MiB.
  * cancellable may be NULL; a cancelled request completes with G_IO_ERROR_CANCELLED and its connection is closed at
