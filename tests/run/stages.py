@@ -157,18 +157,19 @@ def runner_of(path):
     return {".mjs": ["node"], ".js": ["node"], ".py": [VENV / "bin/python"], ".sh": ["bash"]}.get(path.suffix, [])
 
 
-def end_to_end(context, folder, daemon):
+def end_to_end(context, folder, daemon, extra=None):
     env = {"CHOIR_URL": daemon.url, "CHOIR_BUILD": context.build, "CHOIR_DATA": CACHE / "data", "CHOIR_STATE": daemon.state,
-           "PYTHONDONTWRITEBYTECODE": "1"}
+           "PYTHONDONTWRITEBYTECODE": "1", **(extra or {})}
     for path in sorted((ROOT / folder).iterdir()):
         if path.is_file() and BROWSER_TEST.match(path.name):
             yield from either(context, f"{Path(folder).name}/{path.name}", [*runner_of(path), path], env, 900)
 
 
 def clients(context):
-    daemon = context.daemon("clients-daemon")
+    origin = f"http://127.0.0.1:{free_port()}"  # of a page that a test serves itself
+    daemon = context.daemon("clients-daemon", options=["--set", f"web.allowed_origins={origin}"])
     daemon.wait_warm()
-    yield from end_to_end(context, "tests/e2e/clients", daemon)
+    yield from end_to_end(context, "tests/e2e/clients", daemon, {"CHOIR_PAGE_ORIGIN": origin})
     daemon.stop()
 
 

@@ -47,6 +47,14 @@ void choir_live_prompt(ChoirLive *live, const ChoirLivePrompt *prompt) {
   fake_live.max_tokens = prompt->max_tokens;
 }
 
+gsize choir_live_heard(const ChoirLive *live) {
+  return fake_live.heard;
+}
+
+const char *choir_live_state(const ChoirLive *live) {
+  return "idle";
+}
+
 gboolean choir_live_audio(ChoirLive *live, const gint16 *pcm, gsize samples, guint rate) {
   if (fake_live.full)
     return FALSE;
