@@ -105,11 +105,13 @@ void session_barge_heard(SessionStep *step, const SessionEvent *event) {
     return;
   /* Heard without an onset: softly, or under the agent's voice. */
   guint64 back = session_mic_samples(s->options.prefix_ms + SESSION_CUT_MS), end = MIN(event->position, s->window_end);
-  *u = (SessionUtterance){.active = TRUE,
-                          .item = ++s->items,
-                          .start = MAX(end > back ? end - back : 0, s->uncommitted),
-                          .voiced_until = end,
-                          .over_reply = TRUE};
+  guint64 start = MAX(end > back ? end - back : 0, s->uncommitted);
+  if (start >= end) {
+    /* In audio that is part of a turn already: there is nothing left to transcribe. */
+    session_reply_cut(step, SESSION_CANCELLED, SESSION_REASON_TURN_DETECTED);
+    return;
+  }
+  *u = (SessionUtterance){.active = TRUE, .item = ++s->items, .start = start, .voiced_until = end, .over_reply = TRUE};
   s->idle_at = 0;
   session_barge_commit(step);
 }

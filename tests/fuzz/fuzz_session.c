@@ -33,6 +33,14 @@ static SessionOptions take_options(Input *in) {
   options.audio_out = (bits & 8) == 0;
   options.silence_ms = 200 + take(in, 1) * 11;
   options.prefix_ms = take(in, 1) * 4 % 1001;
+  guint32 more = take(in, 1);
+  options.speculate = more & 1;
+  options.muted = (more & 6) == 6;
+  options.half_duplex = (more & 24) == 24;
+  options.wake = (more & 96) == 96;
+  options.silence_min_ms = 300;
+  options.silence_max_ms = more & 128 ? 1500 : 0;
+  options.idle_ms = take(in, 1) * 100;
   return options;
 }
 
@@ -56,7 +64,31 @@ static void one_event(World *w, Input *in, SessionOptions *options, LedgerWord *
   case SESSION_EV_WINDOW:
     e.position = s->window_end + take(in, 1) * 4;
     e.probability = take(in, 1) / 255.0;
+    e.echo = take(in, 1) > 230;
     break;
+  case SESSION_EV_VERDICT:
+    e.gen = take(in, 1) < 200 ? s->utterance.judge_gen : take(in, 1);
+    e.probability = take(in, 1) / 255.0;
+    break;
+  case SESSION_EV_HEARD:
+    e.count = take(in, 1);
+    e.position = s->mic_end - MIN(s->mic_end, (guint64)take(in, 2));
+    e.echo = take(in, 1) > 200;
+    break;
+  case SESSION_EV_FILLER:
+    e.index = take(in, 1) % (SESSION_FILLERS + 1);
+    e.samples = take(in, 2) * 4;
+    break;
+  case SESSION_EV_STT_TEXT: {
+    e.gen = take_gen(in, s);
+    guint32 bits = take(in, 1);
+    e.flag = bits & 1;
+    e.echo = (bits & 6) == 6;
+    e.foreign = (bits & 24) == 24;
+    e.said = (TurnSaid)(bits >> 5 & 3) % (TURN_SAID_STOP + 1);
+    e.ending = (TurnEnding)(take(in, 1) % (TURN_ENDING_OPEN + 1));
+    break;
+  }
   case SESSION_EV_TEXT:
     e.item = session_new_item(s);
     e.flag = take(in, 1) & 1;
@@ -96,7 +128,11 @@ static void one_event(World *w, Input *in, SessionOptions *options, LedgerWord *
   if (e.type == SESSION_EV_TWIN_CLAUSE || e.type == SESSION_EV_TTS_DONE) {
     e.n_words = take(in, 1) % 8;
     for (guint i = 0; i < e.n_words; i++)
-      words[i] = (LedgerWord){(guint16)take(in, 1), (guint16)take(in, 1), (guint16)take(in, 2)};
+      words[i] = (LedgerWord){.begin = (guint16)take(in, 1),
+                              .end = (guint16)take(in, 1),
+                              .phonemes = (guint16)take(in, 2),
+                              .first = take(in, 1) < 128 ? 0 : take(in, 2),
+                              .last = take(in, 1) < 128 ? 0 : take(in, 3)};
     e.words = words;
   }
   world_event(w, e);

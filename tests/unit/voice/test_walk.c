@@ -1,5 +1,6 @@
 /* A random walk over whole conversations: the bookkeeper in world.c checks the invariants at every step, and whenever
- * the inputs stop, everything must come to rest. WALK_STEPS=n (default 200000 ticks of 20 ms), SEED=n repeats a run. */
+ * the inputs stop, everything must come to rest. WALK_STEPS=n calls of session_step() (default 1200000, twenty
+ * million with CHOIR_FULL=1), SEED=n repeats a run. */
 #include "world.h"
 #include <stdlib.h>
 #include <unistd.h>
@@ -8,6 +9,7 @@
 
 typedef struct {
   guint sessions, responses, heards, discards, truncated, playouts, transcripts, failed, errors;
+  guint guesses, wrong_guesses, pauses, resumes, cuts, fillers, canned, echoes, reopened, judged;
   guint64 steps, stale;
 } Totals;
 
@@ -20,10 +22,11 @@ static guint any(GRand *rand, guint low, guint high) {
 }
 
 static void new_mood(World *w, GRand *rand) {
-  w->stt_ms = any(rand, 20, chance(rand, 10) ? 130000 : 3000);
-  w->twin_first_ms = any(rand, 20, 3000);
-  w->twin_clause_ms = any(rand, 20, 1500);
-  w->tts_ms = any(rand, 20, chance(rand, 50) ? 70000 : 1500);
+  gboolean fast = chance(rand, 2);
+  w->stt_ms = any(rand, 20, fast ? 200 : chance(rand, 10) ? 130000 : 3000);
+  w->twin_first_ms = any(rand, 20, fast ? 300 : 3000);
+  w->twin_clause_ms = any(rand, 20, fast ? 200 : 1500);
+  w->tts_ms = any(rand, 20, fast ? 200 : chance(rand, 50) ? 70000 : 1500);
   w->clause_ms = any(rand, 40, 5000);
   w->clauses = any(rand, 0, 7);
   w->understood = !chance(rand, 4);
@@ -32,6 +35,12 @@ static void new_mood(World *w, GRand *rand) {
   w->twin_outcome = chance(rand, 10) ? (SessionOutcome)any(rand, SESSION_CANCELLED, SESSION_FAILED) : SESSION_COMPLETED;
   w->latency_ms = any(rand, 0, 400);
   w->acks = !chance(rand, 3);
+  w->said = chance(rand, 2) ? TURN_SAID_WORDS : (TurnSaid)any(rand, TURN_SAID_BACKCHANNEL, TURN_SAID_STOP);
+  w->ending = (TurnEnding)any(rand, TURN_ENDING_NEUTRAL, TURN_ENDING_OPEN);
+  w->echo_text = chance(rand, 4);
+  w->foreign = chance(rand, 12);
+  w->judge_ms = chance(rand, 3) ? 0 : any(rand, 20, 1500);
+  w->verdict = g_rand_double(rand);
 }
 
 static SessionOptions random_options(GRand *rand) {
@@ -42,6 +51,13 @@ static SessionOptions random_options(GRand *rand) {
   options.audio_out = !chance(rand, 6);
   options.silence_ms = any(rand, 200, 1500);
   options.prefix_ms = any(rand, 0, 1000);
+  options.speculate = !chance(rand, 4);
+  options.silence_min_ms = any(rand, 200, 800);
+  options.silence_max_ms = chance(rand, 4) ? 0 : any(rand, 800, 3000);
+  options.muted = chance(rand, 12);
+  options.half_duplex = chance(rand, 8);
+  options.wake = chance(rand, 8);
+  options.idle_ms = chance(rand, 3) ? any(rand, 500, 20000) : 0;
   return options;
 }
 
@@ -55,6 +71,10 @@ static void stray_result(World *w, GRand *rand) {
                         .text_length = any(rand, 0, 200),
                         .samples = any(rand, 0, 50000),
                         .flag = chance(rand, 2),
+                        .echo = chance(rand, 2),
+                        .foreign = chance(rand, 4),
+                        .said = (TurnSaid)any(rand, TURN_SAID_WORDS, TURN_SAID_STOP),
+                        .ending = (TurnEnding)any(rand, TURN_ENDING_NEUTRAL, TURN_ENDING_OPEN),
                         .outcome = (SessionOutcome)any(rand, SESSION_COMPLETED, SESSION_FAILED)};
   if (event.type == SESSION_EV_TWIN_REFUSED)
     return; /* of a running turn that would be a lie, and its heard would rightly be missed */
@@ -62,7 +82,7 @@ static void stray_result(World *w, GRand *rand) {
 }
 
 static void meddle(World *w, GRand *rand, SessionOptions *options) {
-  switch (any(rand, 0, 13)) {
+  switch (any(rand, 0, 17)) {
   case 0:
   case 1:
     w->speech = !w->speech;
@@ -110,6 +130,25 @@ static void meddle(World *w, GRand *rand, SessionOptions *options) {
   case 12:
     stray_result(w, rand);
     break;
+  case 13:
+    world_event(w, (SessionEvent){.type = SESSION_EV_HEARD,
+                                  .count = 1u << any(rand, 0, 2),
+                                  .position = any(rand, 0, 2) * w->s.mic_end / 2,
+                                  .echo = chance(rand, 4)});
+    break;
+  case 14:
+    world_event(w, (SessionEvent){.type = SESSION_EV_VERDICT,
+                                  .gen = chance(rand, 2) ? w->s.utterance.judge_gen : any(rand, 0, w->s.gens + 2),
+                                  .probability = g_rand_double(rand)});
+    break;
+  case 15:
+    world_event(w, (SessionEvent){.type = SESSION_EV_FILLER,
+                                  .index = any(rand, 0, SESSION_FILLERS),
+                                  .samples = chance(rand, 4) ? 0 : any(rand, 1, 60000)});
+    break;
+  case 16:
+    w->echo_sound = !w->echo_sound;
+    break;
   default:
     new_mood(w, rand);
     break;
@@ -119,6 +158,7 @@ static void meddle(World *w, GRand *rand, SessionOptions *options) {
 /* Inputs stop, the engines live: everything that was begun ends. */
 static void come_to_rest(World *w) {
   w->mic = w->speech = w->twin_refuses = FALSE;
+  w->stt_ms = MIN(w->stt_ms, 3000u);
   for (guint i = 0; i < SESSION_WORKERS; i++)
     if (!w->s.ready[i])
       world_worker(w, i, TRUE);
@@ -150,31 +190,51 @@ static void add_up(Totals *all, World *w) {
   all->errors += w->errors;
   all->steps += w->steps;
   all->stale += w->s.stale;
+  all->guesses += w->guesses;
+  all->wrong_guesses += (guint)w->s.wrong_guesses;
+  all->pauses += w->pauses;
+  all->resumes += w->resumes;
+  all->cuts += (guint)w->s.cuts;
+  all->fillers += w->fillers;
+  all->canned += w->canned;
+  all->echoes += (guint)w->s.echoes;
+  all->reopened += (guint)w->s.reopened;
+  all->judged += w->judged;
 }
 
 static void test_walk(void) {
   const char *given = g_getenv("SEED"), *count = g_getenv("WALK_STEPS");
   guint32 seed = given != NULL ? (guint32)strtoul(given, NULL, 10) : g_random_int();
-  guint64 ticks = count != NULL ? g_ascii_strtoull(count, NULL, 10) : 200000;
-  g_test_message("SEED=%u WALK_STEPS=%" G_GUINT64_FORMAT, seed, ticks);
+  gboolean full = g_strcmp0(g_getenv("CHOIR_FULL"), "1") == 0;
+  guint64 steps = count != NULL ? g_ascii_strtoull(count, NULL, 10) : full ? 20000000 : 1200000;
+  g_test_message("SEED=%u WALK_STEPS=%" G_GUINT64_FORMAT, seed, steps);
   g_autoptr(GRand) rand = g_rand_new_with_seed(seed);
   Totals all = {0};
   SessionOptions options = random_options(rand);
   World *w = world_new(&options);
   new_mood(w, rand);
   w->mic = TRUE;
-  guint hurry = 25; /* ticks between two interferences, on average */
-  for (guint64 tick = 0; tick < ticks; tick++) {
+  guint blip = 0;
+  guint hurry = 60; /* ticks between two interferences, on average */
+  while (all.steps + w->steps < steps) {
     world_run(w, 20);
     if (chance(rand, hurry))
       meddle(w, rand, &options);
     /* Conversations, not only trouble: people speak in turns and what died comes back. */
-    if (w->mic && chance(rand, w->speech ? 60 : 150))
+    if (w->mic && chance(rand, w->speech ? 40 : w->s.utterance.active ? 30 : 120))
       w->speech = !w->speech;
+    /* Sounds over a reply that are no turn. */
+    if (blip > 0 && --blip == 0)
+      w->speech = FALSE;
+    if (w->mic && !w->speech && session_audible(&w->s) && chance(rand, 60)) {
+      w->speech = TRUE;
+      blip = any(rand, 7, 20);
+      w->understood = chance(rand, 2);
+    }
     if (!w->mic && chance(rand, 200))
       w->mic = TRUE;
     if (chance(rand, 1000))
-      hurry = any(rand, 5, 300);
+      hurry = any(rand, 5, 600);
     for (guint i = 0; i < SESSION_WORKERS; i++)
       if (!w->s.ready[i] && chance(rand, 150)) {
         world_worker(w, (SessionWorker)i, TRUE);
@@ -201,8 +261,16 @@ static void test_walk(void) {
                  "%u failed, %u errors, %" G_GUINT64_FORMAT " stale",
                  all.sessions, all.steps, all.responses, all.heards, all.discards, all.truncated, all.playouts,
                  all.transcripts, all.failed, all.errors, all.stale);
+  g_test_message("%u guesses, %u of them wrong, %u reopened, %u judged, %u pauses, %u resumed, %u interruptions, "
+                 "%u fillers, %u sentences of our own, %u echoes",
+                 all.guesses, all.wrong_guesses, all.reopened, all.judged, all.pauses, all.resumes, all.cuts,
+                 all.fillers, all.canned, all.echoes);
   /* a walk that goes nowhere proves nothing */
-  if (ticks >= 50000) {
+  if (steps >= 200000) {
+    const guint must[] = {all.guesses, all.wrong_guesses, all.judged, all.pauses, all.resumes, all.cuts, all.echoes};
+    for (gsize i = 0; i < G_N_ELEMENTS(must); i++)
+      g_assert_cmpuint(must[i], >, steps >= 1000000 ? 3 : 0);
+    g_assert_cmpuint(all.canned + all.fillers + all.reopened, >, 0);
     g_assert_cmpuint(all.responses, >, 50);
     g_assert_cmpuint(all.truncated, >, 10);
     g_assert_cmpuint(all.playouts, >, 0);
@@ -213,7 +281,7 @@ static void test_walk(void) {
 
 int main(int argc, char **argv) {
   g_test_init(&argc, &argv, NULL);
-  alarm(g_getenv("WALK_STEPS") != NULL ? 3000 : 110);
+  alarm(g_getenv("WALK_STEPS") != NULL || g_getenv("CHOIR_FULL") != NULL ? 3000 : 110);
   g_test_add_func("/voice/session/walk", test_walk);
   return g_test_run();
 }

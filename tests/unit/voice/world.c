@@ -390,6 +390,8 @@ void world_event(World *w, SessionEvent event) {
   SessionEffect effects[SESSION_MAX_EFFECTS];
   event.now = w->now;
   w->before = w->s.now;
+  if (event.type == SESSION_EV_WORKER && event.worker == SESSION_EAR)
+    w->spots = 0; /* the new one has not been told */
   guint n = session_step(&w->s, &event, effects, G_N_ELEMENTS(effects));
   w->steps++;
   for (guint i = 0; i < n; i++) {
@@ -416,8 +418,6 @@ void world_worker(World *w, SessionWorker worker, gboolean ready) {
       if ((worker == SESSION_STT && w->job[i].engine == WORLD_STT) ||
           (worker == SESSION_TTS && w->job[i].engine == WORLD_TTS))
         w->job[i].cancelled = TRUE;
-  if (worker == SESSION_EAR)
-    w->spots = 0;
   world_event(w, (SessionEvent){.type = SESSION_EV_WORKER, .worker = worker, .flag = ready});
 }
 
@@ -474,7 +474,8 @@ static void tick(World *w) {
       if (w->s.ready[SESSION_EAR])
         world_event(w, (SessionEvent){.type = SESSION_EV_WINDOW,
                                       .position = w->window_done + CHOIR_VAD_WINDOW,
-                                      .probability = w->speech ? 0.9 : 0.05});
+                                      .probability = w->speech ? 0.9 : 0.05,
+                                      .echo = w->echo_sound});
   }
   deliver_due(w);
   listen(w);

@@ -29,6 +29,7 @@ typedef struct {
   double verdict;
   SessionOutcome twin_outcome;
   /* the client */
+  gboolean echo_sound;  /* the microphone hears the agent */
   gboolean mic, speech; /* the microphone streams; somebody speaks into it */
   gboolean acks;
   guint latency_ms; /* between sending and hearing */
