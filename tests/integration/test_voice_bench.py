@@ -142,6 +142,9 @@ def test_a_gap_is_a_glitch_and_a_pause_is_none():
     found = figures(track(1000, gap), [])["glitches"]
     assert found == [pytest.approx(2000, abs=10)]
     assert figures(track(1000, sound), [])["glitches"] == []
+    late = track(1000, np.concatenate([sound[:RATE], silence(600), sound[RATE:]]))
+    assert figures(late, [], cause="echo")["false"] == {"echo": 0}  # it did not stop, its sound came late
+    assert len(figures(late, [])["glitches"]) == 1
     pause = np.concatenate([speech(1000), silence(200), speech(1000, seed=2)])
     assert figures(track(1000, pause), [])["glitches"] == []
 

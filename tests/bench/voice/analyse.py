@@ -9,7 +9,8 @@ Definitions (in docs/latency.md, too):
 - self-interruption: the agent falls silent in mid-speech for over 300 ms (or gets 20 dB softer) while nothing but its own
   echo, noise or a backchannel is in the microphone
 - dead air: over 1 s in which nobody is heard although an answer is owed or goes on
-- glitch: a gap of 2 to 300 ms of digital silence with sound at both edges, or a jump between two samples, within speech"""
+- glitch: within speech, a gap of digital silence with sound at both edges (2 to 300 ms, or up to 2 s when the sound goes on
+  exactly where it stopped), or a jump between two samples"""
 
 import numpy as np
 from audio import gain, rms
@@ -19,6 +20,7 @@ THRESHOLD_DB = -50
 JOIN_MS = 300
 STOP_MS = 600
 DEAD_MS = 1000
+GAP_MS = 2000
 DUCK_DB = 20
 AFTER_MS = 900  # an agent may still react so long after the sound that was none of its business
 
@@ -125,8 +127,10 @@ def false_stops(right, rate, begin_ms, end_ms, events):
     length_ms = len(right) * 1000 // rate
     cuts = [e["at_ms"] for e in events if e["kind"] in ("cut", "paused", "interruption")]
     found = []
-    joined = spans(right, rate)
-    for first, last in joined:
+    torn = [begin for begin, _ in gaps(right, rate)]  # the sound did not come in time: another fault
+    for _, last in spans(right, rate):
+        if any(abs(last - begin) < 30 for begin in torn):
+            continue
         if not begin_ms < last <= end_ms or last > length_ms - JOIN_MS:
             continue
         if abrupt(right, rate, last) or any(abs(c - last) < 400 for c in cuts):
@@ -167,24 +171,36 @@ def dead_air(heard, placed, length_ms):
     return count
 
 
-def glitches(right, rate, placed=()):
-    """Times (ms) of gaps and jumps within the agent's speech."""
-    found = []
+def gaps(right, rate):
+    """[(begin, end), ...] in ms: digital silence that tears a sound apart. Under 300 ms it is enough that there is sound at
+    both edges; a longer one must go on exactly where it stopped, else it is a cut and a new beginning."""
     quiet = np.abs(right) < 0.5 / 32768
     edges = np.flatnonzero(np.diff(np.concatenate([[0], quiet.astype(np.int8), [0]])))
     edge = rate // 200
+    found = []
     for begin, end in zip(edges[0::2], edges[1::2]):
-        if not rate // 500 <= end - begin < rate * JOIN_MS // 1000:
+        if not rate // 500 <= end - begin < rate * GAP_MS // 1000 or begin == 0 or end >= len(right):
             continue
-        if rms(right[max(0, begin - edge) : begin]) > gain(-40) and rms(right[end : end + edge]) > gain(-40):
-            found.append(int(begin * 1000 // rate))
+        if rms(right[max(0, begin - edge) : begin]) < gain(-40) or rms(right[end : end + edge]) < gain(-40):
+            continue
+        on = abs(right[end] - right[begin - 1]) < 0.05 and rms(right[end : end + edge // 2]) > gain(-40)
+        if end - begin < rate * JOIN_MS // 1000 or on:
+            found.append((int(begin * 1000 // rate), int(end * 1000 // rate)))
+    return found
+
+
+def glitches(right, rate):
+    """Times (ms) of gaps and jumps within the agent's speech."""
+    torn = gaps(right, rate)
+    found = [begin for begin, _ in torn]
     steps = np.abs(np.diff(right))
     around = rate // 200
     for i in np.flatnonzero(steps > 0.15):
         others = np.concatenate([steps[max(0, i - around) : max(0, i - 1)], steps[i + 2 : i + around]])
         silent_after = not np.any(np.abs(right[i + 1 : i + 1 + rate // 10]) > 0.5 / 32768)  # the end of a cut, no glitch
         at = int(i * 1000 // rate)
-        if len(others) and steps[i] > 6 * np.max(others) and not silent_after and not any(abs(at - f) < 5 for f in found):
+        edge_of_gap = any(begin - 5 < at < end + 5 for begin, end in torn)
+        if len(others) and steps[i] > 6 * np.max(others) and not silent_after and not edge_of_gap:
             found.append(at)
     return sorted(found)
 

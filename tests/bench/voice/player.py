@@ -216,7 +216,7 @@ class Caller:
                 return
             self.entered = None
             self.steps.pop(0)
-            if not self.steps and self.again and self.now < (self.longest - 30) * RATE:
+            if not self.steps and self.again:
                 self.steps = list(self.again)
                 self.listen_anew()
                 return
