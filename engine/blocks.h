@@ -11,13 +11,20 @@ enum core2_type {
   CORE2_Q4_0 = 2,
   CORE2_Q4_1 = 3,
   CORE2_Q5_0 = 6,
+  CORE2_Q5_1 = 7,
   CORE2_Q8_0 = 8,
   CORE2_Q8_1 = 9,
+  CORE2_Q2_K = 10,
+  CORE2_Q3_K = 11,
   CORE2_Q4_K = 12,
   CORE2_Q5_K = 13,
   CORE2_Q6_K = 14,
   CORE2_Q8_K = 15,
+  CORE2_IQ4_NL = 20,
+  CORE2_IQ4_XS = 23,
+  CORE2_TQ2_0 = 35,
   CORE2_MXFP4 = 39,
+  CORE2_Q2_0 = 42,
 };
 
 // All numbers below are little-endian; f16 is IEEE binary16 kept in a uint16_t.
@@ -42,6 +49,25 @@ typedef struct {
 static_assert(sizeof(core2_q5_0) == 22, "q5_0");
 
 typedef struct {
+  uint16_t d, m; // value = d * q + m
+  uint8_t qh[4];
+  uint8_t qs[16];
+} core2_q5_1;
+static_assert(sizeof(core2_q5_1) == 24, "q5_1");
+
+typedef struct {
+  uint16_t d; // value = d * table[q]
+  uint8_t qs[16];
+} core2_iq4_nl;
+static_assert(sizeof(core2_iq4_nl) == 18, "iq4_nl");
+
+typedef struct {
+  uint16_t d;     // value = d * (q - 1); a block of 64
+  uint8_t qs[16]; // four elements in a row a byte, the first in the lowest bits
+} core2_q2_0;
+static_assert(sizeof(core2_q2_0) == 18, "q2_0");
+
+typedef struct {
   uint16_t d; // value = d * q; as activations q stays within -127..127
   int8_t qs[32];
 } core2_q8_0;
@@ -60,6 +86,35 @@ typedef struct {
 static_assert(sizeof(core2_mxfp4) == 17, "mxfp4");
 
 // Superblocks of 256. scales holds eight 6-bit scales and eight 6-bit minima packed into 12 bytes.
+// Two-bit quants: per 128 elements 32 bytes; bits 2 j, 2 j + 1 of byte l belong to element 32 j + l.
+typedef struct {
+  uint8_t scales[16]; // low nibble: scale, high nibble: minimum of 16 elements
+  uint8_t qs[64];
+  uint16_t d, dmin; // value = d * scale * q - dmin * min
+} core2_q2_K;
+static_assert(sizeof(core2_q2_K) == 84, "q2_K");
+
+typedef struct {
+  uint8_t hmask[32]; // bit j of byte l is bit 2 of element 32 j + l
+  uint8_t qs[64];
+  uint8_t scales[12]; // sixteen 6-bit scales, less 32
+  uint16_t d;         // value = d * scale * (q - 4)
+} core2_q3_K;
+static_assert(sizeof(core2_q3_K) == 110, "q3_K");
+
+typedef struct {
+  uint8_t qs[64];
+  uint16_t d; // value = d * (q - 1)
+} core2_tq2_0;
+static_assert(sizeof(core2_tq2_0) == 66, "tq2_0");
+
+typedef struct {
+  uint16_t d, scales_h; // two bits of each of eight scales
+  uint8_t scales_l[4];  // four bits; a scale is less 32
+  uint8_t qs[128];      // 32 elements per 16 bytes as in iq4_nl; value = d * scale * table[q]
+} core2_iq4_xs;
+static_assert(sizeof(core2_iq4_xs) == 136, "iq4_xs");
+
 typedef struct {
   uint16_t d, dmin; // value = d * scale * q - dmin * min
   uint8_t scales[12];

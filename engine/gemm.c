@@ -1,4 +1,5 @@
 // Matrix products behind ggml's llamafile_sgemm hook: see gemm.h for the layout and docs/engine.md for the picture.
+#include "dot.h"
 #include "gemm.h"
 #include "scratch.h"
 #include "tensor.h"
@@ -38,12 +39,34 @@ static void panel_times_columns(const job *j, core2_scratch *s, int64_t row, int
   }
 }
 
+// Formats that are decoded by their dot product: as fast as core2_gemv for superblocks, rare for the rest.
+static core2_dot_fn *dot_for_one_column(enum core2_type type) {
+  switch (type) {
+  case CORE2_Q5_1:
+    return ggml_vec_dot_q5_1_q8_1;
+  case CORE2_IQ4_NL:
+    return ggml_vec_dot_iq4_nl_q8_0;
+  case CORE2_Q2_0:
+    return ggml_vec_dot_q2_0_q8_0;
+  case CORE2_Q2_K:
+    return ggml_vec_dot_q2_K_q8_K;
+  case CORE2_Q3_K:
+    return ggml_vec_dot_q3_K_q8_K;
+  case CORE2_TQ2_0:
+    return ggml_vec_dot_tq2_0_q8_K;
+  case CORE2_IQ4_XS:
+    return ggml_vec_dot_iq4_xs_q8_K;
+  default:
+    return NULL;
+  }
+}
+
 // One chunk of the inner dimension for up to CORE2_COLUMNS columns.
 static void chunk(const job *j, core2_scratch *s, int64_t column, int64_t k0) {
   const int n = j->k - k0 < CORE2_CHUNK ? (int)(j->k - k0) : CORE2_CHUNK;
   const int columns = j->columns - column < CORE2_COLUMNS ? (int)(j->columns - column) : CORE2_COLUMNS;
-  const int block = core2_is_super(j->type) ? 256 : 32;
-  const size_t a_at = (size_t)(k0 / block * j->a_block), b_at = (size_t)(k0 / block * j->b_block);
+  const int a_elements = core2_block_elements(j->type), b_elements = core2_is_super(j->type) ? 256 : 32;
+  const size_t a_at = (size_t)(k0 / a_elements * j->a_block), b_at = (size_t)(k0 / b_elements * j->b_block);
   float *c = j->c + column * j->ldc;
   for (int t = 0; t < columns; t++)
     core2_pack_column(j->type, j->b + (size_t)(column + t) * j->b_stride + b_at, n, &s->columns[t]);
@@ -75,8 +98,15 @@ static int ours(int type) {
   case CORE2_Q4_0:
   case CORE2_Q4_1:
   case CORE2_Q5_0:
+  case CORE2_Q5_1:
   case CORE2_Q8_0:
+  case CORE2_IQ4_NL:
+  case CORE2_Q2_0:
   case CORE2_MXFP4:
+  case CORE2_Q2_K:
+  case CORE2_Q3_K:
+  case CORE2_TQ2_0:
+  case CORE2_IQ4_XS:
   case CORE2_Q4_K:
   case CORE2_Q5_K:
   case CORE2_Q6_K:
@@ -130,7 +160,13 @@ CORE2_EXPORT _Bool llamafile_sgemm(const struct core2_params *params, int64_t m,
                  .row0 = row0,
                  .row1 = row1,
                  .columns = n,
-                 .k = k * (core2_is_super(type) ? 256 : 32)};
+                 .k = k * core2_block_elements(type)};
+  core2_dot_fn *dot = n == 1 ? dot_for_one_column(type) : NULL;
+  if (dot) {
+    for (int64_t row = j.row0; row < j.row1; row++)
+      dot((int)j.k, j.c + row, 0, j.a + (size_t)row * j.a_stride, 0, j.b, 0, 1);
+    return 1;
+  }
   if (j.row0 < j.row1)
     for (int64_t column = 0; column < n; column += CORE2_COLUMNS)
       for (int64_t k0 = 0; k0 < j.k; k0 += CORE2_CHUNK)

@@ -20,7 +20,7 @@ typedef struct {
     struct {
       float d[CORE2_SUPERS][CORE2_ROWS], dmin[CORE2_SUPERS][CORE2_ROWS];
       __m128i scales[CORE2_SUPERS][16][2]; // each row's scale twice, as int16; q4_K and q5_K use eight of them
-      __m128i minima[CORE2_SUPERS][4][2];  // minima 2j and 2j + 1 of four rows
+      __m128i minima[CORE2_SUPERS][8][2];  // minima 2j and 2j + 1 of four rows; q4_K and q5_K use four of them
     } k;
   };
 } core2_panel;
@@ -31,13 +31,14 @@ typedef struct {
   union {
     struct {
       float d[CORE2_BLOCKS], s[CORE2_BLOCKS];
+      int32_t whole[CORE2_BLOCKS]; // offset times the activations, where it is added again (q5_1)
       int32_t start[CORE2_BLOCKS]; // two int16 that an accumulator starts from: minus offset times the activations
     } b32;
     struct {
       float d[CORE2_SUPERS];
       int16_t sums[CORE2_SUPERS][8] __attribute__((aligned(16)));    // of 32 activations each
       int16_t sums16[CORE2_SUPERS][16] __attribute__((aligned(16))); // of 16
-      int32_t start[CORE2_SUPERS][16];                               // as above per 16 activations, for q6_K
+      int32_t start[CORE2_SUPERS][16];                               // as above per 16 activations
     } k;
   };
 } __attribute__((aligned(64))) core2_column;
@@ -49,7 +50,18 @@ typedef struct {
 
 // What differs between formats, known at compile time in every kernel.
 CORE2_INLINE int core2_is_super(enum core2_type t) {
-  return t == CORE2_Q4_K || t == CORE2_Q5_K || t == CORE2_Q6_K;
+  return t == CORE2_Q4_K || t == CORE2_Q5_K || t == CORE2_Q6_K || t == CORE2_Q2_K || t == CORE2_Q3_K ||
+         t == CORE2_TQ2_0 || t == CORE2_IQ4_XS;
+}
+
+// Whose scales are for 16 elements, not 32.
+CORE2_INLINE int core2_has_groups(enum core2_type t) {
+  return t == CORE2_Q6_K || t == CORE2_Q2_K || t == CORE2_Q3_K || t == CORE2_TQ2_0;
+}
+
+// Elements in one block of the file.
+CORE2_INLINE int core2_block_elements(enum core2_type t) {
+  return core2_is_super(t) ? 256 : t == CORE2_Q2_0 ? 64 : 32;
 }
 
 CORE2_INLINE size_t core2_block_size(enum core2_type t) {
@@ -60,6 +72,20 @@ CORE2_INLINE size_t core2_block_size(enum core2_type t) {
     return sizeof(core2_q4_1);
   case CORE2_Q5_0:
     return sizeof(core2_q5_0);
+  case CORE2_Q5_1:
+    return sizeof(core2_q5_1);
+  case CORE2_IQ4_NL:
+    return sizeof(core2_iq4_nl);
+  case CORE2_Q2_0:
+    return sizeof(core2_q2_0);
+  case CORE2_Q2_K:
+    return sizeof(core2_q2_K);
+  case CORE2_Q3_K:
+    return sizeof(core2_q3_K);
+  case CORE2_TQ2_0:
+    return sizeof(core2_tq2_0);
+  case CORE2_IQ4_XS:
+    return sizeof(core2_iq4_xs);
   case CORE2_Q8_0:
     return sizeof(core2_q8_0);
   case CORE2_MXFP4:
@@ -74,12 +100,19 @@ CORE2_INLINE size_t core2_block_size(enum core2_type t) {
 }
 
 CORE2_INLINE enum core2_type core2_activation(enum core2_type t) {
-  return core2_is_super(t) ? CORE2_Q8_K : t == CORE2_Q4_1 ? CORE2_Q8_1 : CORE2_Q8_0;
+  return core2_is_super(t) ? CORE2_Q8_K : t == CORE2_Q4_1 || t == CORE2_Q5_1 ? CORE2_Q8_1 : CORE2_Q8_0;
 }
 
 // What is subtracted from the unsigned quants to give the weight.
 CORE2_INLINE int core2_offset(enum core2_type t) {
-  return t == CORE2_Q4_0 ? 8 : t == CORE2_Q5_0 ? 16 : t == CORE2_MXFP4 ? 12 : t == CORE2_Q6_K ? 32 : 0;
+  return t == CORE2_Q4_0                       ? 8
+         : t == CORE2_Q5_0                     ? 16
+         : t == CORE2_Q5_1                     ? 16 // only for the sake of int16: added again
+         : t == CORE2_MXFP4                    ? 12
+         : t == CORE2_Q6_K                     ? 32
+         : t == CORE2_Q3_K                     ? 4
+         : t == CORE2_Q2_0 || t == CORE2_TQ2_0 ? 1
+                                               : 0;
 }
 
 // rows[] points at the chunk's first block in each of eight rows; n is the chunk's number of elements.

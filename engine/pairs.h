@@ -55,6 +55,14 @@ CORE2_INLINE void core2_unpack_q5_0(const core2_q5_0 *x, __m128i *ret_low, __m12
   *ret_high = _mm_or_si128(x1, core2_spread_bits(bits, 2));
 }
 
+CORE2_INLINE void core2_unpack_q5_1(const core2_q5_1 *x, __m128i *ret_low, __m128i *ret_high) {
+  const __m128i bits = _mm_cvtsi32_si128((int)core2_load4(x->qh));
+  __m128i x0, x1;
+  core2_nibbles(x->qs, &x0, &x1);
+  *ret_low = _mm_or_si128(x0, core2_spread_bits(bits, 0));
+  *ret_high = _mm_or_si128(x1, core2_spread_bits(bits, 2));
+}
+
 CORE2_INLINE __m128i core2_pairs_q5_0(const void *p, const int8_t *y) {
   __m128i x0, x1;
   core2_unpack_q5_0(p, &x0, &x1);
@@ -76,16 +84,57 @@ CORE2_INLINE __m128i core2_pairs_mxfp4(const void *p, const int8_t *y) {
   return core2_pairs_u8_offset(x0, x1, y, 12);
 }
 
+// The signed values of iq4_nl and iq4_xs.
+CORE2_INLINE void core2_unpack_iq4(const uint8_t *qs, __m128i *ret_low, __m128i *ret_high) {
+  const __m128i table = _mm_setr_epi8(-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113);
+  __m128i x0, x1;
+  core2_nibbles(qs, &x0, &x1);
+  *ret_low = _mm_shuffle_epi8(table, x0);
+  *ret_high = _mm_shuffle_epi8(table, x1);
+}
+
+// 32 two-bit elements of q2_0 from eight bytes, in order: each nibble is looked up for its two elements.
+CORE2_INLINE void core2_unpack_q2_0(const uint8_t *qs, __m128i *ret_low, __m128i *ret_high) {
+  const __m128i first = _mm_setr_epi8(0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3);
+  const __m128i second = _mm_setr_epi8(0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3);
+  const __m128i v = _mm_loadl_epi64((const __m128i *)qs), mask = _mm_set1_epi8(15);
+  const __m128i low = _mm_and_si128(v, mask), high = _mm_and_si128(_mm_srli_epi16(v, 4), mask);
+  const __m128i ab = _mm_unpacklo_epi8(_mm_shuffle_epi8(first, low), _mm_shuffle_epi8(second, low));
+  const __m128i cd = _mm_unpacklo_epi8(_mm_shuffle_epi8(first, high), _mm_shuffle_epi8(second, high));
+  *ret_low = _mm_unpacklo_epi16(ab, cd);
+  *ret_high = _mm_unpackhi_epi16(ab, cd);
+}
+
+CORE2_INLINE __m128i core2_pairs_q2_0(const uint8_t *qs, const int8_t *y) {
+  __m128i x0, x1;
+  core2_unpack_q2_0(qs, &x0, &x1);
+  return core2_pairs_u8_offset(x0, x1, y, 1);
+}
+
+// 31 * 127 a product: sixteen of them do not fit int16, so q5_1 is widened at once.
+CORE2_INLINE __m128i core2_quads_q5_1(const void *p, const int8_t *y) {
+  __m128i x0, x1;
+  core2_unpack_q5_1(p, &x0, &x1);
+  return _mm_madd_epi16(core2_pairs_u8(x0, x1, y), _mm_set1_epi16(1));
+}
+
 // q8_0 fills int16 with two products, so it widens at once: four int32 whose sum is the dot product.
 // Correct for every weight; the activation -128 would flip its sign wrongly, but no quantiser writes it.
-CORE2_INLINE __m128i core2_quads_q8_0(const void *p, const int8_t *y) {
-  const core2_q8_0 *x = p;
-  const __m128i one = _mm_set1_epi16(1);
-  const __m128i x0 = core2_load16(x->qs);
-  const __m128i x1 = core2_load16(x->qs + 16);
+CORE2_INLINE __m128i core2_quads_signed(__m128i x0, __m128i x1, const int8_t *y, __m128i scale) {
   const __m128i p0 = _mm_maddubs_epi16(_mm_abs_epi8(x0), _mm_sign_epi8(core2_load_act(y), x0));
   const __m128i p1 = _mm_maddubs_epi16(_mm_abs_epi8(x1), _mm_sign_epi8(core2_load_act(y + 16), x1));
-  return _mm_add_epi32(_mm_madd_epi16(p0, one), _mm_madd_epi16(p1, one));
+  return _mm_add_epi32(_mm_madd_epi16(p0, scale), _mm_madd_epi16(p1, scale));
+}
+
+CORE2_INLINE __m128i core2_quads_q8_0(const void *p, const int8_t *y) {
+  const core2_q8_0 *x = p;
+  return core2_quads_signed(core2_load16(x->qs), core2_load16(x->qs + 16), y, _mm_set1_epi16(1));
+}
+
+CORE2_INLINE __m128i core2_quads_iq4_nl(const void *p, const int8_t *y) {
+  __m128i x0, x1;
+  core2_unpack_iq4(((const core2_iq4_nl *)p)->qs, &x0, &x1);
+  return core2_quads_signed(x0, x1, y, _mm_set1_epi16(1));
 }
 
 // The scale of an mxfp4 block, halved because the table is doubled.
