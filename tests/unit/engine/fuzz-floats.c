@@ -145,9 +145,15 @@ void fuzz_attention(const uint8_t *data, size_t size) {
   for (int i = 0; i < positions * tokens; i++)
     mask[i] = byte_at(data, size, (size_t)i) % 3 ? 0 : 0xfc00;
   const size_t row = (size_t)d;
-  core2_tensor tq = {.type = CORE2_F32, .ne = {d, tokens, heads, 1}, .nb = {4, row * 4, row * 4 * (size_t)tokens, 0}, .data = (char *)q};
+  core2_tensor tq = {.type = CORE2_F32,
+                     .ne = {d, tokens, heads, 1},
+                     .nb = {4, row * 4, row * 4 * (size_t)tokens, 0},
+                     .data = (char *)q};
   core2_tensor tk = {.type = CORE2_F16, .ne = {d, positions, 1, 1}, .nb = {2, row * 2, row * 2, 0}, .data = (char *)k};
-  core2_tensor tv = tk, tm = {.type = CORE2_F16, .ne = {positions, tokens, 1, 1}, .nb = {2, 2 * (size_t)positions, 0, 0}, .data = (char *)mask};
+  core2_tensor tv = tk, tm = {.type = CORE2_F16,
+                              .ne = {positions, tokens, 1, 1},
+                              .nb = {2, 2 * (size_t)positions, 0, 0},
+                              .data = (char *)mask};
   core2_tensor to = {.type = CORE2_F32, .ne = {d, heads, tokens, 1}, .nb = {4, row * 4, 0, 0}, .data = (char *)out};
   const float scale = 0.1f;
   tv.data = (char *)v;

@@ -1,6 +1,7 @@
 // usage: greedy write|compare|batch MODEL.gguf FILE PROMPTS TOKENS
-// write:   decodes each prompt greedily and writes every step's token and its likeliest candidates. Use a stock variant.
-// compare: feeds the same tokens one by one and compares its own candidates: the likeliest token must be the same,
+// write:   decodes each prompt greedily and writes every step's token and its likeliest candidates. Use a stock
+// variant. compare: feeds the same tokens one by one and compares its own candidates: the likeliest token must be the
+// same,
 //          unless the two best lay within EPSILON in the written run.
 // batch:   the same, but each prompt and all its tokens are evaluated at once, as prefill does.
 // Prints the differing tokens and one line of figures; exit 1 when a token differs beyond EPSILON.
@@ -123,7 +124,7 @@ static double divergence(const step *s, const float *q) {
   }
   if (p_rest > 1e-9 && q_rest > 1e-9)
     kl += p_rest * log(p_rest / q_rest);
-  return fmax(kl, 0);
+  return isnan(kl) ? INFINITY : fmax(kl, 0);
 }
 
 static struct {

@@ -123,13 +123,15 @@ static bool see(struct ggml_tensor *t, bool ask, void *data) {
 }
 
 static void run(struct llama_model *model) {
-  static const char text[] = "The old computer in the corner of the room woke up, looked around and said: good morning, "
-                             "what shall we do today? Then it waited for an answer.";
+  static const char text[] =
+      "The old computer in the corner of the room woke up, looked around and said: good morning, "
+      "what shall we do today? Then it waited for an answer.";
   struct llama_context_params cp = llama_context_default_params();
   cp.n_ctx = 256;
   cp.n_threads = cp.n_threads_batch = 1;
   cp.cb_eval = see;
-  cp.flash_attn_type = getenv("CHOIR_TEST_PLAIN_ATTENTION") ? LLAMA_FLASH_ATTN_TYPE_DISABLED : LLAMA_FLASH_ATTN_TYPE_ENABLED;
+  cp.flash_attn_type =
+      getenv("CHOIR_TEST_PLAIN_ATTENTION") ? LLAMA_FLASH_ATTN_TYPE_DISABLED : LLAMA_FLASH_ATTN_TYPE_ENABLED;
   struct llama_context *ctx = llama_init_from_model(model, cp);
   llama_token tokens[64];
   const int n = llama_tokenize(llama_model_get_vocab(model), text, (int)strlen(text), tokens, 64, 1, 0);
@@ -147,8 +149,8 @@ static int report(void) {
       printf("%-15s %4d results, worst %.2g (%s), allowed %.2g\n", ggml_op_name((enum ggml_op)op), by_op[op].count,
              by_op[op].worst, by_op[op].name, by_op[op].allowed);
   if (layers.count)
-    printf("%-15s %4d results, worst %.2g (%s), allowed %.2g\n", "whole layers", layers.count, layers.worst, layers.name,
-           layers.allowed);
+    printf("%-15s %4d results, worst %.2g (%s), allowed %.2g\n", "whole layers", layers.count, layers.worst,
+           layers.name, layers.allowed);
   if (mode == FORCED && by_op[GGML_OP_MUL_MAT].count < 100)
     fail("too few products were seen");
   if (mode == FREE && layers.count < 20)

@@ -93,12 +93,13 @@ static void test_takes_over(void) {
 }
 
 static void test_unknown_version(void) {
-  init_over(g_getenv("FAKE_BASE"), g_getenv("FAKE_STOCK"), "standing aside: ggml 0.99.0 is newer than this file knows", FALSE);
+  init_over(g_getenv("FAKE_BASE"), g_getenv("FAKE_STOCK"), "standing aside: ggml 0.99.0 is newer than this file knows",
+            FALSE);
 }
 
 static void test_old_version(void) {
-  init_over(g_getenv("FAKE_OLD_BASE"), g_getenv("FAKE_STOCK"), "standing aside: ggml 0.9.7 is older than this file knows",
-            FALSE);
+  init_over(g_getenv("FAKE_OLD_BASE"), g_getenv("FAKE_STOCK"),
+            "standing aside: ggml 0.9.7 is older than this file knows", FALSE);
 }
 
 static void test_no_version(void) {
@@ -120,12 +121,8 @@ int main(int argc, char **argv) {
     const char *path;
     GTestFunc test;
   } cases[] = {
-      {"scores", test_scores},
-      {"takes-over", test_takes_over},
-      {"unknown-version", test_unknown_version},
-      {"old-version", test_old_version},
-      {"no-version", test_no_version},
-      {"not-replaceable", test_not_replaceable},
+      {"scores", test_scores},           {"takes-over", test_takes_over}, {"unknown-version", test_unknown_version},
+      {"old-version", test_old_version}, {"no-version", test_no_version}, {"not-replaceable", test_not_replaceable},
   };
   if (!g_getenv("CHOIR_ENGINE_DIR") || !g_getenv("CHOIR_ENGINE_FILE")) {
     g_print("1..0 # SKIP needs CHOIR_ENGINE_DIR and CHOIR_ENGINE_FILE\n");
