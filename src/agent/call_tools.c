@@ -57,8 +57,9 @@ static gboolean add(ChoirCallTools *tools, guint index, const json_t *entry, cha
   if (strlen(description) > MAX_DESCRIPTION)
     return bad(ret_param, index, where, error, "the description is longer than 8192 bytes");
   json_t *parameters = json_object_get(function, "parameters");
-  json_t *schema =
-      parameters && !json_is_null(parameters) ? json_incref(parameters) : json_pack("{s:s}", "type", "object");
+  gboolean none =
+      !parameters || json_is_null(parameters) || (json_is_object(parameters) && json_object_size(parameters) == 0);
+  json_t *schema = none ? json_pack("{s:s}", "type", "object") : json_incref(parameters);
   g_autoptr(GError) refused = NULL;
   g_autofree char *grammar = choir_call_grammar(schema, FALSE, &refused);
   const char *type = choir_json_string(schema, "type", json_object_get(schema, "properties") ? "object" : "");

@@ -16,18 +16,23 @@ gboolean choir_realtime_decides(const ChoirRealtimeSession *session) {
 }
 
 void choir_realtime_configure(ChoirRealtimeSession *session) {
-  const ChoirRealtimeConfig *config = choir_realtime_effective(session);
   ChoirLiveOptions live = session->config.live;
   if (session->borrowed)
     live.audio_out = session->borrowed_audio;
   /* With functions on offer a committed turn is not answered before it was decided whether one is called. */
   if (session->config.choice != CHOIR_CALL_NONE && choir_call_tools_count(session->config.tools) > 0)
     live.create_response = FALSE;
+  choir_live_configure(session->live, &live);
+  choir_realtime_prompt(session);
+}
+
+void choir_realtime_prompt(ChoirRealtimeSession *session) {
+  const ChoirRealtimeConfig *config = choir_realtime_effective(session);
+  session->prompt_owed = FALSE;
   ChoirLivePrompt prompt = {.instructions = *config->instructions ? config->instructions : NULL,
                             .notes = session->notes->len > 0 ? session->notes->str : NULL,
                             .max_tokens = choir_realtime_config_max_tokens(config)};
   choir_live_prompt(session->live, &prompt);
-  choir_live_configure(session->live, &live);
 }
 
 /* --- a call as a response ------------------------------------------------------------------------------------------

@@ -22,6 +22,7 @@ struct ChoirRealtimeSession {
   ChoirCall *deciding;     /* between a function and words, for the request */
   GString *notes;          /* what functions returned since the last answer */
   GPtrArray *used;         /* names of the functions called since the person's last words */
+  gboolean prompt_owed;    /* the session's own prompt goes back to voice/live once the reply has begun */
   gboolean owed;           /* words of the person that are answered without being asked */
   guint unanswered;        /* user items that no response has taken */
   guint truncations;       /* events seen, to tell whether a call caused one */
@@ -59,6 +60,7 @@ void choir_realtime_emit_response(ChoirRealtimeSession *session, const char *typ
 const ChoirRealtimeConfig *choir_realtime_effective(const ChoirRealtimeSession *session);
 /* Tells voice/live what is in effect: options and prompt. */
 void choir_realtime_configure(ChoirRealtimeSession *session);
+void choir_realtime_prompt(ChoirRealtimeSession *session); /* the prompt alone */
 /* A function may be called by the next response: it does not begin without a decision. */
 gboolean choir_realtime_decides(const ChoirRealtimeSession *session);
 /* Answers what is unanswered (its text is there): decides first where functions are offered. */

@@ -184,7 +184,18 @@ static void on_response_started(ChoirRealtimeSession *session, const ChoirLiveEv
   json_t *part = choir_realtime_part_event("response.content_part.added", &session->response, NULL, NULL);
   json_object_set_new(part, "part", choir_realtime_part_json(&session->response));
   choir_realtime_emit(session, part);
+  if (!session->borrowed)
+    return;
+  /* This event comes before the model is asked: the prompt must stay until then. What changes in the options takes
+   * effect after the event anyway. */
+  char *instructions = g_steal_pointer(&session->own.instructions);
+  guint max_tokens = choir_realtime_config_max_tokens(&session->own);
   choir_realtime_restore(session);
+  choir_live_prompt(session->live, &(ChoirLivePrompt){.instructions = *instructions ? instructions : NULL,
+                                                      .notes = session->notes->len > 0 ? session->notes->str : NULL,
+                                                      .max_tokens = max_tokens});
+  session->prompt_owed = TRUE;
+  g_free(instructions);
 }
 
 static gboolean is_current(ChoirRealtimeSession *session, const ChoirLiveEvent *event) {
@@ -332,7 +343,7 @@ static void on_transcript(ChoirRealtimeSession *session, const ChoirLiveEvent *e
                    "type", "duration", "seconds", seconds));
   }
   choir_realtime_item_done(session, item);
-  if (failed || !*text) {
+  if (failed || !*text || event->no_reply) {
     item->unanswered = FALSE;
     unanswered_gone(session);
   } else {
@@ -391,6 +402,8 @@ void choir_realtime_session_live(ChoirRealtimeSession *session, const ChoirLiveE
     copy.text = valid;
   const ChoirLiveEvent *event = &copy;
   choir_realtime_stages_live(&session->stages, event);
+  if (session->prompt_owed && (event->type == CHOIR_LIVE_TEXT_DELTA || event->type == CHOIR_LIVE_RESPONSE_DONE))
+    choir_realtime_prompt(session);
   switch (event->type) {
   case CHOIR_LIVE_SPEECH_STARTED:
   case CHOIR_LIVE_SPEECH_STOPPED:

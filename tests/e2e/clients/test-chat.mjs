@@ -50,7 +50,7 @@ await run(async () => {
   const parts = await client.chat.completions.create({ ...ask(''), messages: [{ role: 'system', content: 'Answer in one word.' }, { role: 'user', content: [{ type: 'text', text: 'What is the capital of France?' }] }] });
   check((parts.choices[0].message.content ?? '').length > 0, 'text parts and a system message of its own', parts);
 
-  for (const [name, extra] of [['n = 2', { n: 2 }], ['tools', { tools: [{ type: 'function', function: { name: 'f', parameters: {} } }] }], ['an empty list', { messages: [] }], ['temperature 9', { temperature: 9 }]]) {
+  for (const [name, extra] of [['n = 2', { n: 2 }], ['a pattern that no grammar can keep', { tools: [{ type: 'function', function: { name: 'f', parameters: { type: 'object', properties: { a: { type: 'string', pattern: '^a+$' } } } } }] }], ['an empty list', { messages: [] }], ['temperature 9', { temperature: 9 }]]) {
     const error = await refused({ ...ask('x'), .../** @type {any} */ (extra) });
     check(error?.status === 400 && error.error?.message && error.error.code, `${name} is refused with a reason`, { status: error?.status, error: error?.error });
   }

@@ -765,6 +765,8 @@ static void test_call_refused(Fixture *f, gconstpointer data) {
   g_assert_cmpstr(fake_live.instructions, ==, "Sing.");
   g_assert_true(g_str_has_suffix(fake_live.log->str, "respond"));
   live(f, (ChoirLiveEvent){.type = CHOIR_LIVE_RESPONSE_STARTED, .response_id = "r1", .item_id = "a1"});
+  g_assert_cmpstr(fake_live.instructions, ==, "Sing."); /* the model is asked after this event */
+  live(f, (ChoirLiveEvent){.type = CHOIR_LIVE_TEXT_DELTA, .response_id = "r1", .item_id = "a1", .text = "La"});
   g_assert_null(fake_live.instructions);
   live(f, (ChoirLiveEvent){.type = CHOIR_LIVE_RESPONSE_DONE,
                            .response_id = "r1",
