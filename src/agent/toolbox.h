@@ -50,6 +50,8 @@ json_t *choir_toolbox_functions(const ChoirToolbox *toolbox);
 guint choir_toolbox_call(ChoirToolbox *toolbox, const ChoirToolRequest *request, ChoirToolOutput output /* or NULL */,
                          ChoirToolDone done, gpointer user);
 void choir_toolbox_cancel(ChoirToolbox *toolbox, guint call);
+/* The caller goes: output and done of this call do not run any more. */
+void choir_toolbox_forget(ChoirToolbox *toolbox, guint call);
 /* APPROVAL_MODE and the policy file: "ask" (default), "strict" (LOCAL asks too). Denied: patterns as "ssh.*". */
 void choir_toolbox_policy(ChoirToolbox *toolbox, const char *mode, const char *const *denied);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(ChoirToolbox, choir_toolbox_free)

@@ -147,7 +147,7 @@ static void tell(ChoirToolCall *call) {
   g_ptr_array_remove(toolbox->calls, call);
   call->toolbox = NULL;
   ChoirToolResult result = {.text = text, .trusted = call->trusted, .cut = call->cut};
-  if (!toolbox->dead)
+  if (!toolbox->dead && call->done)
     call->done(&result, call->error, call->user);
   if (!call->busy)
     call_free(call);
@@ -404,6 +404,16 @@ static void cancel(ChoirToolCall *call) {
     break;
   case CALL_OVER:
     break;
+  }
+}
+
+void choir_toolbox_forget(ChoirToolbox *toolbox, guint id) {
+  for (guint i = 0; i < toolbox->calls->len; i++) {
+    ChoirToolCall *call = toolbox->calls->pdata[i];
+    if (call->id == id) {
+      call->done = NULL;
+      call->output = NULL;
+    }
   }
 }
 

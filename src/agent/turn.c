@@ -27,6 +27,7 @@ static void keep_slot(const ChoirTurn *turn) {
 }
 
 static void turn_free(ChoirTurn *turn) {
+  g_clear_pointer(&turn->steps, choir_steps_cancel);
   g_hash_table_remove(turn->twin->turns, turn);
   g_clear_handle_id(&turn->cancel_idle, g_source_remove);
   choir_clause_free(turn->clause);
@@ -138,7 +139,7 @@ static void settle_heard(ChoirTurn *turn) {
   if (!choir_window_amend(twin->window, turn, heard) && turn->conversation == twin->conversation)
     choir_window_add(twin->window, NULL, turn->text, turn->wall_us, heard);
   /* After a cut the slot holds words that nobody heard. */
-  if (whole)
+  if (whole && !turn->aside)
     keep_slot(turn);
   else
     choir_prefix_stale(twin);
@@ -169,7 +170,7 @@ static void finish(ChoirTurn *turn, GError *error /* taken */) {
   gboolean keep = !turn->discarded && (!error || (cancelled && turn->reply->len > 0));
   if (keep && !turn->unconfirmed && turn->conversation == twin->conversation)
     choir_window_add(twin->window, turn, turn->text, turn->wall_us, turn->reply->str);
-  if (!error && !turn->unconfirmed)
+  if (!error && !turn->unconfirmed && !turn->aside)
     keep_slot(turn);
   else
     choir_prefix_stale(twin);
@@ -314,6 +315,65 @@ ChoirTurn *choir_turn_new(ChoirTwin *twin, const ChoirTurnRequest *request, cons
   return turn;
 }
 
+/* Tools */
+
+static void on_tool_started(const char *name, const char *args, gpointer user) {
+  ChoirTurn *turn = user;
+  json_auto_t *json = json_pack("{s:s,s:o?}", "tool", name, "args", json_loads(args, 0, NULL));
+  g_autofree char *text = choir_json_dump(json);
+  choir_twin_emit(turn->twin, "tool", text, turn);
+  choir_twin_set_state(turn->twin, "using a tool");
+}
+
+static void on_tool_output(const char *text, gsize length, gpointer user) {
+  ChoirTurn *turn = user;
+  g_autofree char *copy = choir_utf8(text, (gssize)length);
+  choir_twin_emit(turn->twin, "tool_output", copy, turn);
+}
+
+static void on_steps_done(const char *answer, const char *notes, gpointer user) {
+  ChoirTurn *turn = user;
+  turn->steps = NULL;
+  if (answer) {
+    turn->aside = TRUE;
+    if (turn->handlers.started)
+      turn->handlers.started(turn, turn->user);
+    on_delta(answer, turn);
+    finish(turn, NULL);
+    return;
+  }
+  if (notes) {
+    g_autofree char *before = turn->notes;
+    turn->notes = g_strconcat(before ? before : "", before ? "\n" : "", notes, NULL);
+  }
+  choir_turn_start(turn);
+}
+
+/* TRUE: tools are asked first, or the person must have finished first. */
+static gboolean begin_steps(ChoirTurn *turn) {
+  static const ChoirStepsHandlers handlers = {on_tool_started, on_tool_output, on_steps_done};
+  ChoirTwin *twin = turn->twin;
+  if (turn->stepped || !twin->toolbox || turn->instructions || choir_chat_plain(choir_llm_server_chat(twin->llm)))
+    return FALSE;
+  if (!choir_steps_wanted(twin->shortlist, turn->text)) {
+    turn->stepped = TRUE;
+    return FALSE;
+  }
+  if (turn->unconfirmed) {
+    turn->waiting = TRUE;
+    return TRUE;
+  }
+  turn->stepped = TRUE;
+  ChoirStepsRequest request = {.toolbox = twin->toolbox,
+                               .shortlist = twin->shortlist,
+                               .llm = twin->llm,
+                               .text = turn->text,
+                               .session = turn->source,
+                               .turn_id = turn->id};
+  turn->steps = choir_steps_begin(&request, &handlers, turn);
+  return TRUE;
+}
+
 void choir_turn_start(ChoirTurn *turn) {
   ChoirTwin *twin = turn->twin;
   choir_twin_sync_conversation(twin);
@@ -322,6 +382,8 @@ void choir_turn_start(ChoirTurn *turn) {
   twin->running = turn;
   choir_prefix_yield(twin);
   choir_twin_set_state(twin, "thinking");
+  if (begin_steps(turn))
+    return;
   const char *ours = choir_prefix_persona(twin);
   const char *persona = turn->instructions ? turn->instructions : ours;
   if (!choir_prefix_fit(twin, turn->text, FALSE)) {
@@ -358,6 +420,7 @@ void choir_turn_cancel(ChoirTurn *turn) {
   if (turn->cancelled || turn->state == CHOIR_TURN_SAVING || turn->state == CHOIR_TURN_DONE)
     return;
   turn->cancelled = TRUE;
+  g_clear_pointer(&turn->steps, choir_steps_cancel);
   if (turn->call) {
     choir_chat_cancel(turn->call);
   } else {
@@ -392,6 +455,12 @@ void choir_turn_confirm(ChoirTurn *turn) {
     return;
   turn->unconfirmed = FALSE;
   choir_twin_emit(twin, "user", turn->text, turn);
+  if (turn->waiting) {
+    turn->waiting = FALSE;
+    if (!turn->cancelled)
+      choir_turn_start(turn);
+    return;
+  }
   if (turn->reply->len > 0)
     choir_twin_emit(twin, "agent_delta", turn->reply->str, turn);
   if (turn->state != CHOIR_TURN_DONE)

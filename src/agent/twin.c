@@ -294,3 +294,16 @@ gboolean choir_twin_settled(ChoirTwin *twin) {
   return !twin->running && twin->queue.length == 0 && twin->pump_idle == 0 && twin->opening == 0 &&
          choir_prefix_settled(twin);
 }
+
+void choir_twin_use_tools(ChoirTwin *twin, ChoirToolbox *toolbox) {
+  for (GList *item = g_hash_table_get_keys(twin->turns), *next; item; item = next) {
+    ChoirTurn *turn = item->data;
+    next = item->next;
+    if (turn->steps)
+      choir_turn_cancel(turn);
+    g_list_free_1(item);
+  }
+  g_clear_pointer(&twin->shortlist, choir_shortlist_free);
+  twin->toolbox = toolbox;
+  twin->shortlist = toolbox ? choir_shortlist_new(toolbox) : NULL;
+}

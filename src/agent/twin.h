@@ -8,6 +8,7 @@
 
 typedef struct ChoirTwin ChoirTwin;
 typedef struct ChoirTurn ChoirTurn;
+typedef struct ChoirToolbox ChoirToolbox; /* agent/toolbox.h */
 
 typedef struct {
   const char *prompts_dir; /* persona files, re-read when they change */
@@ -58,7 +59,8 @@ enum {
   CHOIR_TWIN_ERROR_CANCELLED
 };
 
-/* What observers (pages, /ws clients) see. type: "user" "agent" "agent_delta" "status" "error" "cut" "conversation". */
+/* What observers (pages, /ws clients) see. type: "user" "agent" "agent_delta" "status" "error" "cut" "conversation"
+ * "tool" (text: JSON {"tool","args"}) "tool_output". */
 typedef struct {
   const char *type, *text, *source, *request_id, *turn_id;
 } ChoirTwinEvent;
@@ -70,6 +72,8 @@ void choir_twin_free(ChoirTwin *twin); /* no handler runs any more; free what ho
  * (typed) or choir_turn_heard() was called (spoken), whichever comes last. */
 ChoirTurn *choir_twin_begin(ChoirTwin *twin, const ChoirTurnRequest *request, const ChoirTurnHandlers *handlers,
                             gpointer user, GError **error);
+/* From now on turns may call tools. Borrowed; NULL takes them away again (before the toolbox is freed). */
+void choir_twin_use_tools(ChoirTwin *twin, ChoirToolbox *toolbox);
 void choir_turn_cancel(ChoirTurn *turn); /* done runs with CANCELLED (if it did not yet run), on the next loop turn */
 /* For a spoken turn, once its playback ended or was cut: bytes of the reply that were heard. cut: it was interrupted.
  * Stores the pair (user text, heard text) and releases the turn; after choir_turn_cancel() too. */

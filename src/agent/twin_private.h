@@ -3,6 +3,7 @@
 #include "agent/clause.h"
 #include "agent/persona.h"
 #include "agent/repeat.h"
+#include "agent/steps.h"
 #include "agent/twin.h"
 #include "agent/window.h"
 #include "base/metrics.h"
@@ -28,6 +29,10 @@ struct ChoirTurn {
   ChoirRepeat repeat;
   gsize keep; /* bytes of reply before a repetition, G_MAXSIZE when there is none */
   ChoirChatCall *call;
+  ChoirSteps *steps; /* tools are being used */
+  gboolean stepped;  /* ... or were, or are not wanted */
+  gboolean aside;    /* answered without the live slot */
+  gboolean waiting;  /* for choir_turn_confirm(): no tool runs for a guess */
   gboolean cancelled, retried, abandoned, telling;
   guint cancel_idle;
   /* heard: choir_turn_heard() or choir_turn_discard() was called */
@@ -52,6 +57,8 @@ struct ChoirTwin {
   gint64 conversation; /* the one in the window */
   GQueue queue;        /* waiting turns */
   ChoirTurn *running;
+  ChoirToolbox *toolbox; /* NULL: no tools */
+  ChoirShortlist *shortlist;
   GHashTable *turns; /* every turn that is alive */
   guint pump_idle;
   GArray *listeners;

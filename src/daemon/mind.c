@@ -165,12 +165,14 @@ ChoirMind *choir_mind_new(const ChoirMindOptions *options, GError **error) {
                                     mind->approvals, audit);
   set_policy(mind);
   choir_toolbox_start(mind->toolbox);
+  choir_twin_use_tools(options->twin, mind->toolbox);
   return mind;
 }
 
 void choir_mind_free(ChoirMind *mind) {
   if (!mind)
     return;
+  choir_twin_use_tools(mind->options.twin, NULL);
   choir_toolbox_free(mind->toolbox);
   choir_approvals_free(mind->approvals);
   choir_sandbox_free(mind->sandbox);

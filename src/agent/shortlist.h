@@ -1,0 +1,20 @@
+/* Which actions what somebody said may mean, by its likeness to the examples and texts of each action. No model is
+ * asked, so it costs nothing where no tool is meant. Main thread only. */
+#pragma once
+#include "agent/toolbox.h"
+
+typedef struct ChoirShortlist ChoirShortlist;
+
+typedef struct {
+  const ChoirToolAction *action; /* static */
+  const ChoirTool *tool;
+  double score; /* likeness, 0 to 1 */
+} ChoirShortlistEntry;
+
+ChoirShortlist *choir_shortlist_new(const ChoirToolbox *toolbox);
+void choir_shortlist_free(ChoirShortlist *shortlist);
+/* The at most `most` available actions that are most like text, best first; those with no word in common are left out.
+ */
+guint choir_shortlist_find(const ChoirShortlist *shortlist, const char *text, ChoirShortlistEntry *ret_entries,
+                           guint most);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(ChoirShortlist, choir_shortlist_free)

@@ -1,0 +1,35 @@
+/* The steps of one turn: does it need a tool, which, with what arguments; call it, and again, until there is an answer.
+ * What a machine can guarantee is not left to the model: the choice is scored, the arguments are bound by a grammar and
+ * validated, calls that repeat end the loop. Main thread only. */
+#pragma once
+#include "agent/shortlist.h"
+#include "agent/taint.h"
+#include "llm/server.h"
+
+#define CHOIR_STEPS_MAX 10
+#define CHOIR_STEPS_REPAIRS 2
+
+typedef struct ChoirSteps ChoirSteps;
+
+typedef struct {
+  ChoirToolbox *toolbox;
+  ChoirShortlist *shortlist;
+  ChoirLlmServer *llm;
+  const char *text; /* what the person said */
+  const char *session, *turn_id;
+  guint max_steps; /* 0 = one for a small model, CHOIR_STEPS_MAX for others */
+} ChoirStepsRequest;
+
+typedef struct {
+  /* A tool begins: its name and arguments (JSON), for whoever watches. May be NULL. */
+  void (*started)(const char *name, const char *args, gpointer user);
+  void (*output)(const char *text, gsize length, gpointer user); /* may be NULL */
+  /* Exactly once, on its own loop turn. answer: what to say as it is, or NULL. notes: what tools found, for the model
+   * that writes the answer, or NULL. Both NULL: no tool was meant. */
+  void (*done)(const char *answer, const char *notes, gpointer user);
+} ChoirStepsHandlers;
+
+/* Is there anything to decide? Cheap; FALSE for ordinary talk. */
+gboolean choir_steps_wanted(const ChoirShortlist *shortlist, const char *text);
+ChoirSteps *choir_steps_begin(const ChoirStepsRequest *request, const ChoirStepsHandlers *handlers, gpointer user);
+void choir_steps_cancel(ChoirSteps *steps); /* done does not run */
