@@ -112,8 +112,15 @@ export class StatusPanel {
       const light = engine.ready ? 'ok' : engine.engine ? 'busy' : 'bad';
       return [h('tr', { title: state }, h('td', {}, h('i', { class: 'dot', 'data-light': light }), label), h('td', { class: 'strong' }, engine.engine || 'none'), h('td', { class: 'clip' }, state))];
     });
+    if (s.card && s.card.microphone !== 'off') rows.push(this.cardRow(s.card));
     if (!rows.length) return [];
     return [h('div', { class: 'tile wide' }, h('p', { class: 'tile-label' }, 'Speech'), h('table', { class: 'rows' }, h('tbody', {}, ...rows)))];
+  }
+
+  /** @param {NonNullable<Status['card']>} card */
+  cardRow(card) {
+    const state = card.ready ? card.state || 'ready' : card.detail || 'not ready';
+    return h('tr', { title: card.detail ?? '' }, h('td', {}, h('i', { class: 'dot', 'data-light': card.ready ? 'ok' : 'busy' }), 'Here'), h('td', { class: 'strong' }, card.microphone), h('td', { class: 'clip' }, state));
   }
 
   /** @param {Status} s */

@@ -52,6 +52,8 @@ export interface Status {
   };
   engines?: { vad?: EngineStatus; stt?: EngineStatus; tts?: EngineStatus };
   children?: Child[];
+  /** The machine's own microphone and speaker. */
+  card?: { microphone: string; speaker?: string; ready?: boolean; detail?: string; state?: string };
   missing?: { what: string; why: string; remedy: string }[];
   queue?: number;
   sessions?: number;

@@ -11,7 +11,6 @@ const tap = new Tap();
 const RATE = 24000;
 const MOST_ERROR_MS = 80;
 const MOST_DRAWS_A_SECOND = 26;
-const VOWELS = new Set(['aa', 'E', 'I', 'O', 'U']);
 
 /** @param {...string} options */
 async function startDouble(...options) {
@@ -90,7 +89,7 @@ function record(page) {
     if (!socket.url().includes('/v1/realtime')) return;
     socket.on('framereceived', ({ payload }) => {
       const event = JSON.parse(String(payload));
-      if (event.type === 'choir.visemes') events.visemes.push(...event.visemes);
+      if (event.type === 'choir.visemes') for (const [sample, name] of event.visemes) events.visemes.push({ sample, name, came: Date.now() });
       if (event.type === 'response.output_audio.delta') {
         events.item ||= event.item_id;
         if (event.item_id === events.item) events.pcm.push(Buffer.from(event.delta, 'base64'));
@@ -376,8 +375,8 @@ async function mutedAndRouted() {
   double.stop();
 }
 
-/** The daemon itself: which shape stands there when its phoneme is heard. Times come from the sound, not from the page. */
-async function realVoice(url) {
+/** One typed turn of the daemon itself, with everything that was heard, shown and sent. */
+async function realTurn(url) {
   const { page, close } = await openBrowser({ before: listenIn });
   const events = record(page);
   await page.goto(url);
@@ -388,27 +387,46 @@ async function realVoice(url) {
   await ask(page, 'Tell me about ships in two sentences.');
   await page.waitForFunction(() => window.choir.stats().loud > 4000, null, { timeout: 120000 });
   await page.waitForFunction(() => !window.choir.stats().playing && !document.querySelector('.row.coming'), null, { timeout: 120000 });
-  const heard = await page.evaluate(() => window.heard);
-  const stats = await page.evaluate(() => window.choir.stats());
+  const heard = await page.evaluate(() => ({ ...window.heard, origin: performance.timeOrigin }));
+  const { underruns } = await page.evaluate(() => window.choir.stats());
   await close();
-  if (!events.visemes.length) return tap.skip('mouth shapes of the real voice', 'this voice tells none');
+  return { events, heard, underruns };
+}
+
+/** Which shape stands there when its phoneme is heard. Times come from the sound, not from the page. */
+async function realVoice(url) {
+  let turn;
+  for (let attempt = 1; attempt <= 3; attempt++) {
+    turn = await realTurn(url);
+    if (!turn.events.visemes.length) return tap.skip('mouth shapes of the real voice', 'this voice tells none');
+    if (!turn.underruns) break;
+    tap.note(`the sound broke off ${turn.underruns} times`);
+  }
+  const { events, heard, underruns } = turn;
+  const { visemes } = events;
   const pcm = Buffer.concat(events.pcm);
   let first = 0;
   while (first * 2 + 1 < pcm.length && Math.abs(pcm.readInt16LE(first * 2)) <= 0.004 * 32768) first++;
   const errors = [];
-  let missed = 0;
-  for (const [i, [sample, name]] of events.visemes.entries()) {
-    const last = events.visemes[i + 1]?.[0] ?? pcm.length / 2;
+  let [missed, late] = [0, 0];
+  for (const [i, { sample, name, came }] of visemes.entries()) {
+    const last = visemes[i + 1]?.sample ?? pcm.length / 2;
     // Shorter than two frames it may fall between them; a shape like the one before has no beginning.
-    if (last - sample < RATE * 0.066 || events.visemes[i - 1]?.[1] === name || !(name === 'sil' || VOWELS.has(name) || name.length === 2)) continue;
+    if (last - sample < RATE * 0.066 || visemes[i - 1]?.name === name) continue;
     const time = heard.first + ((sample - first) * 1000) / RATE;
+    if (came > heard.origin + time - 50) {
+      late++;
+      continue;
+    }
     const shown = heard.mouth.filter((one) => one.name === name && Math.abs(one.at - time) < 250).map(({ at }) => at - time);
     if (shown.length) errors.push(shown.reduce((best, one) => (Math.abs(one) < Math.abs(best) ? one : best)));
     else missed++;
   }
-  tap.ok(errors.length > 10 && missed < errors.length / 4, `shapes of the real voice are shown (${missed} of ${errors.length + missed} were not)`);
+  tap.note(`${late} of ${late + missed + errors.length} shapes were told when their sound had begun already`);
+  if (underruns) return tap.skip('shapes of the real voice', `the machine is too busy: the sound broke off ${underruns} times, so its time is not known`);
+  if (!errors.length) return tap.skip('shapes of the real voice', 'none was told before its sound');
   const worst = percentile(errors.map(Math.abs), 0.95);
-  if (stats.underruns) return tap.skip('they come with their sounds', `the sound broke off ${stats.underruns} times, so its time is not known: ${report(errors)}`);
+  tap.ok(missed <= errors.length / 4, `shapes of the real voice are shown (${missed} of ${errors.length + missed} were not)`);
   return tap.ok(worst <= MOST_ERROR_MS, `they come with their sounds: ${report(errors)}`);
 }
 
