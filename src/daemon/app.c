@@ -133,8 +133,13 @@ static void add(GPtrArray *args, const char *flag, const char *value) {
   g_ptr_array_add(args, (gpointer)value);
 }
 
+/* May the engine of this name be the one that is asked for? "auto" may be any. */
+static gboolean may_be(const char *service, const char *engine) {
+  return g_str_equal(service, engine) || g_str_equal(service, "auto");
+}
+
 static char *stt_model(ChoirApp *app, const char *service) {
-  return g_str_equal(service, "whisper") ? g_build_filename(app->paths.models, "ggml-base-q8_0.bin", NULL) : NULL;
+  return may_be(service, "whisper") ? g_build_filename(app->paths.models, "ggml-base-q8_0.bin", NULL) : NULL;
 }
 
 /* The engine on this machine: the service itself, or who stands in for another machine's. */
@@ -160,6 +165,7 @@ static void open_workers(ChoirApp *app) {
     g_setenv("CHOIR_CPU_VARIANT", variant, TRUE);
   g_autofree char *ort = g_build_filename(app->paths.runtime, "libonnxruntime.so", NULL);
   g_autofree char *silero = g_build_filename(app->paths.models, "silero_vad_16k_op15.onnx", NULL);
+  g_autofree char *turn = g_build_filename(app->paths.models, "smart-turn-v3.2-cpu.onnx", NULL);
   g_autofree char *whisper = stt_model(app, local_engine(app, "stt"));
   g_autofree char *voice = g_build_filename(app->paths.models, "en_US-joe-medium.onnx", NULL);
   g_autofree char *backends = g_build_filename(app->paths.engine, "bin", NULL);
@@ -171,6 +177,8 @@ static void open_workers(ChoirApp *app) {
   add(args, "--engine", "silero");
   add(args, "--onnxruntime", ort);
   add(args, "--model", silero);
+  add(args, "--turn-model", turn);
+  add(args, "--wake", choir_config_string(app->config, "voice", "wake_phrase"));
   /* The ear must never wait: it decides within 32 ms whether somebody speaks. */
   app->ear = new_worker(app, "choir-ear", CHOIR_TOPIC_EAR, args, 0);
 
@@ -181,7 +189,7 @@ static void open_workers(ChoirApp *app) {
   add(args, "--backends", backends);
   if (whisper)
     add(args, "--model", whisper);
-  if (g_str_equal(local_engine(app, "stt"), "pocketsphinx"))
+  if (may_be(local_engine(app, "stt"), "pocketsphinx"))
     add(args, "--grammar", *grammar ? grammar : app->paths.grammar);
   add_other_machine(app, args, "stt");
   app->stt = new_worker(app, "choir-stt", CHOIR_TOPIC_STT, args, 1);
@@ -192,7 +200,7 @@ static void open_workers(ChoirApp *app) {
   add(args, "--model", voice);
   add_other_machine(app, args, "tts");
   app->tts = new_worker(app, "choir-tts", CHOIR_TOPIC_TTS, args, 0);
-  if (g_str_equal(local_engine(app, "tts"), "piper")) {
+  if (may_be(local_engine(app, "tts"), "piper")) {
     g_autofree char *phonemes = g_build_filename(app->paths.programs, "choir-phonemes", NULL);
     const char *argv[] = {phonemes, NULL};
     choir_worker_attach_phonemes(app->tts, argv);

@@ -25,8 +25,11 @@ static json_t *engine_json(ChoirWorker *worker, const char *configured) {
   json_t *engine =
       json_pack("{s:s,s:b,s:s}", "engine", parsed ? choir_json_string(parsed, "engine", configured) : configured,
                 "ready", ready, "detail", detail);
-  if (parsed && json_object_get(parsed, "progress"))
-    json_object_set(engine, "progress", json_object_get(parsed, "progress"));
+  /* tier and reason: which engine was chosen and why; realtime: its cost for a second of sound. */
+  static const char *const more[] = {"progress", "tier", "reason", "realtime", "turn_ms", "spot"};
+  for (gsize i = 0; parsed && i < G_N_ELEMENTS(more); i++)
+    if (json_object_get(parsed, more[i]))
+      json_object_set(engine, more[i], json_object_get(parsed, more[i]));
   return engine;
 }
 

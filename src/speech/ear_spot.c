@@ -3,9 +3,13 @@
 #include "base/names.h"
 #include <string.h>
 
-#define BEFORE 10       /* windows from before the speech, 320 ms: the detector is late at soft beginnings */
-#define BEHIND 15       /* windows after it */
-#define SPEECH 0.2f     /* "mm-hmm" is hardly speech */
+#define BEFORE 10   /* windows from before the speech, 320 ms: the detector is late at soft beginnings */
+#define BEHIND 15   /* windows after it */
+#define SPEECH 0.2f /* "mm-hmm" is hardly speech */
+/* Whoever wants the agent to stop, or to go on, says so at once; in the middle of a sentence these words mean something
+ * else. From the beginning of the stretch to the end of the phrase. */
+#define STOP_SAMPLES (CHOIR_RATE_MIC * 5 / 2)
+#define BACKCHANNEL_SAMPLES (CHOIR_RATE_MIC * 3 / 2)
 #define PENDING_MAX 128 /* windows of one session that wait, 4 s */
 
 typedef enum { START, WINDOW, STOP, CLOSE } ItemType;
@@ -58,6 +62,9 @@ static void listener_free(gpointer data) {
 
 static void on_heard(const ChoirSpotPhrase *phrase, guint64 end, gpointer user) {
   Listener *listener = user;
+  if ((phrase->kind == CHOIR_SPOT_STOP && end > STOP_SAMPLES) ||
+      (phrase->kind == CHOIR_SPOT_BACKCHANNEL && end > BACKCHANNEL_SAMPLES))
+    return;
   listener->spot->heard(listener->session, phrase->kind, listener->start + (guint32)end, phrase->text,
                         listener->spot->user);
 }
