@@ -30,68 +30,108 @@ static void scale_of(const uint8_t *p, int i, int *ret_scale, int *ret_min) {
   *ret_min = i < 4 ? p[i + 4] & 63 : p[i + 4] >> 4 | (p[i] >> 6) << 4;
 }
 
-// Element j of a block: value = scale * q + minimum.
-static void element(enum core2_type t, const uint8_t *b, int j, double *ret_scaled, double *ret_min) {
-  static const int fp4[16] = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
-  const int low = j < 16, at = j % 16;
-  int scale, min;
-  *ret_min = 0;
+static const int iq4[16] = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
+static const int fp4[16] = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
+
+// Element j of a small block: value = scale * q + minimum.
+static void element_small(enum core2_type t, const uint8_t *b, int j, double *ret_scaled, double *ret_min) {
+  const uint8_t *qs = b + (t == CORE2_Q4_1 ? 4 : t == CORE2_Q5_0 ? 6 : t == CORE2_Q5_1 ? 8 : t == CORE2_MXFP4 ? 1 : 2);
+  const int nibble = j < 16 ? qs[j % 16] & 15 : qs[j % 16] >> 4;
   switch (t) {
   case CORE2_Q4_0:
-    *ret_scaled = half(b) * ((low ? b[2 + at] & 15 : b[2 + at] >> 4) - 8);
+    *ret_scaled = half(b) * (nibble - 8);
     return;
   case CORE2_Q4_1:
-    *ret_scaled = half(b) * (low ? b[4 + at] & 15 : b[4 + at] >> 4);
+    *ret_scaled = half(b) * nibble;
     *ret_min = half(b + 2);
     return;
   case CORE2_Q5_0:
-    *ret_scaled = half(b) * (((low ? b[6 + at] & 15 : b[6 + at] >> 4) | (b[2 + j / 8] >> j % 8 & 1) << 4) - 16);
+    *ret_scaled = half(b) * ((nibble | (b[2 + j / 8] >> j % 8 & 1) << 4) - 16);
     return;
-  case CORE2_Q8_0:
-    *ret_scaled = half(b) * (int8_t)b[2 + j];
+  case CORE2_Q5_1:
+    *ret_scaled = half(b) * (nibble | (b[4 + j / 8] >> j % 8 & 1) << 4);
+    *ret_min = half(b + 2);
+    return;
+  case CORE2_IQ4_NL:
+    *ret_scaled = half(b) * iq4[nibble];
+    return;
+  case CORE2_Q2_0: // a block of 64
+    *ret_scaled = half(b) * ((qs[j / 4] >> j % 4 * 2 & 3) - 1);
     return;
   case CORE2_MXFP4:
-    *ret_scaled = ldexp(fp4[low ? b[1 + at] & 15 : b[1 + at] >> 4], b[0] - 128);
+    *ret_scaled = ldexp(fp4[nibble], b[0] - 128);
+    return;
+  default:
+    *ret_scaled = half(b) * (int8_t)b[2 + j];
+  }
+}
+
+static int two_bits(const uint8_t *qs, int j) {
+  return qs[j / 128 * 32 + j % 32] >> j % 128 / 32 * 2 & 3;
+}
+
+static void element_super(enum core2_type t, const uint8_t *b, int j, double *ret_scaled, double *ret_min) {
+  const int group = j / 32, sixteen = j / 16;
+  int scale, min, q;
+  switch (t) {
+  case CORE2_Q2_K:
+    *ret_scaled = half(b + 80) * (b[sixteen] & 15) * two_bits(b + 16, j);
+    *ret_min = -half(b + 82) * (b[sixteen] >> 4);
+    return;
+  case CORE2_Q3_K:
+    q = (two_bits(b + 32, j) | (b[j % 32] >> group & 1) << 2) - 4;
+    scale = sixteen < 8 ? b[96 + sixteen] & 15 : b[88 + sixteen] >> 4;
+    scale |= (b[104 + sixteen % 4] >> sixteen / 4 * 2 & 3) << 4;
+    *ret_scaled = half(b + 108) * (scale - 32) * q;
+    return;
+  case CORE2_TQ2_0:
+    *ret_scaled = half(b + 64) * (two_bits(b, j) - 1);
+    return;
+  case CORE2_IQ4_XS:
+    scale = (b[4 + group / 2] >> group % 2 * 4 & 15) | ((b[2] | b[3] << 8) >> 2 * group & 3) << 4;
+    q = b[8 + 16 * group + j % 16] >> (j % 32 < 16 ? 0 : 4) & 15;
+    *ret_scaled = half(b) * (scale - 32) * iq4[q];
     return;
   case CORE2_Q4_K:
-  case CORE2_Q5_K: {
-    const uint8_t *qs = b + (t == CORE2_Q5_K ? 48 : 16);
-    const int group = j / 32, byte = qs[group / 2 * 32 + j % 32];
-    int q = group & 1 ? byte >> 4 : byte & 15;
+  case CORE2_Q5_K:
+    q = b[(t == CORE2_Q5_K ? 48 : 16) + group / 2 * 32 + j % 32] >> (group & 1) * 4 & 15;
     if (t == CORE2_Q5_K)
       q |= (b[16 + j % 32] >> group & 1) << 4;
     scale_of(b + 4, group, &scale, &min);
     *ret_scaled = half(b) * scale * q;
     *ret_min = -half(b + 2) * min;
     return;
-  }
-  default: {
+  default: { // q6_K
     const int h = j / 128, l = j % 128;
-    const int nibble = b[h * 64 + l % 64] >> (l / 64 * 4) & 15, top = b[128 + h * 32 + l % 32] >> (l / 32 * 2) & 3;
-    *ret_scaled = half(b + 208) * (int8_t)b[192 + j / 16] * ((nibble | top << 4) - 32);
+    q = (b[h * 64 + l % 64] >> l / 64 * 4 & 15) | (b[128 + h * 32 + l % 32] >> l / 32 * 2 & 3) << 4;
+    *ret_scaled = half(b + 208) * (int8_t)b[192 + sixteen] * (q - 32);
   }
   }
 }
 
+static size_t activation_size(enum core2_type t) {
+  const enum core2_type a = core2_activation(t);
+  return a == CORE2_Q8_K ? sizeof(core2_q8_K) : a == CORE2_Q8_1 ? sizeof(core2_q8_1) : sizeof(core2_q8_0);
+}
+
 static void reference(enum core2_type t, const uint8_t *x, const uint8_t *y, int n, double *ret_sum, double *ret_size) {
-  const int block = core2_is_super(t) ? 256 : 32;
-  const size_t xs = core2_block_size(t);
-  const size_t ys = block == 256 ? sizeof(core2_q8_K) : t == CORE2_Q4_1 ? sizeof(core2_q8_1) : sizeof(core2_q8_0);
+  const int block = core2_block_elements(t), act_block = core2_is_super(t) ? 256 : 32;
+  const int with_sums = core2_activation(t) == CORE2_Q8_1; // the minimum then meets the activations' rounded sum
   *ret_sum = *ret_size = 0;
-  for (int i = 0; i < n / block; i++, x += xs, y += ys) {
+  for (int i = 0; i < n; i++) {
+    const uint8_t *xb = x + core2_block_size(t) * (size_t)(i / block);
+    const uint8_t *yb = y + activation_size(t) * (size_t)(i / act_block);
     float d8;
-    memcpy(&d8, y, 4);
-    const double d = block == 256 ? (double)d8 : half(y);
-    const int8_t *q = (const int8_t *)y + (block == 256 || t == CORE2_Q4_1 ? 4 : 2);
-    for (int j = 0; j < block; j++) {
-      double scaled, min;
-      element(t, x, j, &scaled, &min);
-      *ret_sum += d * q[j] * (t == CORE2_Q4_1 ? scaled : scaled + min);
-      *ret_size += fabs(d * q[j]) * (fabs(scaled) + fabs(min));
-    }
-    if (t == CORE2_Q4_1) {
-      *ret_sum += half(x + 2) * half(y + 2);
-      *ret_size += fabs(half(x + 2) * half(y + 2));
+    memcpy(&d8, yb, 4);
+    const double d = act_block == 256 ? (double)d8 : half(yb);
+    const int q = ((const int8_t *)yb)[(act_block == 256 || with_sums ? 4 : 2) + i % act_block];
+    double scaled, min = 0;
+    (core2_is_super(t) ? element_super : element_small)(t, xb, i % block, &scaled, &min);
+    *ret_sum += d * q * (with_sums ? scaled : scaled + min);
+    *ret_size += fabs(d * q) * (fabs(scaled) + fabs(min));
+    if (with_sums && i % 32 == 0) {
+      *ret_sum += half(xb + 2) * half(yb + 2);
+      *ret_size += fabs(half(xb + 2) * half(yb + 2));
     }
   }
 }
@@ -106,7 +146,7 @@ static void check(const char *what, double got, double want, double size) {
 // What the quantisers guarantee: no -128, true sums, a finite scale.
 static void make_activations_valid(enum core2_type t, uint8_t *y, int n) {
   if (!core2_is_super(t)) {
-    const size_t size = t == CORE2_Q4_1 ? sizeof(core2_q8_1) : sizeof(core2_q8_0);
+    const size_t size = activation_size(t);
     for (int i = 0; i < n / 32; i++)
       for (size_t j = size - 32; j < size; j++)
         y[(size_t)i * size + j] = y[(size_t)i * size + j] == 0x80 ? 0x81 : y[(size_t)i * size + j];
@@ -136,17 +176,22 @@ static const struct {
                {"q4_K", CORE2_Q4_K, ggml_vec_dot_q4_K_q8_K, NULL},
                {"q5_K", CORE2_Q5_K, ggml_vec_dot_q5_K_q8_K, NULL},
                {"q6_K", CORE2_Q6_K, ggml_vec_dot_q6_K_q8_K, NULL},
+               {"q5_1", CORE2_Q5_1, ggml_vec_dot_q5_1_q8_1, NULL},
+               {"iq4_nl", CORE2_IQ4_NL, ggml_vec_dot_iq4_nl_q8_0, NULL},
+               {"q2_0", CORE2_Q2_0, ggml_vec_dot_q2_0_q8_0, NULL},
+               {"q2_K", CORE2_Q2_K, ggml_vec_dot_q2_K_q8_K, NULL},
+               {"q3_K", CORE2_Q3_K, ggml_vec_dot_q3_K_q8_K, NULL},
+               {"tq2_0", CORE2_TQ2_0, ggml_vec_dot_tq2_0_q8_K, NULL},
+               {"iq4_xs", CORE2_IQ4_XS, ggml_vec_dot_iq4_xs_q8_K, NULL},
                {"quantisers", 0, NULL, fuzz_quantisers},
                {"floats", 0, NULL, fuzz_float_products},
                {"attention", 0, NULL, fuzz_attention}};
 enum { TARGETS = sizeof targets / sizeof *targets };
 
 static void blocks_of(enum core2_type t, core2_dot_fn *one_dot, const uint8_t *data, size_t size) {
-  const int block = core2_is_super(t) ? 256 : 32, blocks = 1 + data[1] % (block == 256 ? 10 : MAX_BLOCKS);
-  const size_t xs = core2_block_size(t) * (size_t)blocks;
-  const size_t ys = (size_t)blocks * (block == 256      ? sizeof(core2_q8_K)
-                                      : t == CORE2_Q4_1 ? sizeof(core2_q8_1)
-                                                        : sizeof(core2_q8_0));
+  const int block = core2_block_elements(t), blocks = 1 + data[1] % (block == 256 ? 10 : MAX_BLOCKS);
+  const int act_blocks = blocks * block / (core2_is_super(t) ? 256 : 32);
+  const size_t xs = core2_block_size(t) * (size_t)blocks, ys = activation_size(t) * (size_t)act_blocks;
   uint8_t *x = malloc(xs * ROWS), *y = malloc(ys * COLUMNS);
   for (size_t i = 0; i < xs * ROWS; i++)
     x[i] = (uint8_t)(data[i % size] ^ (i / size * 37));
@@ -155,9 +200,10 @@ static void blocks_of(enum core2_type t, core2_dot_fn *one_dot, const uint8_t *d
   make_activations_valid(t, y, blocks * block * COLUMNS);
   float many[ROWS * COLUMNS], one[ROWS], single;
   const struct core2_params p = {0, 1};
-  llamafile_sgemm(&p, ROWS, COLUMNS, blocks, x, blocks, y, blocks, many, ROWS, (int)t, (int)core2_activation(t),
+  llamafile_sgemm(&p, ROWS, COLUMNS, blocks, x, blocks, y, act_blocks, many, ROWS, (int)t, (int)core2_activation(t),
                   CORE2_F32);
-  llamafile_sgemm(&p, ROWS, 1, blocks, x, blocks, y, blocks, one, ROWS, (int)t, (int)core2_activation(t), CORE2_F32);
+  llamafile_sgemm(&p, ROWS, 1, blocks, x, blocks, y, act_blocks, one, ROWS, (int)t, (int)core2_activation(t),
+                  CORE2_F32);
   for (int j = 0; j < COLUMNS; j++)
     for (int i = 0; i < ROWS; i++) {
       double want, magnitude;
