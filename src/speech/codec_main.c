@@ -144,6 +144,11 @@ static void mix(const float *in, gsize frames, int channels, gint16 *out) {
   }
 }
 
+static int too_long(int seconds_max) {
+  fprintf(stderr, "the recording is longer than %d seconds; send it in parts\n", seconds_max);
+  return 2;
+}
+
 static int decode(int seconds_max) {
   g_autoptr(GByteArray) bytes = read_file();
   Memory memory = {.data = bytes->data, .length = bytes->len};
@@ -155,12 +160,13 @@ static int decode(int seconds_max) {
   g_autoptr(GArray) out = g_array_new(FALSE, FALSE, sizeof(gint16));
   guint64 most = (guint64)seconds_max * (guint64)info.samplerate, frames = 0;
   sf_count_t n;
+  /* Said at once where the header tells; streams do not know their length. */
+  if (info.frames > 0 && info.frames < SF_COUNT_MAX && (guint64)info.frames > most)
+    return too_long(seconds_max);
   while ((n = sf_readf_float(file, block, BLOCK)) > 0) {
     frames += (guint64)n;
-    if (frames > most) {
-      fprintf(stderr, "the recording is longer than %d seconds; send it in parts\n", seconds_max);
-      return 2;
-    }
+    if (frames > most)
+      return too_long(seconds_max);
     mix(block, (gsize)n, info.channels, mono);
     choir_resampler_run(resampler, mono, (gsize)n, out);
     if (!write_all(out->data, out->len * sizeof(gint16)))
