@@ -6,14 +6,14 @@
 #include "audio/resample.h"
 #include "base/names.h"
 
-#define PLAY_CHUNK 240  /* samples of CHOIR_RATE_OUT pulled at once, 10 ms */
+#define PLAY_CHUNK 240 /* samples of CHOIR_RATE_OUT pulled at once, 10 ms */
 #define REPORT_US 40000
 #define FAR_SAMPLES (1u << 15) /* 2 s of CHOIR_AEC_RATE: what was played, for the canceller */
 #define FAR_MASK (FAR_SAMPLES - 1)
 /* The reference runs so far ahead of the microphone that no jitter of the clocks puts an echo before its cause. */
 #define FAR_MARGIN 128
-#define FAR_SLIP 64      /* samples by which the clocks may disagree before the reference is shifted */
-#define FAR_JUMP 1600    /* a shift beyond this is another path: what was learnt is forgotten */
+#define FAR_SLIP 64   /* samples by which the clocks may disagree before the reference is shifted */
+#define FAR_JUMP 1600 /* a shift beyond this is another path: what was learnt is forgotten */
 #define FAR_SMOOTH 0.02
 
 /* Where the loudspeaker was at a moment, in samples of CHOIR_AEC_RATE since it was opened. */
@@ -28,7 +28,7 @@ struct ChoirCard {
   gpointer user;
   CardPcm *microphone, *speaker;
   GThread *listens, *speaks;
-  gint stop; /* atomic */
+  gint stop;   /* atomic */
   GMutex lock; /* queue, far, clock */
   CardQueue queue;
   gint16 far[FAR_SAMPLES];
@@ -36,7 +36,7 @@ struct ChoirCard {
   /* Thread of the microphone */
   ChoirAec *aec;
   ChoirResampler *in;
-  guint64 taken; /* samples of CHOIR_AEC_RATE */
+  guint64 taken;         /* samples of CHOIR_AEC_RATE */
   double offset, smooth; /* of the reference to the microphone's count */
   gboolean aligned;
 };
@@ -85,8 +85,7 @@ static gpointer speak(gpointer data) {
     g_array_set_size(far, 0);
     choir_resampler_run(out, chunk, PLAY_CHUNK, device);
     choir_resampler_run(reference, chunk, PLAY_CHUNK, far);
-    CardPcmResult result =
-        card_pcm_write(card->speaker, (const gint16 *)(gpointer)device->data, device->len, &error);
+    CardPcmResult result = card_pcm_write(card->speaker, (const gint16 *)(gpointer)device->data, device->len, &error);
     if (result == CARD_PCM_LOST) {
       card->callbacks.failed(error->message, card->user);
       break;
@@ -129,12 +128,13 @@ static void reference(ChoirCard *card, gint16 *ret_far) {
     if (ABS(slip) > FAR_JUMP)
       choir_aec_reset(card->aec);
   }
-  gint64 end = (gint64)((double)card->taken + card->offset) + FAR_MARGIN;
-  for (gint64 i = 0; i < CHOIR_AEC_FRAME; i++) {
-    gint64 at = end - CHOIR_AEC_FRAME + i;
-    gboolean known = at >= 0 && (guint64)at < card->clock.written && (guint64)at + FAR_SAMPLES > card->clock.written;
-    ret_far[i] = known ? card->far[at & FAR_MASK] : 0;
+  double drift = choir_aec_drift(card->aec);
+  double at = (double)card->taken - CHOIR_AEC_FRAME + card->offset + FAR_MARGIN, written = (double)card->clock.written;
+  for (guint i = 0; i < CHOIR_AEC_FRAME; i++, at += 1 + drift) {
+    gboolean known = at >= 1 && at + 3 < written && at + FAR_SAMPLES - 3 > written;
+    ret_far[i] = known ? (gint16)CLAMP(choir_aec_between(card->far, FAR_SAMPLES, at), -32768, 32767) : 0;
   }
+  card->offset += drift * CHOIR_AEC_FRAME;
   g_mutex_unlock(&card->lock);
 }
 

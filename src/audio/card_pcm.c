@@ -4,7 +4,7 @@
 
 #define WANTED_RATE 48000
 #define PERIOD_US 10000
-#define PLAY_BUFFER_US 40000   /* what a cut still lets through */
+#define PLAY_BUFFER_US 40000    /* what a cut still lets through */
 #define RECORD_BUFFER_US 200000 /* how late this program may be */
 #define WAIT_MS 1000
 #define STUCK_US (5 * G_USEC_PER_SEC)
@@ -23,7 +23,7 @@ struct CardPcm {
   guint64 frames;
 };
 
-G_DEFINE_QUARK(card-error-quark, card_error)
+G_DEFINE_QUARK(card - error - quark, card_error)
 
 static const char *kind(gboolean playback) {
   return playback ? "speaker" : "microphone";
@@ -82,8 +82,8 @@ CardPcm *card_pcm_open(const char *name, gboolean playback, GError **error) {
   CardPcm *pcm = g_new0(CardPcm, 1);
   pcm->name = g_strdup(name);
   pcm->playback = playback;
-  int code = snd_pcm_open(&pcm->handle, name, playback ? SND_PCM_STREAM_PLAYBACK : SND_PCM_STREAM_CAPTURE,
-                          SND_PCM_NONBLOCK);
+  int code =
+      snd_pcm_open(&pcm->handle, name, playback ? SND_PCM_STREAM_PLAYBACK : SND_PCM_STREAM_CAPTURE, SND_PCM_NONBLOCK);
   if (failed(code, "cannot be opened", name, playback, error) || !set_hardware(pcm, error) ||
       !set_software(pcm, error)) {
     card_pcm_close(pcm);

@@ -14,7 +14,7 @@ enum { CARD_ERROR_OPEN, CARD_ERROR_LOST };
 CardPcm *card_pcm_open(const char *name, gboolean playback, GError **error);
 void card_pcm_close(CardPcm *pcm);
 guint card_pcm_rate(const CardPcm *pcm);
-guint card_pcm_period(const CardPcm *pcm); /* frames: about 10 ms */
+guint card_pcm_period(const CardPcm *pcm);   /* frames: about 10 ms */
 char *card_pcm_describe(const CardPcm *pcm); /* caller frees */
 /* Blocks for at most a second at a time, and never lets a device without a clock (file, null) run faster than real
  * time. XRUN: recovered, something was lost. LOST: the device is gone, or stood still for five seconds. */

@@ -1,14 +1,14 @@
-/* What a loudspeaker still has to play: the samples of replies (items), one after the other, with pause, resume and cut,
- * and the count of what was really heard when the device holds some of it back. Pure, no clock; the caller locks.
+/* What a loudspeaker still has to play: the samples of replies (items), one after the other, with pause, resume and
+ * cut, and the count of what was really heard when the device holds some of it back. Pure, no clock; the caller locks.
  * Samples are those of CHOIR_RATE_OUT. */
 #pragma once
 #include <glib.h>
 
 #define CARD_QUEUE_SAMPLES (1u << 17) /* 5.4 s, of which the pacer fills a tenth of a second */
 #define CARD_QUEUE_ITEMS 8
-#define CARD_QUEUE_TRAIL 256       /* runs of samples on their way through the device */
-#define CARD_QUEUE_FADE_OUT 240u   /* 10 ms */
-#define CARD_QUEUE_FADE_IN 360u    /* 15 ms */
+#define CARD_QUEUE_TRAIL 256        /* runs of samples on their way through the device */
+#define CARD_QUEUE_FADE_OUT 240u    /* 10 ms */
+#define CARD_QUEUE_FADE_IN 360u     /* 15 ms */
 #define CARD_QUEUE_MOST_BACK 12000u /* a resume may go back half a second */
 
 typedef struct {

@@ -1,4 +1,5 @@
-/* The loudspeaker's queue: order, pauses, cuts, and the count of what was heard behind a device that holds some back. */
+/* The loudspeaker's queue: order, pauses, cuts, and the count of what was heard behind a device that holds some back.
+ */
 #include <unistd.h>
 #include "audio/card_queue.h"
 
