@@ -1,5 +1,6 @@
 #include "daemon/serve.h"
 #include <glib-unix.h>
+#include <malloc.h>
 #include <stdio.h>
 #include <signal.h>
 #include "base/log.h"
@@ -95,6 +96,8 @@ int choir_serve_main(int argc, char **argv) {
     return 2;
   }
   signal(SIGPIPE, SIG_IGN);
+  /* Else glibc raises it with the first large upload, and keeps what later ones took. */
+  mallopt(M_MMAP_THRESHOLD, 256 * 1024);
   ChoirApp app = {.lock_fd = -1};
   g_autofree char *file = option_config ? g_strdup(option_config) : choir_settings_default_file();
   if (option_config && !g_file_test(option_config, G_FILE_TEST_EXISTS)) {
