@@ -1,5 +1,6 @@
 /* POST /v1/audio/speech: text to a sound file that is sent while it is made. A client that reads slowly holds the voice
  * back, one that leaves silences it. */
+#include <math.h>
 #include <string.h>
 #include "agent/clause.h"
 #include "base/names.h"
@@ -309,6 +310,9 @@ static void read_body(const ChoirSpeeches *api, const json_t *body, Asked *asked
     choir_fault_set(fault, "invalid_value", "stream_format", "stream_format is audio or sse");
   else
     check_voice(api, body, fault);
+  json_auto_t *info = choir_desk_tts_info(api->options->desk);
+  if (!fault->code && fabs(asked->speed - 1) > 0.01 && g_str_equal(choir_json_string(info, "engine", ""), "wyoming"))
+    choir_fault_set(fault, "unsupported_value", "speed", "the voice of another machine has one speed only");
 }
 
 static void on_clause(const char *text, gsize begin, gsize end, gpointer user) {
