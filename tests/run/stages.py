@@ -290,7 +290,7 @@ ALL = [
     Stage("page", "the page in Chromium against a real daemon", 15, page),
     Stage("talk", "spoken conversations, recorded in stereo", 10, talk),
     Stage("wer", "word error rate on real recordings", 10, wer),
-    Stage("engine", "the CPU kernels before llama.cpp's own tests, stock processes and a stock npm package", 25, engine),
+    Stage("engine", "the CPU kernels before llama.cpp's own tests, stock processes and a stock npm package", 40, engine),
     Stage("budgets", "instructions per unit of work on an emulated Core 2 Duo", 20, budgets),
     Stage("qemu", "unit tests and programs on an emulated Core 2 Duo", 20, qemu),
 ]
