@@ -61,6 +61,7 @@ typedef struct {
   const char *reason; /* "turn_detected" "client_cancelled" "..." or NULL */
   const gint16 *pcm;
   gsize samples;
+  gboolean no_reply; /* of TRANSCRIPT: it is not answered, though there is text: an echo, a "stop", another language */
   guint64 ms;
   double level, probability;
   gint prompt_tokens, cached_tokens, reply_tokens; /* of RESPONSE_DONE; zeros when the model had not finished */

@@ -112,7 +112,8 @@ static void emit_transcript(ChoirLive *live, const char *item, const SessionEffe
   if (fx->flag)
     keep_unanswered(live, text);
   g_autofree char *copy = g_strdup(text);
-  live_emit(live, &(ChoirLiveEvent){.type = CHOIR_LIVE_TRANSCRIPT, .item_id = item, .text = copy});
+  live_emit(live,
+            &(ChoirLiveEvent){.type = CHOIR_LIVE_TRANSCRIPT, .item_id = item, .text = copy, .no_reply = !fx->flag});
 }
 
 static void emit_truncated(ChoirLive *live, const char *item, const SessionEffect *fx) {

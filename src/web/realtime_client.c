@@ -347,6 +347,17 @@ static void on_playout(ChoirRealtimeSession *session, const json_t *event) {
                  (guint)CLAMP(underruns, 0, 1000));
 }
 
+/* The microphone's switch: what it still brings does not count, and what was said before is a turn. */
+static void on_mute(ChoirRealtimeSession *session, const json_t *event) {
+  const json_t *muted = json_object_get(event, "muted");
+  if (!json_is_boolean(muted)) {
+    refuse(session, event, "invalid_type", "muted", "Invalid type for 'muted': expected a boolean.");
+    return;
+  }
+  session->config.live.muted = json_is_true(muted);
+  choir_realtime_configure(session);
+}
+
 static const Command commands[] = {
     {"session.update", on_session_update},
     {"input_audio_buffer.append", on_append},
@@ -359,6 +370,7 @@ static const Command commands[] = {
     {"response.create", on_response_create},
     {"response.cancel", on_response_cancel},
     {"choir.playout", on_playout},
+    {"choir.mute", on_mute},
 };
 
 void choir_realtime_session_client(ChoirRealtimeSession *session, const char *text, gsize length) {

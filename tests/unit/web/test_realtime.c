@@ -632,6 +632,10 @@ static void test_extension(Fixture *f, gconstpointer extension) {
   client(f, "{\"type\":\"choir.playout\",\"item_id\":\"a1\",\"played_samples\":999999,\"underruns\":-4}");
   client(f, "{\"type\":\"choir.playout\",\"item_id\":\"unknown\",\"played_samples\":480}");
   g_assert_cmpstr(fake_live.log->str, ==, "ack:a1@480/1 ack:a1@6000/0");
+  client(f, "{\"type\":\"choir.mute\",\"muted\":\"yes\"}");
+  g_assert_cmpstr(text_at(last(f), "error.param"), ==, "muted");
+  client(f, "{\"type\":\"choir.mute\",\"muted\":true}");
+  g_assert_true(fake_live.options.muted);
 }
 
 static void test_item_limit(Fixture *f, gconstpointer data) {
