@@ -114,13 +114,6 @@ LATER(ssh, "SSH", "Runs a command on another machine.", COMING, "run the command
                              "\"host\",\"username\",\"command\""),
        .run = run});
 
-LATER(code_runner, "Code runner", "Runs a program in the sandbox.", COMING, "run it yourself",
-      {.name = "run_python_code",
-       .help = "Run Python code in the sandbox.",
-       .class = CHOIR_CLASS_LOCAL,
-       .schema = TOOL_OBJECT(TOOL_TEXT("code", 8000, "the program"), "\"code\""),
-       .run = run});
-
 LATER(smol_agent_computer, "Sub-agent", "Does a task in several steps.", COMING, "ask for one step after the other",
       {.name = "run",
        .help = "Do a task in several steps.",
@@ -142,13 +135,6 @@ LATER(ansible, "Ansible", "Runs a playbook.", COMING, "run ansible-playbook your
        .schema = TOOL_OBJECT(TOOL_TEXT("playbook", 200, "its file"), ""),
        .run = run});
 
-LATER(term_everything, "Terminal", "A terminal with a screen.", COMING, "open a terminal yourself",
-      {.name = "execute",
-       .help = "Run a command in a terminal.",
-       .class = CHOIR_CLASS_LOCAL,
-       .schema = TOOL_OBJECT(TOOL_TEXT("command", 2000, "the command"), "\"command\""),
-       .run = run});
-
 LATER(rag, "Documents", "Answers from documents.", COMING, "search the documents yourself",
       {.name = "search_knowledge_base",
        .help = "Search the documents.",
@@ -159,11 +145,4 @@ LATER(git, "Git", "Works with repositories.", COMING, "use git yourself",
       {.name = "status",
        .help = "Show what changed in a repository.",
        .schema = TOOL_OBJECT(TOOL_TEXT("working_dir", 500, "its folder"), "\"working_dir\""),
-       .run = run});
-
-LATER(shell, "Shell", "Runs shell commands.", COMING, "run the command yourself",
-      {.name = "execute_command",
-       .help = "Run a shell command.",
-       .class = CHOIR_CLASS_LOCAL,
-       .schema = TOOL_OBJECT(TOOL_TEXT("command", 2000, "the command"), "\"command\""),
        .run = run});

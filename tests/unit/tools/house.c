@@ -1,0 +1,184 @@
+#include "house.h"
+#include <glib/gstdio.h>
+#include <string.h>
+#include "base/text.h"
+#include "tools/tools.h"
+
+static char *status(gpointer self) {
+  return g_strdup("Current pipeline status:\n- Task test: ready");
+}
+
+static char *memory_summary(gpointer self) {
+  return g_strdup("1 conversation is kept");
+}
+
+static void clear_short_term(gpointer self) {
+  g_ptr_array_add(((House *)self)->said, g_strdup("(cleared)"));
+}
+
+/* A model that repeats what it is asked: what it is worth is tested with the real one. */
+static void ask(gpointer self, const char *system, const char *user, guint max_tokens, GCancellable *cancellable,
+                void (*done)(const char *text, const GError *error, gpointer user), gpointer user_data) {
+  g_autofree char *text = g_strdup_printf("<%s>", user);
+  done(text, NULL, user_data);
+}
+
+static void say(gpointer self, const char *text) {
+  g_ptr_array_add(((House *)self)->said, g_strdup(text));
+}
+
+static json_t *recent(gpointer self, guint turns) {
+  return json_pack("[{s:s,s:s},{s:s,s:s},{s:s,s:s}]", "role", "user", "text", "The printer is called Juno.", "role",
+                   "assistant", "text", "I see.", "role", "user", "text", "We eat at seven.");
+}
+
+static void embed(gpointer self, const char *const *texts, guint n,
+                  void (*done)(const float *vectors, guint n, guint dimensions, const GError *error, gpointer user),
+                  gpointer user_data) {
+  g_autoptr(GError) error =
+      g_error_new_literal(CHOIR_TOOL_ERROR, CHOIR_TOOL_ERROR_UNAVAILABLE, "no embeddings in tests");
+  done(NULL, 0, 0, error, user_data);
+}
+
+static void delegate(ChoirToolCall *parent, const char *task, const char *tools, guint max_steps,
+                     void (*done)(const char *answer, const GError *error, gpointer user), gpointer user_data) {
+  g_autoptr(GError) error =
+      g_error_new_literal(CHOIR_TOOL_ERROR, CHOIR_TOOL_ERROR_UNAVAILABLE, "no sub-agent in tests");
+  done(NULL, error, user_data);
+}
+
+static void open_toolbox(House *house) {
+  ChoirToolHouse services = {
+      .http = house->http,
+      .config = house->config,
+      .sandbox = house->sandbox,
+      .state_dir = house->state,
+      .work_dir = house->work,
+      .source_dir = SOURCE_DIR,
+      .agent = {house, status, memory_summary, clear_short_term, ask, say, recent, embed, delegate}};
+  house->toolbox = choir_toolbox_new(choir_tools(TRUE), &services, house->approvals, house->audit);
+  choir_toolbox_start(house->toolbox);
+}
+
+typedef struct {
+  House *house;
+  char *id, *digest;
+} Answer;
+
+static gboolean answer(gpointer user) {
+  static const ChoirPrincipal terminal = {"test", CHOIR_ROLE_OWNER, CHOIR_CHANNEL_TERMINAL};
+  Answer *answer = user;
+  choir_approvals_answer(answer->house->approvals, answer->id, answer->digest, answer->house->approve, FALSE, &terminal,
+                         NULL);
+  g_free(answer->id);
+  g_free(answer->digest);
+  g_free(answer);
+  return G_SOURCE_REMOVE;
+}
+
+static void on_card(const char *change, const json_t *card, gpointer user) {
+  House *house = user;
+  if (!g_str_equal(change, "new"))
+    return;
+  house->asked++;
+  g_free(house->last_card);
+  house->last_card = choir_json_dump(card);
+  Answer *later = g_new0(Answer, 1);
+  later->house = house;
+  later->id = g_strdup(choir_json_string(card, "id", ""));
+  later->digest = g_strdup(choir_json_string(card, "digest", ""));
+  g_idle_add(answer, later);
+}
+
+static const ChoirConfigItem no_items[] = {{NULL, NULL, CHOIR_CONFIG_STRING, NULL, 0, 0, NULL, NULL, NULL}};
+
+House *house_new(void) {
+  House *house = g_new0(House, 1);
+  g_autoptr(GError) error = NULL;
+  house->dir = g_strdup("/var/tmp/choir-tools-XXXXXX");
+  g_assert_nonnull(g_mkdtemp(house->dir));
+  house->state = g_build_filename(house->dir, "state", NULL);
+  house->work = g_build_filename(house->dir, "work", NULL);
+  g_mkdir(house->state, 0700);
+  g_mkdir(house->work, 0700);
+  g_autofree char *log = g_build_filename(house->state, "audit.jsonl", NULL);
+  house->config = choir_config_load(no_items, NULL, &error);
+  g_assert_no_error(error);
+  house->http = choir_http_client_new();
+  house->approvals = choir_approvals_new();
+  house->audit = choir_audit_open(log, &error);
+  g_assert_no_error(error);
+  house->sandbox = choir_sandbox_new(SANDBOX_PROGRAM);
+  house->said = g_ptr_array_new_with_free_func(g_free);
+  house->approve = TRUE;
+  choir_approvals_observe(house->approvals, on_card, house);
+  open_toolbox(house);
+  return house;
+}
+
+void house_restart(House *house) {
+  choir_toolbox_free(house->toolbox);
+  open_toolbox(house);
+}
+
+void house_free(House *house) {
+  g_autofree char *log = g_build_filename(house->state, "audit.jsonl", NULL);
+  choir_toolbox_free(house->toolbox);
+  choir_approvals_free(house->approvals);
+  choir_audit_close(house->audit);
+  choir_sandbox_free(house->sandbox);
+  choir_http_client_free(house->http);
+  choir_config_free(house->config);
+  g_assert_true(choir_audit_verify(log, NULL, NULL));
+  const char *argv[] = {"rm", "-rf", house->dir, NULL};
+  g_spawn_sync(NULL, (char **)argv, NULL, G_SPAWN_SEARCH_PATH, NULL, NULL, NULL, NULL, NULL, NULL);
+  g_ptr_array_unref(house->said);
+  g_free(house->last_card);
+  g_free(house->dir);
+  g_free(house->state);
+  g_free(house->work);
+  g_free(house);
+}
+
+typedef struct {
+  gboolean done;
+  char *text;
+  GError *error;
+} Outcome;
+
+static void on_done(const ChoirToolResult *result, const GError *error, gpointer user) {
+  Outcome *outcome = user;
+  outcome->done = TRUE;
+  outcome->text = g_strdup(result->text);
+  outcome->error = error ? g_error_copy(error) : NULL;
+}
+
+char *house_call(House *house, const char *name, const char *args, GError **ret_error) {
+  Outcome outcome = {0};
+  g_autoptr(GError) bad = NULL;
+  json_auto_t *json = choir_json_parse(args, strlen(args), &bad);
+  g_assert_no_error(bad);
+  ChoirToolRequest request = {.name = name, .args = json, .session = "test", .turn_id = "turn"};
+  choir_toolbox_call(house->toolbox, &request, NULL, on_done, &outcome);
+  while (!outcome.done)
+    g_main_context_iteration(NULL, TRUE);
+  if (outcome.error)
+    g_propagate_error(ret_error, outcome.error);
+  return outcome.text;
+}
+
+char *house_ok(House *house, const char *name, const char *args) {
+  g_autoptr(GError) error = NULL;
+  char *text = house_call(house, name, args, &error);
+  if (error)
+    g_error("%s %s: %s", name, args, error->message);
+  return text;
+}
+
+char *house_fails(House *house, const char *name, const char *args) {
+  g_autoptr(GError) error = NULL;
+  g_autofree char *text = house_call(house, name, args, &error);
+  if (!error)
+    g_error("%s %s should have failed: %s", name, args, text);
+  return g_strdup(error->message);
+}
