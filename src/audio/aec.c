@@ -71,7 +71,7 @@ static double product(const gint32 *a, const gint32 *b, int from, int n) {
 
 /* Samples by which the echo came later than a look ago; 0 when that cannot be told. */
 static double wandered(const ChoirAec *aec) {
-  int peak = peak_of(aec->before), from = peak - LOOK_AROUND, n = 2 * LOOK_AROUND, best = 0;
+  int peak = peak_of(aec->before), from = peak - LOOK_AROUND, n = 2 * LOOK_AROUND, best = -LOOK_SHIFT;
   double at[2 * LOOK_SHIFT + 1];
   if (from < LOOK_SHIFT || from + n + LOOK_SHIFT > TAIL)
     return 0;

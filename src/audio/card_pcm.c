@@ -91,7 +91,7 @@ CardPcm *card_pcm_open(const char *name, gboolean playback, GError **error) {
   }
   if (!playback)
     (void)snd_pcm_start(pcm->handle);
-  pcm->start_us = g_get_monotonic_time();
+  pcm->start_us = g_get_monotonic_time() + PACE_AHEAD_US; /* what it may be ahead is earned first */
   return pcm;
 }
 

@@ -1,9 +1,13 @@
 """A machine's own microphone and speaker: a recording is the microphone, a file is the speaker (ALSA's file plugin over
 its null plugin), real engines between them."""
 import array
+import math
 import os
 import pathlib
+import socket
+import struct
 import subprocess
+import threading
 import time
 import wave
 
@@ -114,6 +118,83 @@ def test_a_question_at_the_microphone_is_answered_by_the_speaker(new_daemon, tmp
     assert daemon.children()["choir-card"]["rss_kb"] < 16000
     assert daemon.get("/api/status")[1]["memory_kb"] < 25 * 1024
     assert daemon.stop() == 0
+
+
+class Room:
+    """choir-card in a room: what its speaker plays comes back to its microphone 150 ms later at -12 dB. Two FIFOs carry the
+    sound, in real time, as the program paces it."""
+
+    DELAY, GAIN = RATE * 15 // 100, 0.25
+
+    def __init__(self, folder, *arguments):
+        env = {**os.environ, **alsa(folder)}
+        for name in ("speaker.raw", "microphone.raw"):
+            os.mkfifo(folder / name)
+        self.folder, self.heard = folder, array.array("h")
+        threading.Thread(target=self.air, daemon=True).start()
+        self.daemon, worker = socket.socketpair()
+        self.process = subprocess.Popen(
+            [str(CARD), "--microphone", "desk", "--speaker", "desk", "--fd", str(worker.fileno()), *arguments],
+            pass_fds=[worker.fileno()], env=env)
+        worker.close()
+        self.ready = threading.Event()
+        threading.Thread(target=self.listen, daemon=True).start()
+
+    def air(self):
+        with open(self.folder / "microphone.raw", "wb", buffering=0) as mic, \
+                open(self.folder / "speaker.raw", "rb", buffering=0) as speaker:
+            mic.write(bytes(2 * self.DELAY))
+            while data := speaker.read(9600):
+                sound = array.array("h", data + bytes(len(data) & 1))
+                try:
+                    mic.write(array.array("h", (int(s * self.GAIN) for s in sound)).tobytes())
+                except BrokenPipeError:
+                    return
+
+    def listen(self):
+        data = b""
+        while part := self.daemon.recv(65536):
+            data += part
+            while len(data) >= 24 and len(data) >= 24 + struct.unpack_from("<I", data, 16)[0]:
+                kind, length = struct.unpack_from("<H", data, 4)[0], struct.unpack_from("<I", data, 16)[0]
+                if kind == 1:
+                    self.ready.set()
+                if kind == 72:
+                    self.heard.frombytes(data[24:24 + length])
+                data = data[24 + length:]
+
+    def send(self, kind, item, payload=b""):
+        self.daemon.sendall(struct.pack("<IHHIIII", 0x31574843, kind, 0, 0, item, len(payload), 0) + payload)
+
+    def close(self):
+        self.daemon.shutdown(socket.SHUT_RDWR)
+        self.process.wait(10)
+
+
+def rms(samples):
+    return math.sqrt(sum(s * s for s in samples) / max(1, len(samples)))
+
+
+@pytest.mark.parametrize("arguments, least, most", [([], 8, 99), (["--no-echo-cancellation"], -3, 6)])
+def test_its_own_voice_does_not_come_back(tmp_path, arguments, least, most):
+    with wave.open(str(DATA / "jfk.wav")) as file:
+        pcm = array.array("h", file.readframes(file.getnframes()))
+    voice = array.array("h", (pcm[i * 2 // 3] for i in range(len(pcm) * 3 // 2)))  # 16 to 24 kHz
+    room = Room(tmp_path, *arguments)
+    assert room.ready.wait(20), "choir-card did not get ready"
+    for at in range(0, len(voice), 4800):  # 200 ms at a time: the queue holds five seconds
+        room.send(64, 1, voice[at:at + 4800].tobytes())
+        time.sleep(0.19)
+    room.send(65, 1)
+    time.sleep(0.5)
+    room.close()
+    assert room.process.returncode == 0
+    # The filter has had four seconds to learn.
+    left = rms(room.heard[16000 * 5:16000 * 10])
+    before = rms(voice[24000 * 5:24000 * 10]) * Room.GAIN
+    loss = 20 * math.log10(before / max(left, 0.1))
+    print(f"echo {before:.0f}, left {left:.0f}: {loss:.1f} dB")
+    assert least < loss < most
 
 
 def test_a_device_that_is_not_there_stops_nothing(new_daemon, tmp_path):
