@@ -16,6 +16,8 @@ static const Command commands[] = {
     {"serve", "start the assistant: page, API, voice", choir_serve_main},
     {"chat", "a typed conversation in this terminal", choir_chat_main},
     {"talk", "a spoken conversation by a script, recorded in stereo", choir_talk_main},
+    {"say", "a text by the assistant's voice, into a file or a player", choir_say_main},
+    {"transcribe", "a recording to text or subtitles", choir_transcribe_main},
     {"status", "what runs, what is missing and why", choir_status_main},
     {"models", "list, choose, fetch, verify and remove language models", choir_models_main},
     {"tools", "what the agent can do, and why something is missing", choir_tools_main},
@@ -28,7 +30,7 @@ static const Command commands[] = {
 static void print_help(FILE *out) {
   fprintf(out, "Usage: choir COMMAND [OPTION...]\n\nCommands:\n");
   for (gsize i = 0; i < G_N_ELEMENTS(commands); i++)
-    fprintf(out, "  %-8s %s\n", commands[i].name, commands[i].summary);
+    fprintf(out, "  %-10s %s\n", commands[i].name, commands[i].summary);
   fprintf(out, "\nOptions:\n"
                "  --help     this text; choir COMMAND --help has each command's options and examples\n"
                "  --version  the version\n\n"

@@ -9,6 +9,8 @@ enum { CHOIR_CLI_OK = 0, CHOIR_CLI_FAILED = 1, CHOIR_CLI_USAGE = 2, CHOIR_CLI_IN
 /* argv[0] is the command's name. */
 int choir_chat_main(int argc, char **argv);
 int choir_talk_main(int argc, char **argv);
+int choir_say_main(int argc, char **argv);
+int choir_transcribe_main(int argc, char **argv);
 int choir_status_main(int argc, char **argv);
 int choir_models_main(int argc, char **argv);
 int choir_config_main(int argc, char **argv);

@@ -11,7 +11,7 @@ import time
 import pytest
 from conftest import BUILD, ROOT
 
-COMMANDS = ["serve", "chat", "talk", "status", "models", "config", "bench"]
+COMMANDS = ["serve", "chat", "talk", "say", "transcribe", "status", "models", "config", "bench"]
 
 
 def choir(*args, url=None, timeout=60, **kw):
