@@ -113,6 +113,15 @@ def test_a_cut_that_the_agent_itself_reports_counts_however_it_sounds():
     assert figures(right, [said("noise", 3000, 300)], [{"kind": "cut", "at_ms": 3350}])["false"] == {"noise": 1}
 
 
+def test_a_pause_that_went_on_is_told_apart():
+    placed = [said("backchannel", 3000, 400)]
+    right = track(1000, speech(2200, edge=0), 600, speech(3000))
+    found = figures(right, placed, [{"kind": "paused", "at_ms": 3150}, {"kind": "resumed", "at_ms": 3800}])
+    assert (found["false"], found["resumed"]) == ({"backchannel": 1}, 1)
+    lost = figures(track(1000, speech(2200, edge=0)), placed, [{"kind": "paused", "at_ms": 3150}, {"kind": "cut", "at_ms": 3800}])
+    assert (lost["false"], lost["resumed"]) == ({"backchannel": 1}, 0)
+
+
 def test_getting_softer_counts_and_a_short_dip_does_not():
     def dipped(ms):
         sound = speech(6000)
@@ -177,7 +186,7 @@ def test_words_heard_and_words_kept():
 
 def test_the_summary_adds_up():
     results = [{"v2v_ms": [500, 700], "resp_ms": [], "stop_ms": [100], "false_cuts": 1, "missed": 0, "not_stopped": 0, "glitches": [5],
-                "dead_air": 1, "false": {"echo": 2, "sidetalk": 1}, "agent_ms": 1500, "context_off": 1}] * 2
+                "dead_air": 1, "false": {"echo": 2, "sidetalk": 1}, "resumed": 1, "agent_ms": 1500, "context_off": 1}] * 2
     found = analyse.summary(results)
     assert (found["v2v_p50_ms"], found["v2v_max_ms"], found["stop_p95_ms"]) == (600, 700, 100)
     assert (found["false_cuts"], found["self_interruptions"], found["glitches"], found["turns"]) == (2, 4, 2, 6)

@@ -7,7 +7,7 @@ Definitions (in docs/latency.md, too):
 - interruption to silence: first sound of the interruption to the agent's last sound before 600 ms of silence
 - false cut: the agent begins to speak within a turn, in one of its pauses or over its words
 - self-interruption: the agent falls silent in mid-speech for over 300 ms (or gets 20 dB softer) while nothing but its own
-  echo, noise or a backchannel is in the microphone
+  echo, noise or a backchannel is in the microphone; "resumed" are those after which it went on where it had stopped
 - dead air: over 1 s in which nobody is heard although an answer is owed or goes on
 - glitch: within speech, a gap of digital silence with sound at both edges (2 to 300 ms, or up to 2 s when the sound goes on
   exactly where it stopped), or a jump between two samples"""
@@ -21,6 +21,7 @@ JOIN_MS = 300
 STOP_MS = 600
 DEAD_MS = 1000
 GAP_MS = 2000
+RESUME_MS = 1500
 DUCK_DB = 20
 AFTER_MS = 900  # an agent may still react so long after the sound that was none of its business
 
@@ -138,10 +139,19 @@ def false_stops(right, rate, begin_ms, end_ms, events):
     return found
 
 
+def went_on(stops, right, rate, events):
+    """How many of those stops were pauses: the agent says it resumed, and is heard again within 1.5 s."""
+    resumed = [e["at_ms"] for e in events if e["kind"] == "resumed"]
+    starts = [first for first, _ in spans(right, rate)]
+    return sum(any(0 <= r - s < RESUME_MS for r in resumed) and any(0 < f - s < RESUME_MS for f in starts) for s in stops)
+
+
 def self_figures(right, rate, placed, events, cause, out):
     length_ms = len(right) * 1000 // rate
     if cause == "echo":
-        out["false"]["echo"] = out["false"].get("echo", 0) + len(false_stops(right, rate, 0, length_ms, events))
+        stops = false_stops(right, rate, 0, length_ms, events)
+        out["false"]["echo"] = out["false"].get("echo", 0) + len(stops)
+        out["resumed"] += went_on(stops, right, rate, events)
     for sound in placed:
         if sound["role"] not in ("backchannel", "noise", "sidetalk"):
             continue
@@ -152,6 +162,7 @@ def self_figures(right, rate, placed, events, cause, out):
         ducked = softer(right, rate, begin, end) if not stops else None
         still = ducked is not None and rms(piece(right, rate, ducked, ducked + JOIN_MS)) > gain(THRESHOLD_DB)
         out["false"][sound["role"]] = out["false"].get(sound["role"], 0) + bool(stops or still)
+        out["resumed"] += went_on(stops[:1], right, rate, events) if sound["role"] != "sidetalk" else 0
         out["tried"][sound["role"]] = out["tried"].get(sound["role"], 0) + 1
 
 
@@ -183,7 +194,8 @@ def gaps(right, rate):
             continue
         if rms(right[max(0, begin - edge) : begin]) < gain(-40) or rms(right[end : end + edge]) < gain(-40):
             continue
-        on = abs(right[end] - right[begin - 1]) < 0.05 and rms(right[end : end + edge // 2]) > gain(-40)
+        slope = abs(right[begin - 1] - right[begin - 2])
+        on = abs(right[end] - right[begin - 1]) < 0.05 + 1.5 * slope and rms(right[end : end + edge // 2]) > gain(-40)
         if end - begin < rate * JOIN_MS // 1000 or on:
             found.append((int(begin * 1000 // rate), int(end * 1000 // rate)))
     return found
@@ -208,7 +220,7 @@ def glitches(right, rate):
 def analyse(left, right, rate, placed, events=(), cause=None):
     """The figures of one recording. cause: "echo" when the microphone heard the loudspeaker."""
     out = {"v2v_ms": [], "resp_ms": [], "stop_ms": [], "cuts_at": [], "false_cuts": 0, "missed": 0, "not_stopped": 0,
-           "false": {}, "tried": {}}
+           "false": {}, "tried": {}, "resumed": 0}
     length_ms = len(right) * 1000 // rate
     heard = spans(right, rate)
     turn_figures(heard, placed, length_ms, out)
@@ -248,6 +260,7 @@ def summary(results):
         "stop_p50_ms": percentile(stops, 50), "stop_p95_ms": percentile(stops, 95),
         "false_cuts": sum(r["false_cuts"] for r in results),
         "self_interruptions": sum(n for cause, n in causes.items() if cause != "sidetalk"),
+        "self_interruptions_resumed": sum(r["resumed"] for r in results),
         "glitches": sum(len(r["glitches"]) for r in results),
         "dead_air": sum(r["dead_air"] for r in results),
         "missed": sum(r["missed"] for r in results), "not_stopped": sum(r["not_stopped"] for r in results),

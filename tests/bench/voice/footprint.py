@@ -117,6 +117,11 @@ def text(found):
     return "\n".join(lines)
 
 
+def patient(spec):
+    """The dialogue with a minute for every answer: slow is not stuck."""
+    return {**spec, "steps": [[*step[:2], 60000] if step[0] in ("agent", "quiet") else step for step in spec["steps"]]}
+
+
 def soak(bench, minutes):
     """Conversation after conversation: turns, interruptions, hang-ups in mid-reply. The daemon must neither grow nor hang."""
     bench.start(["ours"])
@@ -124,7 +129,7 @@ def soak(bench, minutes):
     pid = bench.choir.process.pid
     began, baseline, stuck, count, worst = time.monotonic(), None, 0, 0, 0
     while time.monotonic() - began < minutes * 60:
-        spec = specs[MIX[count % len(MIX)]]
+        spec = patient(specs[MIX[count % len(MIX)]])
         caller = player.Caller(spec, bench.builder.dialogue(spec), bench.choir.transport(fresh=count % 20 == 0), seed=count)
         record = asyncio.run(caller.run())
         stuck += bool(record.missed)
