@@ -149,6 +149,14 @@ static void emit_response_done(ChoirLive *live, ChoirLiveEvent *event, const Ses
     live_turn_close(live, live->turn->reply->len);
 }
 
+/* It sounds when what is on its way has been heard; the listener's own delay is found by the detector. */
+static void echo_play(ChoirLive *live, const gint16 *pcm, gsize samples) {
+  const Pacer *pacer = &live->state.pacer;
+  guint64 ahead = pacer->sent - MIN(pacer->sent, pacer_heard(pacer) + samples);
+  echo_level_play(&live->echo, live->state.now + ahead * (CHOIR_RATE_MIC / 1000) / (CHOIR_RATE_OUT / 1000), pcm,
+                  samples);
+}
+
 /* Effects of a reply name its response; those go out with both ids. */
 static void reply_effect(ChoirLive *live, const SessionEffect *fx, const char *item) {
   g_autofree char *response = g_strdup_printf("resp_%s%08x", live->salt, fx->response);
@@ -170,6 +178,7 @@ static void reply_effect(ChoirLive *live, const SessionEffect *fx, const char *i
     event.type = CHOIR_LIVE_AUDIO;
     event.pcm = live_store_take(live, fx->samples);
     event.samples = fx->samples;
+    echo_play(live, event.pcm, event.samples);
     live_emit(live, &event);
     break;
   default:

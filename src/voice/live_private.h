@@ -3,6 +3,7 @@
 #pragma once
 #include "audio/resample.h"
 #include "base/metrics.h"
+#include "voice/echo_level.h"
 #include "voice/live.h"
 #include "voice/live_fillers.h"
 #include "voice/mic_ring.h"
@@ -82,6 +83,7 @@ struct ChoirLive {
   LiveTurn *turn;   /* of the current reply */
   GPtrArray *turns; /* LiveTurn: all whose done has not come */
   GArray *store;    /* unsent samples of the reply from store_head on */
+  EchoLevel echo;
   gsize store_head;
   guint fade;       /* samples of it that are still to be faded in */
   char *ended_text; /* what was heard of the reply before */

@@ -148,8 +148,15 @@ static void on_window(ChoirLive *live, const ChoirWireFrame *frame) {
     live->meter_us = now;
     live_emit(live, &(ChoirLiveEvent){.type = CHOIR_LIVE_VAD, .level = values[1], .probability = values[0]});
   }
-  if (!live->freed)
-    live_post(live, &(LiveEvent){.event = {.type = SESSION_EV_WINDOW, .position = position, .probability = values[0]}});
+  if (!live->freed) {
+    guint64 late = (live->mic.end - position) + (guint64)(now - live->mic_us) * (CHOIR_RATE_MIC / 1000) / 1000;
+    guint64 clock = (guint64)(now - live->start_us) * (CHOIR_RATE_MIC / 1000) / 1000;
+    gboolean echo = echo_level_hear(&live->echo, clock - MIN(clock, late), (double)values[1]);
+    live_post(live, &(LiveEvent){.event = {.type = SESSION_EV_WINDOW,
+                                           .position = position,
+                                           .probability = (double)values[0],
+                                           .echo = echo}});
+  }
   live_unref(live);
 }
 

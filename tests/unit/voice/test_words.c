@@ -1,7 +1,9 @@
 /* What words say about turns: backchannels, stop words, open endings; how long a silence must be; echoes by text. */
 #include "voice/echo_gate.h"
+#include "voice/echo_level.h"
 #include "voice/turn_end.h"
 #include "voice/turn_text.h"
+#include <math.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -137,6 +139,66 @@ static void test_echo(void) {
   g_assert_false(echo_gate_repeats("alpha bravo charlie", much->str, FALSE));
 }
 
+typedef struct {
+  EchoLevel echo;
+  GRand *rand;
+  double played[64]; /* ms / 32 ago */
+  guint64 now;
+  guint flagged, windows;
+} Room;
+
+/* 32 ms of a room: the agent speaks in syllables, the microphone hears it `lag` windows later by `gain`, and a person.
+ */
+static void room(Room *room, guint ms, double gain, guint lag, double person) {
+  for (guint at = 0; at < ms; at += 32) {
+    static gint16 pcm[768];
+    double loud = g_rand_double(room->rand) < 0.3 ? 0.01 : 0.05 + 0.15 * g_rand_double(room->rand);
+    for (guint i = 0; i < G_N_ELEMENTS(pcm); i++)
+      pcm[i] = (gint16)(32000 * loud * (i % 2 ? 1 : -1));
+    echo_level_play(&room->echo, room->now, pcm, G_N_ELEMENTS(pcm));
+    memmove(room->played + 1, room->played, sizeof room->played - sizeof room->played[0]);
+    room->played[0] = loud;
+    room->now += 512;
+    /* neighbouring windows and a little of the room come with it */
+    double heard = gain * (0.8 * room->played[lag] + 0.2 * room->played[lag + 1]) + 0.002 * g_rand_double(room->rand);
+    double voice = person > 0 && g_rand_double(room->rand) < 0.8 ? person * (0.5 + g_rand_double(room->rand)) : 0;
+    heard = sqrt(heard * heard + voice * voice);
+    room->windows++;
+    room->flagged += echo_level_hear(&room->echo, room->now, heard);
+  }
+}
+
+static void test_echo_level(void) {
+  const char *given = g_getenv("SEED");
+  guint32 seed = given != NULL ? (guint32)g_ascii_strtoull(given, NULL, 10) : g_random_int();
+  g_test_message("SEED=%u", seed);
+  for (guint lag = 0; lag < 18; lag += 3) {
+    Room r = {.rand = g_rand_new_with_seed(seed)};
+    /* cancelled well: a person is a person from the first window on */
+    room(&r, 4000, 0, lag, 0.1);
+    g_assert_cmpuint(r.flagged, <=, r.windows / 20);
+    echo_level_reset(&r.echo);
+    /* an echo at -12 dB, known after two seconds */
+    room(&r, 2000, 0.25, lag, 0);
+    r.flagged = r.windows = 0;
+    room(&r, 10000, 0.25, lag, 0);
+    g_assert_cmpuint(r.flagged, >=, r.windows * 85 / 100);
+    /* somebody speaks over it */
+    r.flagged = r.windows = 0;
+    room(&r, 1000, 0.25, lag, 0.2);
+    g_assert_cmpuint(r.flagged, <=, r.windows / 2);
+    g_rand_free(r.rand);
+  }
+  /* nothing is played: nothing is an echo, far in the future too */
+  Room r = {.rand = g_rand_new_with_seed(seed)};
+  room(&r, 3000, 0.25, 4, 0);
+  for (guint i = 0; i < 100; i++)
+    (void)echo_level_hear(&r.echo, r.now += 512, 0.1);
+  g_assert_false(echo_level_hear(&r.echo, r.now + 512, 0.1));
+  g_assert_false(echo_level_hear(&r.echo, G_MAXUINT32, 0.1));
+  g_rand_free(r.rand);
+}
+
 int main(int argc, char **argv) {
   g_test_init(&argc, &argv, NULL);
   alarm(60);
@@ -144,5 +206,6 @@ int main(int argc, char **argv) {
   g_test_add_func("/voice/words/ending", test_ending);
   g_test_add_func("/voice/words/end", test_end);
   g_test_add_func("/voice/words/echo", test_echo);
+  g_test_add_func("/voice/words/echo-level", test_echo_level);
   return g_test_run();
 }
