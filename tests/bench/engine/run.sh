@@ -1,37 +1,55 @@
 #!/usr/bin/env bash
-# choir bench engine: our CPU variant beside the stock ones that are built, by an unmodified llama-bench.
+# choir bench engine: our CPU variant beside stock ones and source builds; the table of docs/engine.md.
 set -euo pipefail
 here=$(cd "$(dirname "$(readlink -f "$0")")/../../.." && pwd)
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/choir
 engine=$cache/engine/11434/bin
-default=$cache/models/SmolLM2-135M-Instruct.Q4_1.gguf
-case ${1:-} in
-  -h | --help)
-    cat <<'U'
+smol=$cache/models/SmolLM2-135M-Instruct.Q4_1.gguf
+usage() {
+  cat <<'U'
 usage: choir bench engine [OPTION...]
-Compares libggml-cpu-core2.so with every stock variant beside it: SmolLM2 Q4_1, and synthetic models of 1B shape in
-Q4_K_M and Q4_0, which it writes to the cache once (1.5 GB). tools/build-engine --all builds the rivals. The
-options below are passed on to engine/bench/run, which has defaults for all of them here:
+Measures libggml-cpu-core2.so against stock x64, sse42, sandybridge and haswell, and against ggml built with -march=core2
+-msse4.1; SmolLM2, synthetic models of 1B shape in Q4_K_M, Q4_0 and Q8_0, and Whisper, also against OpenBLAS. What is missing
+it builds and writes to the cache the first time: some minutes and 3 GB. Then about 40 minutes on a quiet machine, 15 with
+--quick. Nothing else should run; --cpu-time makes a busy machine bearable. Options, all of which have values here:
 U
-    "$here/engine/bench/run" --help | sed -n '/^options:/,$p'
-    exit 0
-    ;;
-esac
-for file in "$engine/llama-bench" "$engine/libggml-cpu-core2.so" "$default"; do
+  "$here/engine/bench/run" --help | sed -n '/^options:/,$p'
+}
+layers=(--layers 16) suffix=
+for word in "$@"; do
+  case $word in
+    -h | --help) usage; exit 0 ;;
+    --quick) layers=(--layers 3) suffix=-3layers ;; # a fifth of the model: the same kernels
+  esac
+done
+"$here/engine/bench/run" --engine . --ours . "$@" --check # a wrong option is refused before anything is built
+for file in "$engine/llama-bench" "$engine/libggml-cpu-core2.so" "$smol"; do
   [ -e "$file" ] || {
     echo "choir bench engine: $file is missing; run ./run --setup-only" >&2
     exit 1
   }
 done
-models=(--model "smollm2-q4_1=$default")
+args=(--engine "$engine" --ours "${CHOIR_BENCH_VARIANT:-$engine/libggml-cpu-core2.so}" --model "smollm2-q4_1=$smol")
 mkdir -p "$cache/bench"
-for quant in q4_k_m q4_0; do
-  file=$cache/bench/1b-$quant.gguf
+while read -r name file; do
+  case $name in
+    core2-sse41) args+=(--rival "core2+sse4.1=$file") ;;
+    variant-*) args+=(--rival "${name#variant-}=$file") ;;
+    transcribe) args+=(--transcribe "$file") ;;
+    transcribe-openblas) args+=(--openblas "$file") ;;
+  esac
+done < <("$here/engine/bench/rivals" "$cache/bench/rivals")
+for quant in q4_k_m q4_0 q8_0; do
+  file=$cache/bench/1b-$quant$suffix.gguf
   if [ ! -e "$file" ]; then
-    echo "writing a synthetic 1B model in $quant" >&2
-    "$here/engine/bench/synthetic-gguf" "$default" "$file.tmp" --quant "$quant" > /dev/null
-    mv "$file.tmp" "$file"
+    echo "writing a synthetic model of 1B shape in $quant" >&2
+    "$here/engine/bench/synthetic-gguf" "$smol" "$file.$$" --quant "$quant" "${layers[@]}" > /dev/null
+    mv "$file.$$" "$file"
   fi
-  models+=(--model "1b-$quant=$file")
+  args+=(--model "1b-$quant=$file")
 done
-exec "$here/engine/bench/run" --engine "$engine" --ours "$engine/libggml-cpu-core2.so" "${models[@]}" "$@"
+whisper=$cache/models/ggml-base-q8_0.bin speech=$cache/data/jfk.wav
+if [ -e "$whisper" ] && [ -e "$speech" ]; then
+  args+=(--whisper-model "$whisper" --speech "$speech" --wer "$here/tests/bench/wer/run")
+fi
+exec "$here/engine/bench/run" "${args[@]}" "$@"
