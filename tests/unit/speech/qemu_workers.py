@@ -2,8 +2,8 @@
 """Runs each worker as a Core 2 Duo (SSSE3, no SSE4) would: one illegal instruction ends the program with SIGILL.
 
 usage: qemu_workers.py [--full] [--cpu NAME]
-Quick: choir-ear, choir-phonemes, choir-tts with flite, choir-stt with a grammar. --full adds Whisper (the x64 variant of
-ggml) and Piper, which take minutes. Prints TAP. CHOIR_BUILD names the build folder (default build/)."""
+Quick: choir-ear, choir-phonemes, choir-tts with flite, choir-stt with a grammar. --full adds smart-turn, Whisper (the x64
+variant of ggml) and Piper, which take minutes. Prints TAP. CHOIR_BUILD names the build folder (default build/)."""
 
 import argparse
 import os
@@ -18,7 +18,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[3]
 sys.dont_write_bytecode = True
 sys.path.insert(0, str(ROOT / "tests/unit/speech"))
-from wire_client import CACHE, Worker, WorkerError, describe, now, read_pcm  # noqa: E402
+from wire_client import (CACHE, EAR_AUDIO, EAR_HEARD, EAR_SPOT, EAR_TURN, EAR_VERDICT, SPOT_WAKE, STATUS, Worker,  # noqa: E402
+                         WorkerError, describe, now, read_pcm)
 
 BIN = Path(os.environ.get("CHOIR_BUILD") or ROOT / "build") / "src/speech"
 # choir-stt starts itself a second time to calm OpenMP; that second start would leave the emulator.
@@ -69,7 +70,7 @@ def emulator_traps(qemu):
 def ear(qemu, engine, seconds):
     need(CACHE / "models/silero_vad_16k_op15.onnx")
     pcm = read_pcm(need(CACHE / "data/jfk.wav"))[: int(32000 * seconds)]
-    worker = Worker([*qemu, str(BIN / "choir-ear"), "--engine", engine], timeout=120, env=ENV)
+    worker = Worker([*qemu, str(BIN / "choir-ear"), "--engine", engine, "--turn-model", ""], timeout=120, env=ENV)
     ready = worker.wait_ready()
     if ready["engine"] != engine:
         raise Wrong(ready["detail"])
@@ -80,6 +81,38 @@ def ear(qemu, engine, seconds):
     if speech < len(probabilities) / 4 or max(quiet) > 0.3:
         raise Wrong(f"speech in {speech} of {len(probabilities)} windows, in silence up to {max(quiet):.2f}")
     return f"speech in {speech} of {len(probabilities)} windows"
+
+
+def keyphrase(qemu):
+    need("/usr/share/pocketsphinx/model/en-us/en-us")
+    pcm = read_pcm(need(CACHE / "data/pocketsphinx/goforward.raw"))[: 32 * 1600]
+    argv = [*qemu, str(BIN / "choir-ear"), "--engine", "energy", "--turn-model", "", "--wake", "go forward"]
+    worker = Worker(argv, timeout=120, env=ENV)
+    worker.wait_ready()
+    worker.send(EAR_SPOT, flags=SPOT_WAKE)
+    for at in range(0, len(pcm) // 1024 * 1024, 1024):
+        worker.send(EAR_AUDIO, pcm[at : at + 1024], aux=at // 2)
+    frame = worker.wait(EAR_HEARD)
+    close(worker)
+    if frame[4] != b"go forward":
+        raise Wrong(f"heard {frame[4]!r}")
+    return f"go forward at {frame[3] / 16000:.2f} s"
+
+
+def turn(qemu):
+    need(CACHE / "models/smart-turn-v3.2-cpu.onnx")
+    pcm = read_pcm(need(CACHE / "data/jfk.wav"))
+    worker = Worker([*qemu, str(BIN / "choir-ear"), "--engine", "energy"], timeout=600, env=ENV)
+    worker.wait_ready()
+    worker.wait(STATUS)
+    said = []
+    for seconds in (3.2, 4):
+        worker.send(EAR_TURN, pcm[: int(seconds * 32000)], gen=int(seconds * 10))
+        said.append(struct.unpack("<f", worker.wait(EAR_VERDICT)[4])[0])
+    close(worker)
+    if said[0] < 0.9 or said[1] > 0.1:
+        raise Wrong(f"complete {said[0]:.3f}, cut off {said[1]:.3f}")
+    return f"complete {said[0]:.3f}, cut off {said[1]:.3f}"
 
 
 def phonemes(qemu):
@@ -131,11 +164,13 @@ def cases(qemu, full):
     yield "the emulator refuses AVX", lambda: emulator_traps(qemu)
     yield "choir-ear, Silero", lambda: ear(qemu, "silero", 1.5)
     yield "choir-ear, energy gate", lambda: ear(qemu, "energy", 4)
+    yield "choir-ear, keyphrase", lambda: keyphrase(qemu)
     yield "choir-phonemes", lambda: phonemes(qemu)
     yield "choir-tts, flite", lambda: voice(qemu, "flite", "Yes, it is on.", False)
     yield "choir-stt, grammar", lambda: recognise(qemu, grammar, forward, "go forward ten meters")
     if full:
         whisper = ["--engine", "whisper", "--threads", "1"]
+        yield "choir-ear, smart-turn", lambda: turn(qemu)
         yield "choir-tts, Piper", lambda: voice(qemu, "piper", "Yes, it is on.", True)
         yield "choir-stt, Whisper x64", lambda: recognise(qemu, whisper, forward, "forward")
 
