@@ -8,7 +8,9 @@
 
 #define TICK_MS 20
 #define METER_US 100000
-#define MAX_VISEMES 2000 /* of one clause */
+#define SURE_OF_LANGUAGE 0.9
+#define SURE_AFTER_MS 1500 /* shorter sounds are like anything */
+#define MAX_VISEMES 2000   /* of one clause */
 
 ChoirVoice *choir_voice_new(ChoirHub *hub, ChoirTwin *twin, const ChoirLiveOptions *defaults) {
   ChoirVoice *voice = g_new0(ChoirVoice, 1);
@@ -185,6 +187,14 @@ static gboolean is_foreign(const ChoirVoice *voice, const char *language) {
   return TRUE;
 }
 
+/* The language of the sound, where the recogniser is sure of it; the text's otherwise. Caller frees. */
+static char *sounds_like(const json_t *json, const char *language) {
+  const char *heard = choir_json_string(json, "heard", "");
+  gboolean sure =
+      choir_json_double(json, "heard_p", 0) >= SURE_OF_LANGUAGE && choir_json_int(json, "audio_ms", 0) >= SURE_AFTER_MS;
+  return g_strdup(*heard != '\0' && sure ? heard : language);
+}
+
 static void on_text(ChoirLive *live, const ChoirWireFrame *frame) {
   json_t *json = payload_json(frame);
   if (json == NULL) {
@@ -194,6 +204,7 @@ static void on_text(ChoirLive *live, const ChoirWireFrame *frame) {
   }
   g_autofree char *text = g_strstrip(g_strdup(choir_json_string(json, "text", "")));
   g_autofree char *language = g_strdup(choir_json_string(json, "language", ""));
+  g_autofree char *sounded = sounds_like(json, language);
   gboolean understood = *text != '\0';
   json_decref(json);
   live_post(live, &(LiveEvent){.event = {.type = SESSION_EV_STT_TEXT,
@@ -202,7 +213,7 @@ static void on_text(ChoirLive *live, const ChoirWireFrame *frame) {
                                          .said = turn_text_said(text, language),
                                          .ending = turn_text_ending(text, language),
                                          .echo = understood && is_echo(live, text),
-                                         .foreign = understood && is_foreign(live->voice, language)},
+                                         .foreign = understood && is_foreign(live->voice, sounded)},
                                .text = understood ? text : ""});
 }
 

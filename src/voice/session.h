@@ -52,7 +52,7 @@
 #define SESSION_FILLERS 3
 #define SESSION_FILLER_MS 1000     /* a wait longer than this gets a filler */
 #define SESSION_FILLER_SOON_MS 300 /* ... at once when it is expected */
-#define SESSION_CLAUSE_WAIT_MS 100 /* a clause's samples wait so long for its words and mouth shapes */
+#define SESSION_CLAUSE_WAIT_MS 60  /* a clause's samples wait so long for its words and mouth shapes */
 #define SESSION_RUN_MS 500         /* within which those windows must come */
 #define SESSION_HYSTERESIS 0.15
 #define SESSION_STALL_MS 1000 /* beyond the end-of-turn silence: the microphone's stream ended in mid-speech */
@@ -266,6 +266,7 @@ typedef struct {
   gboolean paused;
   guint64 paused_at;
   guint64 heard_since;  /* when its first sample was sent */
+  guint64 clause_asked; /* when its synthesis began */
   guint64 clause_since; /* when the first sample of the current clause came */
   guint shapes;         /* clauses whose mouth shapes were told */
   gboolean filled;      /* a filler was played, or is not wanted */
@@ -302,7 +303,8 @@ typedef struct {
   guint spots;           /* what the ear listens for */
   guint64 filler[SESSION_FILLERS];
   guint next_filler;
-  guint64 wait; /* moving average from the end of a turn to the first sample */
+  guint64 wait;     /* moving average from the end of a turn to the first sample */
+  guint voice_pace; /* how fast the voice works, in percent of real time, moving average; 0: not known yet */
   SessionCanned want_canned;
   guint64 idle_at; /* when to ask whether somebody is there; 0: not */
   gboolean asked_idle;

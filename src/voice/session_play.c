@@ -40,6 +40,7 @@ static void synthesise(SessionStep *step) {
       session_play_unsent(s) > session_out_samples(SESSION_AHEAD_MS))
     return;
   reply->synthesising = TRUE;
+  reply->clause_asked = s->now;
   reply->tts_deadline = s->now + session_mic_samples(SESSION_TTS_DEADLINE_MS);
   session_reply_emit(step, (SessionEffect){.type = SESSION_FX_TTS_JOB, .index = reply->next_clause++});
 }
@@ -66,11 +67,24 @@ static void fill_wait(SessionStep *step) {
   }
 }
 
-/* Samples that may go out: those of whole clauses, whose words and mouth shapes are known; an engine that is slow to
- * report them is not waited for. */
+/* A clause that comes in pieces is begun when the voice will not be overtaken in the middle of it: so much must be
+ * there as it falls behind while it makes the rest. */
+static gboolean keeps_up(const SessionState *s) {
+  const LedgerClause *clause = &s->ledger.clause[s->ledger.current];
+  guint64 whole = (guint64)clause->text_length * LEDGER_SAMPLES_PER_LETTER;
+  guint64 rest = whole > clause->samples ? whole - clause->samples : 0;
+  if (s->voice_pace == 0 || s->voice_pace >= 125)
+    return TRUE; /* quicker than it is heard, with some reserve */
+  return session_play_unsent(s) >= rest * (125 - s->voice_pace) / s->voice_pace;
+}
+
+/* Samples that may go out: those of whole clauses, whose words and mouth shapes are known; of one that is being made
+ * when those do not come soon and it will not run dry. */
 static guint64 sendable(const SessionState *s) {
   guint64 known = ledger_known(&s->ledger);
-  if (!s->reply.synthesising || s->now - s->reply.clause_since >= session_mic_samples(SESSION_CLAUSE_WAIT_MS))
+  gboolean begun = s->pacer.sent > known;
+  gboolean soon = s->now - s->reply.clause_since < session_mic_samples(SESSION_CLAUSE_WAIT_MS);
+  if (!s->reply.synthesising || begun || (!soon && keeps_up(s)))
     known = s->reply.stored;
   return known - MIN(known, s->pacer.sent);
 }

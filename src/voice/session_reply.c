@@ -275,9 +275,18 @@ void session_reply_pcm(SessionStep *step, guint64 samples) {
   session_reply_emit(step, (SessionEffect){.type = SESSION_FX_STORE_PCM, .samples = samples});
 }
 
+static void count_pace(SessionState *s) {
+  guint64 took = session_out_time(s->now - s->reply.clause_asked), made = s->ledger.clause[s->ledger.current].samples;
+  if (made < session_out_samples(200))
+    return; /* too short to tell */
+  guint pace = (guint)CLAMP(made * 100 / MAX(took, (guint64)1), (guint64)5, (guint64)10000);
+  s->voice_pace = s->voice_pace == 0 ? pace : (s->voice_pace * 2 + pace) / 3;
+}
+
 void session_reply_clause_done(SessionStep *step, const LedgerWord *words, guint n) {
   SessionState *s = step->s;
   s->reply.synthesising = FALSE;
+  count_pace(s);
   session_reply_emit(step, (SessionEffect){.type = SESSION_FX_KEEP_VISEMES, .index = s->ledger.current});
   ledger_complete(&s->ledger, words, n);
 }

@@ -495,7 +495,8 @@ static void test_language(void) {
   speak(&c, 1000, 0.9f);
   speak(&c, 300, 0.01f);
   const FakeFrame *job = fake_worker_last(c.stt, CHOIR_WIRE_STT_JOB, 0);
-  static const char json[] = "{\"text\":\"Wie spät ist es?\",\"language\":\"de\"}";
+  static const char json[] = "{\"text\":\"Wie spät ist es?\",\"language\":\"en\",\"heard\":\"de\",\"heard_p\":0.97,"
+                             "\"audio_ms\":1600}";
   answer(&c, CHOIR_WIRE_STT_TEXT, job->gen, 0, json, strlen(json));
   speak(&c, 600, 0.01f);
   g_assert_cmpuint(c.twin->turns->len, ==, 0);

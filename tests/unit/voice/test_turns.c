@@ -545,6 +545,27 @@ static void test_filler(void) {
   finish(w);
 }
 
+/* A voice slower than speech hands out its clauses in pieces: each is begun when it will not run dry in mid-word. */
+static void test_slow_voice(void) {
+  World *w = start();
+  w->voice_ms = 1500; /* for 1000 ms of sound, in ten pieces */
+  w->acks = TRUE;
+  world_type(w);
+  world_until(w, SESSION_SPEAKING, 6000);
+  while (w->playouts < 1)
+    world_run(w, 20);
+  guint learnt = w->gaps_in_clause; /* nothing was known of it at first */
+  g_assert_cmpuint(learnt, >, 0);
+  g_assert_cmpuint(w->s.voice_pace, <, 80);
+  for (guint reply = 2; reply <= 3; reply++) {
+    world_type(w);
+    while (w->playouts < reply)
+      world_run(w, 20);
+    g_assert_cmpuint(w->gaps_in_clause, ==, learnt);
+  }
+  finish(w);
+}
+
 static void test_idle(void) {
   World *w = start();
   SessionOptions options = quick_options();
@@ -711,6 +732,7 @@ int main(int argc, char **argv) {
       {"echo/text", test_echo_text},
       {"echo/room", test_echo_room},
       {"filler", test_filler},
+      {"slow-voice", test_slow_voice},
       {"idle", test_idle},
       {"foreign", test_foreign},
       {"mute", test_mute},

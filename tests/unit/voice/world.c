@@ -104,6 +104,21 @@ static void fake_twin(World *w, const SessionEffect *fx) {
 
 static void fake_tts(World *w, const SessionEffect *fx) {
   static const LedgerWord words[] = {{0, 4, 3}, {5, 9, 3}, {10, 14, 3}, {15, 19, 3}};
+  for (guint i = 1; i <= 10 && w->voice_ms > 0; i++)
+    schedule(w, WORLD_TTS, w->voice_ms * i / 10,
+             (SessionEvent){.type = SESSION_EV_TTS_PCM,
+                            .gen = fx->gen,
+                            .index = fx->index,
+                            .samples = (guint64)w->clause_ms * OUT_MS / 10});
+  if (w->voice_ms > 0) {
+    schedule(w, WORLD_TTS, w->voice_ms,
+             (SessionEvent){.type = SESSION_EV_TTS_DONE,
+                            .gen = fx->gen,
+                            .index = fx->index,
+                            .words = words,
+                            .n_words = G_N_ELEMENTS(words)});
+    return;
+  }
   SessionEvent pcm = {
       .type = SESSION_EV_TTS_PCM, .gen = fx->gen, .index = fx->index, .samples = (guint64)w->clause_ms * OUT_MS / 2};
   schedule(w, WORLD_TTS, w->tts_ms, pcm);
@@ -461,6 +476,8 @@ static void listen(World *w) {
     return; /* a listener that acknowledges holds what it has */
   guint64 n = MIN(want, there - MIN(there, w->played));
   w->played += n;
+  gboolean inside = w->played > 0 && w->played % ((guint64)w->clause_ms * OUT_MS) != 0;
+  w->gaps_in_clause += n < want && w->gap == 0 && inside && w->active_response != 0;
   w->gap = n < want ? w->gap + 1 : 0;
   if (w->acks && n > 0)
     world_event(w, (SessionEvent){.type = SESSION_EV_ACK, .item = w->play_item, .samples = w->played});

@@ -25,7 +25,9 @@ typedef struct {
   TurnSaid said;
   TurnEnding ending;
   gboolean echo_text, foreign; /* what transcripts are */
-  guint judge_ms;              /* smart-turn's time, 0: there is none */
+  guint voice_ms;              /* the voice's time for a clause that it gives out in ten pieces; 0: tts_ms, in two */
+  guint gaps_in_clause;
+  guint judge_ms; /* smart-turn's time, 0: there is none */
   double verdict;
   SessionOutcome twin_outcome;
   /* the client */
