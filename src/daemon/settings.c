@@ -106,6 +106,8 @@ const ChoirConfigItem choir_settings[] = {
      "ask before anything is changed; strict: also before something runs in the sandbox"},
     {"tools", "denied", CHOIR_CONFIG_STRING, "", 0, 0, NULL, NULL,
      "tools that never run, comma separated, * stands for anything: ssh.*, shell.execute_command"},
+    {"tools", "git_protocols", CHOIR_CONFIG_STRING, "https:ssh:git", 0, 0, NULL, NULL,
+     "protocols that the git tool may use, colon separated; ext and file run programs or read what is not ours"},
     {"tools", "summarizer", CHOIR_CONFIG_BOOL, "false", 0, 0, NULL, "USE_SUMMARIZER",
      "offer the summarizer, which finds what was said about something"},
     {"agent", "benchmark", CHOIR_CONFIG_BOOL, "false", 0, 0, NULL, "BENCHMARK_MODE",

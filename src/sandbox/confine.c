@@ -45,7 +45,6 @@ GStrv choir_confine_bwrap(const ChoirLimits *limits, const char *self, int spec_
                                       "--die-with-parent",
                                       "--unshare-user",
                                       "--unshare-pid",
-                                      "--unshare-net",
                                       "--unshare-ipc",
                                       "--unshare-uts",
                                       "--unshare-cgroup-try",
@@ -70,6 +69,8 @@ GStrv choir_confine_bwrap(const ChoirLimits *limits, const char *self, int spec_
   g_autoptr(GPtrArray) args = g_ptr_array_new();
   for (guint i = 0; fixed[i]; i++)
     g_ptr_array_add(args, g_strdup(fixed[i]));
+  if (!limits->network)
+    g_ptr_array_add(args, g_strdup("--unshare-net"));
   if (!limits->pty) /* a terminal's session is made by choir-sandbox, which gives it its controlling terminal */
     g_ptr_array_add(args, g_strdup("--new-session"));
   for (guint i = 0; masked[i]; i++)
@@ -80,6 +81,8 @@ GStrv choir_confine_bwrap(const ChoirLimits *limits, const char *self, int spec_
     mask(args, limits->hidden[i]);
   for (guint i = 0; limits->writable[i]; i++)
     bind_path(args, "--bind", limits->writable[i], limits->writable[i]);
+  if (limits->network && is_folder("/run/systemd/resolve")) /* where /etc/resolv.conf may point to */
+    bind_path(args, "--ro-bind", "/run/systemd/resolve", "/run/systemd/resolve");
   if (limits->proxy_socket)
     bind_path(args, "--bind", limits->proxy_socket, "/run/proxy.sock");
   bind_path(args, "--ro-bind", self, INSIDE);
@@ -134,7 +137,7 @@ static const char *const system_read[] = {"/usr",
                                           "/etc/fonts",
                                           "/etc/magic",
                                           "/etc/locale.alias",
-                                          "/etc/gitconfig",
+                                          "/etc/gitconfig", "/etc/resolv.conf", "/etc/services", "/etc/protocols", "/run/systemd/resolve",
                                           "/etc/debian_version",
                                           "/etc/os-release",
                                           "/proc/cpuinfo",
@@ -167,7 +170,7 @@ static gboolean landlock(const ChoirLimits *limits) {
   g_ptr_array_add(write, NULL);
   ChoirLandlockRules rules = {.read = limits->full ? everything : system_read,
                               .write = (const char *const *)write->pdata,
-                              .tcp = limits->proxy_socket != NULL};
+                              .tcp = limits->proxy_socket != NULL || limits->network};
   return choir_landlock_apply(&rules);
 }
 
@@ -191,7 +194,7 @@ void choir_confine_exec(const ChoirLimits *limits) {
     return;
   }
   /* Without its own process namespace a signal reaches every process of the user, unless Landlock keeps it in. */
-  if (!choir_seccomp_apply(limits->proxy_socket != NULL, limits->full || abi >= 6)) {
+  if (!choir_seccomp_apply(limits->proxy_socket != NULL || limits->network, limits->full || abi >= 6)) {
     fprintf(stderr, "choir-sandbox: seccomp: %s\n", g_strerror(errno));
     return;
   }

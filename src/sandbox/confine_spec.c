@@ -10,11 +10,11 @@ static json_t *list(const char *const *strings) {
 }
 
 json_t *choir_limits_to_json(const ChoirLimits *l) {
-  json_t *json = json_pack("{s:o,s:o,s:o,s:o,s:i,s:i,s:i,s:i,s:i,s:b,s:b}", "argv", list((const char *const *)l->argv),
+  json_t *json = json_pack("{s:o,s:o,s:o,s:o,s:i,s:i,s:i,s:i,s:i,s:b,s:b,s:b}", "argv", list((const char *const *)l->argv),
                            "env", list((const char *const *)l->env), "writable", list((const char *const *)l->writable),
                            "hidden", list((const char *const *)l->hidden), "seconds", (int)l->seconds, "cpu_seconds",
                            (int)l->cpu_seconds, "memory_mb", (int)l->memory_mb, "processes", (int)l->processes,
-                           "file_mb", (int)l->file_mb, "pty", (int)l->pty, "full", (int)l->full);
+                           "file_mb", (int)l->file_mb, "pty", (int)l->pty, "network", (int)l->network, "full", (int)l->full);
   json_object_set_new(json, "cwd", json_string(l->cwd));
   if (l->proxy_socket)
     json_object_set_new(json, "proxy_socket", json_string(l->proxy_socket));
@@ -49,6 +49,7 @@ gboolean choir_limits_from_json(const json_t *json, ChoirLimits *ret_limits, GEr
                    .processes = positive(json, "processes"),
                    .file_mb = positive(json, "file_mb"),
                    .pty = choir_json_bool(json, "pty", FALSE),
+                   .network = choir_json_bool(json, "network", FALSE),
                    .full = choir_json_bool(json, "full", FALSE)};
   if (!l.argv[0]) {
     choir_limits_clear(&l);

@@ -8,7 +8,7 @@ typedef struct {
   GStrv argv, env, writable, hidden;
   char *cwd, *proxy_socket;
   guint seconds, cpu_seconds, memory_mb, processes, file_mb;
-  gboolean pty, full; /* full: bubblewrap as well */
+  gboolean pty, network, full; /* full: bubblewrap as well */
 } ChoirLimits;
 
 json_t *choir_limits_to_json(const ChoirLimits *limits); /* caller decrefs */

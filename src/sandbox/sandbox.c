@@ -82,6 +82,7 @@ static ChoirLimits limits_of(const ChoirSandbox *sandbox, const ChoirSandboxSpec
       .processes = spec->processes ? spec->processes : 64,
       .file_mb = spec->file_mb ? spec->file_mb : 64,
       .pty = spec->pty,
+      .network = spec->network,
       .full = sandbox->mode == CHOIR_SANDBOX_FULL,
   };
 }

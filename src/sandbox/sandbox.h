@@ -20,6 +20,7 @@ typedef struct {
   const char *const *writable; /* absolute folders, NULL-ended */
   const char *const *hidden;   /* folders and files masked even for reading: state, keys, ~/.ssh */
   const char *proxy_socket;    /* unix socket of a filtering proxy, the only way out; NULL = no network */
+  gboolean network;            /* the machine's own network: for calls that a person approved */
   guint seconds;               /* wall clock, 0 = 30; then SIGKILL to all of it */
   guint cpu_seconds;           /* 0 = same as seconds */
   guint memory_mb;             /* 0 = 512 */

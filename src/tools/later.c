@@ -141,8 +141,3 @@ LATER(rag, "Documents", "Answers from documents.", COMING, "search the documents
        .schema = TOOL_OBJECT(TOOL_TEXT("query", 500, "what to look for"), "\"query\""),
        .run = run});
 
-LATER(git, "Git", "Works with repositories.", COMING, "use git yourself",
-      {.name = "status",
-       .help = "Show what changed in a repository.",
-       .schema = TOOL_OBJECT(TOOL_TEXT("working_dir", 500, "its folder"), "\"working_dir\""),
-       .run = run});

@@ -90,7 +90,9 @@ static void on_card(const char *change, const json_t *card, gpointer user) {
   g_idle_add(answer, later);
 }
 
-static const ChoirConfigItem no_items[] = {{NULL, NULL, CHOIR_CONFIG_STRING, NULL, 0, 0, NULL, NULL, NULL}};
+static const ChoirConfigItem items[] = {
+    {"tools", "git_protocols", CHOIR_CONFIG_STRING, "git:https", 0, 0, NULL, NULL, ""},
+    {NULL, NULL, CHOIR_CONFIG_STRING, NULL, 0, 0, NULL, NULL, NULL}};
 
 House *house_new(void) {
   House *house = g_new0(House, 1);
@@ -102,7 +104,7 @@ House *house_new(void) {
   g_mkdir(house->state, 0700);
   g_mkdir(house->work, 0700);
   g_autofree char *log = g_build_filename(house->state, "audit.jsonl", NULL);
-  house->config = choir_config_load(no_items, NULL, &error);
+  house->config = choir_config_load(items, NULL, &error);
   g_assert_no_error(error);
   house->http = choir_http_client_new();
   house->approvals = choir_approvals_new();

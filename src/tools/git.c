@@ -1,0 +1,289 @@
+/* Repositories of the agent's own folder. Every git runs in the sandbox: what stands in a repository's configuration
+ * (hooks, filters, pagers) may be a stranger's. Only clone, pull and push have a network, and they ask first. */
+#include <string.h>
+#include "tools/boxed.h"
+#include "tools/schema.h"
+#include "tools/tools.h"
+
+typedef struct {
+  GPtrArray *argv; /* char*, NULL-ended by run() */
+  char *folder;
+} Git;
+
+static void add(Git *git, const char *word) {
+  g_ptr_array_add(git->argv, g_strdup(word));
+}
+
+/* FALSE after having ended the call: the folder is not below the agent's. */
+static gboolean begin(ChoirToolCall *call, Git *git, const char *folder, gboolean must_exist) {
+  const ChoirToolHouse *house = choir_tool_call_house(call);
+  g_autofree char *path =
+      g_path_is_absolute(folder) ? g_strdup(folder) : g_build_filename(house->work_dir, folder, NULL);
+  g_autofree char *whole = g_canonicalize_filename(path, "/"), *below = g_strconcat(house->work_dir, "/", NULL);
+  if (!g_str_equal(whole, house->work_dir) && !g_str_has_prefix(whole, below)) {
+    tool_fail(call, CHOIR_TOOL_ERROR_DENIED, "%s is not below the agent's own folder %s", folder, house->work_dir);
+    return FALSE;
+  }
+  if (must_exist && !g_file_test(whole, G_FILE_TEST_IS_DIR)) {
+    tool_fail(call, CHOIR_TOOL_ERROR_FAILED, "there is no folder %s; clone a repository first", folder);
+    return FALSE;
+  }
+  static const char *const safe[] = {"git",
+                                     "-c",
+                                     "core.hooksPath=/dev/null",
+                                     "-c",
+                                     "core.fsmonitor=false",
+                                     "-c",
+                                     "core.pager=cat",
+                                     "-c",
+                                     "protocol.ext.allow=never",
+                                     "-c",
+                                     "safe.directory=*",
+                                     "-c",
+                                     "user.name=Choir",
+                                     "-c",
+                                     "user.email=choir@localhost",
+                                     "-c",
+                                     "advice.detachedHead=false"};
+  git->argv = g_ptr_array_new_with_free_func(g_free);
+  git->folder = g_steal_pointer(&whole);
+  for (gsize i = 0; i < G_N_ELEMENTS(safe); i++)
+    add(git, safe[i]);
+  return TRUE;
+}
+
+static void run(ChoirToolCall *call, Git *git, const char *cwd, gboolean network) {
+  const ChoirConfig *config = choir_tool_call_house(call)->config;
+  g_autofree char *allowed =
+      g_strconcat("GIT_ALLOW_PROTOCOL=", choir_config_string(config, "tools", "git_protocols"), NULL);
+  const char *env[] = {allowed,
+                       "GIT_TERMINAL_PROMPT=0",
+                       "GIT_CONFIG_NOSYSTEM=1",
+                       "GIT_OPTIONAL_LOCKS=0",
+                       "GIT_SSH_COMMAND=ssh -oBatchMode=yes -oStrictHostKeyChecking=yes",
+                       NULL};
+  g_ptr_array_add(git->argv, NULL);
+  tool_boxed_run(call, &(ToolBoxed){.argv = (const char *const *)git->argv->pdata,
+                                    .env = env,
+                                    .cwd = cwd ? cwd : git->folder,
+                                    .network = network,
+                                    .seconds = network ? 290 : 55,
+                                    .memory_mb = 1024});
+  g_ptr_array_unref(git->argv);
+  g_free(git->folder);
+}
+
+/* A word that git must not take for an option. */
+static gboolean plain(ChoirToolCall *call, Git *git, const char *word) {
+  if (*word != '-')
+    return TRUE;
+  tool_fail(call, CHOIR_TOOL_ERROR_ARGUMENTS, "\"%s\" begins with a dash, which git takes for an option", word);
+  g_ptr_array_unref(git->argv);
+  g_free(git->folder);
+  return FALSE;
+}
+
+static void clone_repository(ChoirToolCall *call) {
+  const char *url = choir_tool_call_string(call, "repo_url", "");
+  Git git;
+  if (!begin(call, &git, choir_tool_call_string(call, "directory", ""), FALSE) || !plain(call, &git, url))
+    return;
+  add(&git, "clone");
+  add(&git, "--no-recurse-submodules");
+  add(&git, "--");
+  add(&git, url);
+  add(&git, git.folder);
+  run(call, &git, choir_tool_call_house(call)->work_dir, TRUE);
+}
+
+/* The actions without anything but a few fixed words and at most one name. */
+static void simple(ChoirToolCall *call, const char *const *words, const char *name, gboolean network) {
+  Git git;
+  if (!begin(call, &git, choir_tool_call_string(call, "working_dir", ""), TRUE) || (name && !plain(call, &git, name)))
+    return;
+  for (; *words; words++)
+    add(&git, *words);
+  if (name)
+    add(&git, name);
+  run(call, &git, NULL, network);
+}
+
+#define SIMPLE(call, name, network, ...) simple(call, (const char *const[]){__VA_ARGS__, NULL}, name, network)
+
+static void pull(ChoirToolCall *call) {
+  SIMPLE(call, NULL, TRUE, "pull", "--ff-only", "--no-recurse-submodules");
+}
+
+static void push(ChoirToolCall *call) {
+  SIMPLE(call, NULL, TRUE, "push");
+}
+
+static void status(ChoirToolCall *call) {
+  SIMPLE(call, NULL, FALSE, "status", "--short", "--branch");
+}
+
+static void add_files(ChoirToolCall *call) {
+  SIMPLE(call, choir_tool_call_string(call, "path", "."), FALSE, "add", "--verbose", "--");
+}
+
+static void commit(ChoirToolCall *call) {
+  g_autofree char *message = g_strconcat("--message=", choir_tool_call_string(call, "message", ""), NULL);
+  SIMPLE(call, NULL, FALSE, "commit", "--all", "--no-verify", message);
+}
+
+static void branch(ChoirToolCall *call) {
+  const char *name = choir_tool_call_string(call, "branch_name", NULL);
+  if (name)
+    SIMPLE(call, name, FALSE, "branch", "--verbose");
+  else
+    SIMPLE(call, NULL, FALSE, "branch", "--list", "--all", "--verbose");
+}
+
+static void checkout(ChoirToolCall *call) {
+  SIMPLE(call, choir_tool_call_string(call, "branch_name", ""), FALSE, "checkout");
+}
+
+static void merge(ChoirToolCall *call) {
+  SIMPLE(call, choir_tool_call_string(call, "branch", ""), FALSE, "merge", "--no-edit");
+}
+
+static void diff(ChoirToolCall *call) {
+  const char *first = choir_tool_call_string(call, "commit1", NULL),
+             *second = choir_tool_call_string(call, "commit2", NULL);
+  Git git;
+  if (!begin(call, &git, choir_tool_call_string(call, "working_dir", ""), TRUE))
+    return;
+  add(&git, "diff");
+  add(&git, "--no-ext-diff");
+  add(&git, "--no-textconv");
+  if (first && !plain(call, &git, first))
+    return;
+  if (second && !plain(call, &git, second))
+    return;
+  if (first)
+    add(&git, first);
+  if (second)
+    add(&git, second);
+  run(call, &git, NULL, FALSE);
+}
+
+static char *clone_target(const ChoirToolHouse *house, const json_t *args) {
+  return g_strdup_printf("repository %s", json_string_value(json_object_get(args, "repo_url")));
+}
+
+static char *remote_target(const ChoirToolHouse *house, const json_t *args) {
+  return g_strdup_printf("the remote of %s", json_string_value(json_object_get(args, "working_dir")));
+}
+
+static gboolean available(const ChoirToolHouse *house, char **ret_reason, char **ret_remedy) {
+  if (!tool_boxed_available(house, ret_reason, ret_remedy))
+    return FALSE;
+  if (g_file_test("/usr/bin/git", G_FILE_TEST_IS_EXECUTABLE))
+    return TRUE;
+  *ret_reason = g_strdup("git is not installed");
+  *ret_remedy = g_strdup("apt-get install git");
+  return FALSE;
+}
+
+#define FOLDER TOOL_TEXT("working_dir", 500, "folder of the repository")
+static const ChoirToolSink url_sink[] = {{"repo_url", CHOIR_SINK_REMOTE}, {"directory", CHOIR_SINK_FILE}, {NULL, 0}};
+static const ChoirToolSink message_sink[] = {{"working_dir", CHOIR_SINK_FILE}, {NULL, 0}};
+static const char *const clone_examples[] = {"clone the repository", "get the source from that git address",
+                                             "download the git repository into a folder", NULL};
+static const char *const pull_examples[] = {"pull the newest changes", "update the repository from its remote", NULL};
+static const char *const push_examples[] = {"push my commits", "upload the commits to the remote", NULL};
+static const char *const status_examples[] = {"what changed in the repository", "show the git status",
+                                              "are there uncommitted changes", NULL};
+static const char *const add_examples[] = {"add the file to git", "stage all changes", NULL};
+static const char *const commit_examples[] = {"commit the changes with the message fix typo", "commit this", NULL};
+static const char *const branch_examples[] = {"make a new branch called test", "list the branches", NULL};
+static const char *const checkout_examples[] = {"switch to the branch main", "check out the develop branch", NULL};
+static const char *const diff_examples[] = {"show the diff", "what is different between the two commits", NULL};
+static const char *const merge_examples[] = {"merge the branch feature", NULL};
+
+static const ChoirToolAction actions[] = {
+    {.name = "clone",
+     .help = "Copy a repository from an address.",
+     .class = CHOIR_CLASS_CHANGE,
+     .schema = TOOL_OBJECT(TOOL_TEXT("repo_url", 500, "its address") "," TOOL_TEXT("directory", 500, "folder to make"),
+                           "\"repo_url\",\"directory\""),
+     .sinks = url_sink,
+     .timeout_s = 300,
+     .target = clone_target,
+     .examples = clone_examples,
+     .run = clone_repository},
+    {.name = "pull",
+     .help = "Get the newest commits of a repository.",
+     .class = CHOIR_CLASS_CHANGE,
+     .schema = TOOL_OBJECT(FOLDER, "\"working_dir\""),
+     .timeout_s = 300,
+     .target = remote_target,
+     .examples = pull_examples,
+     .run = pull},
+    {.name = "push",
+     .help = "Send commits to the remote repository.",
+     .class = CHOIR_CLASS_CHANGE,
+     .schema = TOOL_OBJECT(FOLDER, "\"working_dir\""),
+     .timeout_s = 300,
+     .target = remote_target,
+     .examples = push_examples,
+     .run = push},
+    {.name = "status",
+     .help = "Show what changed in a repository.",
+     .schema = TOOL_OBJECT(FOLDER, "\"working_dir\""),
+     .timeout_s = 60,
+     .examples = status_examples,
+     .run = status},
+    {.name = "diff",
+     .help = "Show the changes line by line.",
+     .schema = TOOL_OBJECT(FOLDER "," TOOL_TEXT("commit1", 100, "older commit or branch") "," TOOL_TEXT(
+                               "commit2", 100, "newer commit or branch"),
+                           "\"working_dir\""),
+     .timeout_s = 60,
+     .examples = diff_examples,
+     .run = diff},
+    {.name = "add",
+     .help = "Put files into the next commit.",
+     .class = CHOIR_CLASS_LOCAL,
+     .schema = TOOL_OBJECT(FOLDER "," TOOL_TEXT("path", 500, "file, or . for all"), "\"working_dir\""),
+     .timeout_s = 60,
+     .examples = add_examples,
+     .run = add_files},
+    {.name = "commit",
+     .help = "Commit the changes.",
+     .class = CHOIR_CLASS_LOCAL,
+     .schema =
+         TOOL_OBJECT(FOLDER "," TOOL_TEXT("message", 1000, "what was changed and why"), "\"working_dir\",\"message\""),
+     .sinks = message_sink,
+     .timeout_s = 60,
+     .examples = commit_examples,
+     .run = commit},
+    {.name = "branch",
+     .help = "List the branches or make one.",
+     .class = CHOIR_CLASS_LOCAL,
+     .schema = TOOL_OBJECT(FOLDER "," TOOL_TEXT("branch_name", 100, "name of the new one"), "\"working_dir\""),
+     .timeout_s = 60,
+     .examples = branch_examples,
+     .run = branch},
+    {.name = "checkout",
+     .help = "Switch to a branch.",
+     .class = CHOIR_CLASS_LOCAL,
+     .schema = TOOL_OBJECT(FOLDER "," TOOL_TEXT("branch_name", 100, "the branch"), "\"working_dir\",\"branch_name\""),
+     .timeout_s = 60,
+     .examples = checkout_examples,
+     .run = checkout},
+    {.name = "merge",
+     .help = "Merge a branch into the current one.",
+     .class = CHOIR_CLASS_LOCAL,
+     .schema = TOOL_OBJECT(FOLDER "," TOOL_TEXT("branch", 100, "the branch"), "\"working_dir\",\"branch\""),
+     .timeout_s = 60,
+     .examples = merge_examples,
+     .run = merge},
+};
+
+const ChoirTool choir_tool_git = {.id = "git",
+                                  .title = "Git",
+                                  .help = "Works with repositories in the agent's own folder.",
+                                  .actions = actions,
+                                  .n_actions = G_N_ELEMENTS(actions),
+                                  .available = available};
