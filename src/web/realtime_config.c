@@ -105,7 +105,7 @@ static gboolean set_turn_key(const char *key, const json_t *value, ChoirRealtime
   if (strcmp(key, "prefix_padding_ms") == 0)
     return set_ms(value, param, 0, 1000, &live->prefix_ms, fault);
   if (strcmp(key, "idle_timeout_ms") == 0)
-    return TRUE; /* no re-prompting: the answer says null */
+    return set_ms(value, param, 5000, 30000, &live->idle_ms, fault);
   if (strcmp(key, "eagerness") == 0)
     return config->eagerness ? set_eagerness(value, config, fault)
                              : bad_type(fault, param, "no such member with server_vad");
@@ -139,6 +139,8 @@ static gboolean set_turn_detection(const json_t *value, ChoirRealtimeConfig *con
   }
   const char *key;
   json_t *member;
+  if (json_is_null(json_object_get(value, "idle_timeout_ms")))
+    config->live.idle_ms = 0; /* said to be none; left out it stays */
   json_object_foreach((json_t *)value, key, member) {
     if (!json_is_null(member) && !set_turn_key(key, member, config, fault))
       return FALSE;
@@ -378,9 +380,11 @@ static json_t *turn_detection_json(const ChoirRealtimeConfig *config) {
   if (config->eagerness)
     return json_pack("{s:s,s:s,s:b,s:b}", "type", "semantic_vad", "eagerness", config->eagerness, "create_response",
                      live->create_response, "interrupt_response", live->interrupt);
-  return json_pack("{s:s,s:f,s:i,s:i,s:b,s:b,s:n}", "type", "server_vad", "threshold", live->threshold,
+  json_t *idle = live->idle_ms > 0 ? json_integer(live->idle_ms) : json_null();
+  return json_pack("{s:s,s:f,s:i,s:i,s:b,s:b,s:o}", "type", "server_vad", "threshold", live->threshold,
                    "prefix_padding_ms", (int)live->prefix_ms, "silence_duration_ms", (int)live->silence_ms,
-                   "create_response", live->create_response, "interrupt_response", live->interrupt, "idle_timeout_ms");
+                   "create_response", live->create_response, "interrupt_response", live->interrupt, "idle_timeout_ms",
+                   idle);
 }
 
 json_t *choir_realtime_config_json(const ChoirRealtimeConfig *config) {

@@ -20,7 +20,6 @@ typedef struct {
   ChoirCallTools *tools;  /* never NULL */
   ChoirCallChoice choice; /* what tool_choice says */
   char *choice_name;      /* of CHOIR_CALL_NAMED */
-  guint idle_timeout_ms;  /* 0 = none */
   char *eagerness;        /* of semantic_vad, NULL = server_vad */
 } ChoirRealtimeConfig;
 

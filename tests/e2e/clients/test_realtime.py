@@ -4,6 +4,7 @@ import json
 import os
 import sys
 import traceback
+import urllib.request
 
 import openai
 
@@ -34,12 +35,20 @@ async def until(connection, wanted):
     raise RuntimeError(f"the connection ended before {wanted}")
 
 
+def fresh():
+    """A conversation without a past: what was said before leads a small model astray."""
+    request = urllib.request.Request(f"{URL}/api/conversations", b'{"title":"stock clients"}', {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        answer.read()
+
+
 async def say(connection, text):
     await connection.conversation.item.create(item={"type": "message", "role": "user", "content": [{"type": "input_text", "text": text}]})
 
 
 async def body():
     client = openai.AsyncOpenAI(base_url=f"{URL}/v1", websocket_base_url=URL.replace("http", "ws", 1) + "/v1", api_key="none-needed")
+    await asyncio.to_thread(fresh)
     async with client.realtime.connect(model="gpt-realtime") as connection:
         await until(connection, "session.created")
         await connection.session.update(session={"type": "realtime", "output_modalities": ["text"], "tools": [TIMER], "tool_choice": "auto",
@@ -75,15 +84,19 @@ async def body():
         await connection.conversation.item.delete(item_id=found.item.id)
         gone, _ = await until(connection, "conversation.item.deleted")
         check(gone.item_id == found.item.id, "delete", gone)
-    words = {}
-    for instructions in ("Answer the question in one short, correct sentence.", "You are a pirate. Begin every answer with the word Arr."):
+    words, tokens = set(), set()
+    # A small model heeds little of what it is told; that it was told is also seen in what it had to read.
+    for instructions in ("Answer the question in one short, correct sentence.", "You are a pirate. Begin every answer with the word Arr.",
+                         "Answer in French.", "You know nothing. Say only that you do not know, whatever the question is about."):
+        await asyncio.to_thread(fresh)
         async with client.realtime.connect(model="gpt-realtime") as connection:
             await connection.session.update(session={"type": "realtime", "output_modalities": ["text"], "instructions": instructions})
             await say(connection, "What is the sea?")
             await connection.response.create()
             done, _ = await until(connection, "response.done")
-            words[instructions] = done.response.output[0].content[0].text
-    check(len(set(words.values())) == 2, "instructions steer the answer", words)
+            words.add(done.response.output[0].content[0].text)
+            tokens.add(done.response.usage.input_tokens)
+    check(len(words) >= 2 and len(tokens) >= 3, "instructions steer the answer", (words, tokens))
 
 
 try:
