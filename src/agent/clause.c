@@ -3,8 +3,10 @@
 #include "agent/clause_private.h"
 
 /* Bytes. The first clause is cut early so that speech starts early; later ones follow the sentence, for its melody. */
-#define FIRST_COMMA_AFTER 16
-#define FIRST_FORCE_AFTER 90
+#define FIRST_COMMA_AFTER 10
+#define FIRST_JOINT_AFTER 14
+#define FIRST_FORCE_AFTER 60
+#define DOTS_AFTER 16
 #define LATER_COMMA_AFTER 140
 #define LATER_FORCE_AFTER 220
 #define COLON_AFTER 8
@@ -126,8 +128,25 @@ static Verdict judge_mark(const Scan *scan, gsize i, gsize *ret_end) {
   if (c != '.')
     return CUT;
   if (s[i + 1] == '.')
-    return length >= FIRST_COMMA_AFTER ? CUT : KEEP;
+    return length >= DOTS_AFTER ? CUT : KEEP;
   return judge_stop(s, i, after, scan->n, scan->final, scan->line_start);
+}
+
+/* Words before which a speaker may take a breath. */
+static const char *const joints[] = {"and",   "but", "or",   "because", "so",    "which", "that",   "who",   "when",
+                                     "while", "if",  "with", "where",   "until", "than",  "though", "since", NULL};
+
+/* Does a part of the sentence begin behind the space at i? WAIT while that word is not there as a whole. */
+static Verdict judge_joint(const char *s, gsize i, gsize n, gboolean final) {
+  gsize begin = i + 1, end = begin;
+  while (end < n && g_ascii_isalpha(s[end]))
+    end++;
+  if (end == n && !final)
+    return WAIT;
+  if (end == n || s[end] != ' ')
+    return KEEP;
+  g_autofree char *word = g_ascii_strdown(s + begin, (gssize)(end - begin));
+  return g_strv_contains(joints, word) ? CUT : KEEP;
 }
 
 static gboolean wide_stop(const char *s, gsize left) {
@@ -168,6 +187,13 @@ static gsize find_cut(const ChoirClause *clause, gsize n, gboolean final) {
       return i;
     if (is_space(s[i]))
       scan.last_space = i;
+    if (clause->first && s[i] == ' ' && i - scan.start >= FIRST_JOINT_AFTER) {
+      Verdict joint = judge_joint(s, i, n, final);
+      if (joint == WAIT)
+        return 0;
+      if (joint == CUT)
+        return i;
+    }
     if (wide_stop(s + i, n - i))
       return i + 3;
     if (i - scan.start >= force && scan.last_space > scan.start)
