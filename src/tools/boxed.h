@@ -7,7 +7,7 @@ typedef struct {
   const char *const *env;  /* may be NULL */
   const char *cwd;         /* inside work_dir; NULL = work_dir */
   const char *proxy_socket;
-  gboolean network; /* the machine's own: approved calls only */
+  gboolean network;            /* the machine's own: approved calls only */
   const char *const *writable; /* instead of work_dir; NULL-ended */
   guint seconds, memory_mb;
   char *remove; /* a folder below work_dir that goes when the program ended (taken); may be NULL */

@@ -105,15 +105,6 @@ LATER(claude_clone, "Claude clone", "Explains, reports, generates and tests code
 
 #define COMING "this version of Choir does not have it yet"
 
-LATER(ssh, "SSH", "Runs a command on another machine.", COMING, "run the command there yourself",
-      {.name = "run_command",
-       .help = "Run a command on another machine.",
-       .class = CHOIR_CLASS_CHANGE,
-       .schema = TOOL_OBJECT(TOOL_TEXT("host", 253, "the machine") "," TOOL_TEXT(
-                                 "username", 32, "user there") "," TOOL_TEXT("command", 2000, "what to run"),
-                             "\"host\",\"username\",\"command\""),
-       .run = run});
-
 LATER(smol_agent_computer, "Sub-agent", "Does a task in several steps.", COMING, "ask for one step after the other",
       {.name = "run",
        .help = "Do a task in several steps.",
@@ -128,16 +119,8 @@ LATER(web_browser, "Web browser", "Opens and reads web pages.", COMING, "open th
        .schema = TOOL_OBJECT(TOOL_TEXT("url", 2000, "its address"), "\"url\""),
        .run = run});
 
-LATER(ansible, "Ansible", "Runs a playbook.", COMING, "run ansible-playbook yourself",
-      {.name = "run_playbook",
-       .help = "Run a playbook.",
-       .class = CHOIR_CLASS_FLEET,
-       .schema = TOOL_OBJECT(TOOL_TEXT("playbook", 200, "its file"), ""),
-       .run = run});
-
 LATER(rag, "Documents", "Answers from documents.", COMING, "search the documents yourself",
       {.name = "search_knowledge_base",
        .help = "Search the documents.",
        .schema = TOOL_OBJECT(TOOL_TEXT("query", 500, "what to look for"), "\"query\""),
        .run = run});
-
