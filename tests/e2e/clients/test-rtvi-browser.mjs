@@ -1,7 +1,7 @@
 // The stock pipecat client in Chromium, on a page of another origin: start, handshake, a spoken turn from a fake
 // microphone, a typed turn, interruption by text and by voice, disconnect.
 import { createServer } from 'node:http';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { build } from 'esbuild';
@@ -82,6 +82,80 @@ const server = createServer((request, response) => {
 });
 await new Promise((resolve) => server.listen(Number(new URL(origin).port), '127.0.0.1', () => resolve(undefined)));
 
+/** @param {any} kit what the page has logged, and waits for more of it */
+async function spokenTurn({ log, until }) {
+  await until('onUserStartedSpeaking', 0);
+  await until('onUserStoppedSpeaking', 0);
+  const transcript = await until('onUserTranscript', 0);
+  check(transcript.data.final && transcript.data.text.length > 0, `a spoken turn is understood: "${transcript.data.text}"`, transcript);
+  await until('onBotStartedSpeaking', 0);
+  await until('onBotStoppedSpeaking', 0);
+  const events = await log();
+  const at = (/** @type {string} */ type) => events.findIndex((event) => event.type === type);
+  const order = ['onBotReady', 'onUserStartedSpeaking', 'onUserStoppedSpeaking', 'onUserTranscript', 'onBotLlmStarted', 'onBotLlmText', 'onBotTtsStarted', 'onBotStartedSpeaking', 'audio', 'onBotTtsText', 'onBotLlmStopped', 'onBotStoppedSpeaking'];
+  const places = order.map(at);
+  check(places.every((place, i) => place >= 0 && (i === 0 || place > places[i - 1])), 'in the order of a spoken turn', order.map((type, i) => `${type} ${places[i]}`));
+  const outputs = events.filter((event) => event.type === 'onBotOutput').map((event) => event.data);
+  const said = events.filter((event) => event.type === 'onBotLlmText').map((event) => event.data.text).join('');
+  check(outputs.some((output) => output.spoken_status === 'new') && outputs.some((output) => output.spoken_status === 'completed' && output.spoken_progress.remaining_text === ''), 'bot-output from new to completed', outputs);
+  check(outputs.every((output) => !output.spoken_progress || output.text === output.spoken_progress.accumulated_text + output.spoken_progress.remaining_text), 'its progress adds up', outputs);
+  const spoken = events.filter((event) => event.type === 'onBotTtsText').map((event) => event.data.text).join('');
+  check(spoken.trim() === said.trim(), 'what was spoken is what was written', { spoken, said });
+  check(events.some((event) => event.type === 'onMetrics' && event.data.ttfb?.some((/** @type {any} */ row) => row.processor === 'choir-stt')), 'metrics');
+}
+
+/** @param {any} kit what the page has logged, and waits for more of it */
+async function interruptions({ page, log, until, length }) {
+  // Typed, in text only.
+  let from = await length();
+  await page.evaluate(`window.client.sendText('What is the capital of France?', { audio_response: false })`);
+  await until('onBotLlmStopped', from);
+  let events = (await log()).slice(from);
+  check(/paris/i.test(events.filter((event) => event.type === 'onBotLlmText').map((event) => event.data.text).join('')) && !events.some((event) => event.type === 'audio'), 'a typed turn without sound', events.map((event) => event.type));
+
+  // A typed turn interrupts what is being said; the sound stops at once, for it was never far ahead.
+  from = await length();
+  await page.evaluate(`window.client.sendText('Tell me a long story about an old lighthouse and its keeper.')`);
+  await until('audio', from);
+  await sleep(800);
+  const before = await length();
+  await page.evaluate(`window.client.sendText('What is the capital of Spain?')`);
+  await until('onBotStoppedSpeaking', before);
+  await until('onBotLlmStarted', before);
+  events = (await log()).slice(from);
+  const stopped = events.findIndex((event) => event.type === 'onBotStoppedSpeaking');
+  const second = events.findIndex((event, i) => i > stopped && event.type === 'onBotLlmStarted');
+  check(stopped > 0 && second > stopped && !events.slice(stopped, second).some((event) => event.type === 'audio'), 'text interrupts speech', events.map((event) => event.type).join(' ').slice(-900));
+
+  // A voice interrupts.
+  from = await length();
+  await page.evaluate(`window.client.sendText('Tell me a very long story about a ship in a storm and its captain.')`);
+  await until('onBotLlmStarted', from);
+  await until('audio', await length());
+  await sleep(600);
+  const voice = await length();
+  await page.evaluate(`window.speak('/speech.raw', 2500)`);
+  const onset = await until('onUserStartedSpeaking', voice);
+  const silent = await until('onBotStoppedSpeaking', voice);
+  check(silent.at - onset.at < 1500, 'a voice interrupts', silent.at - onset.at);
+  await until('onUserTranscript', voice);
+}
+
+/** @param {any} kit what the page has logged, and waits for more of it */
+async function requests({ page, log, until, length }) {
+  // Requests get an answer either way; then it hangs up.
+  const state = await page.evaluate(`window.client.sendClientRequest('state')`);
+  check(['listening', 'thinking', 'speaking', 'idle'].includes(state?.state), 'a client-message is answered', state);
+  const refused = await page.evaluate(`window.client.sendClientRequest('no-such').then(() => 'resolved', () => 'rejected')`);
+  check(refused === 'rejected', 'one of an unknown type is refused', refused);
+  const from = await length();
+  await page.evaluate(`window.client.disconnect()`);
+  await until('onDisconnected', from);
+  check(true, 'disconnect');
+  const errors = (await log()).filter((event) => event.type === 'onError');
+  check(errors.length === 0, 'no error', errors);
+}
+
 await run(async () => {
   await fresh();
   const browser = await openBrowser({ args: ['--use-fake-ui-for-media-stream', '--use-fake-device-for-media-stream', `--use-file-for-fake-audio-capture=${join(folder, 'mic.wav')}%noloop`], permissions: ['microphone'] });
@@ -91,10 +165,10 @@ await run(async () => {
 
   /** @returns {Promise<any[]>} */
   const log = () => page.evaluate('window.log');
-  /** @param {string} type @param {number} from @param {(data: any) => boolean} [fits] */
-  const until = async (type, from, fits = () => true) => {
+  /** @param {string} type @param {number} from */
+  const until = async (type, from) => {
     for (const end = performance.now() + LIMIT_MS; performance.now() < end; await sleep(50)) {
-      const found = (await log()).slice(from).find((/** @type {any} */ event) => event.type === type && fits(event.data));
+      const found = (await log()).slice(from).find((/** @type {any} */ event) => event.type === type);
       if (found) return found;
     }
     throw new Error(`no ${type}; last: ${JSON.stringify((await log()).slice(-8)).slice(0, 1200)}`);
@@ -107,71 +181,10 @@ await run(async () => {
   const ready = await until('onBotReady', 0);
   check(/^2\./.test(ready.data.version) && ready.data.about.library === 'choir', 'bot-ready', ready);
 
-  await until('onUserStartedSpeaking', 0);
-  await until('onUserStoppedSpeaking', 0);
-  const transcript = await until('onUserTranscript', 0);
-  check(transcript.data.final && transcript.data.text.length > 0, `a spoken turn is understood: "${transcript.data.text}"`, transcript);
-  await until('onBotStartedSpeaking', 0);
-  await until('onBotStoppedSpeaking', 0);
-  let events = await log();
-  const at = (/** @type {string} */ type) => events.findIndex((event) => event.type === type);
-  const order = ['onBotReady', 'onUserStartedSpeaking', 'onUserStoppedSpeaking', 'onUserTranscript', 'onBotLlmStarted', 'onBotLlmText', 'onBotTtsStarted', 'onBotStartedSpeaking', 'audio', 'onBotTtsText', 'onBotLlmStopped', 'onBotStoppedSpeaking'];
-  const places = order.map(at);
-  check(places.every((place, i) => place >= 0 && (i === 0 || place > places[i - 1])), 'in the order of a spoken turn', order.map((type, i) => `${type} ${places[i]}`));
-  const outputs = events.filter((event) => event.type === 'onBotOutput').map((event) => event.data);
-  const said = events.filter((event) => event.type === 'onBotLlmText').map((event) => event.data.text).join('');
-  check(outputs.some((output) => output.spoken_status === 'new') && outputs.some((output) => output.spoken_status === 'completed' && output.spoken_progress.remaining_text === ''), 'bot-output from new to completed', outputs);
-  check(outputs.every((output) => !output.spoken_progress || output.text === output.spoken_progress.accumulated_text + output.spoken_progress.remaining_text), 'its progress adds up', outputs);
-  const spoken = events.filter((event) => event.type === 'onBotTtsText').map((event) => event.data.text).join('');
-  check(spoken.trim() === said.trim(), 'what was spoken is what was written', { spoken, said });
-  check(events.some((event) => event.type === 'onMetrics' && event.data.ttfb?.some((/** @type {any} */ row) => row.processor === 'choir-stt')), 'metrics');
-
-  // Typed, in text only.
-  let from = await length();
-  await page.evaluate(`window.client.sendText('What is the capital of France?', { audio_response: false })`);
-  await until('onBotLlmStopped', from);
-  events = (await log()).slice(from);
-  check(/paris/i.test(events.filter((event) => event.type === 'onBotLlmText').map((event) => event.data.text).join('')) && !events.some((event) => event.type === 'audio'), 'a typed turn without sound', events.map((event) => event.type));
-
-  // A typed turn interrupts what is being said; the sound stops at once, for it was never far ahead.
-  from = await length();
-  await page.evaluate(`window.client.sendText('Tell me a long story about an old lighthouse and its keeper.')`);
-  await until('audio', from);
-  await sleep(800);
-  const before = await length();
-  await page.evaluate(`window.client.sendText('What is the capital of Spain?')`);
-  await until('onBotStoppedSpeaking', before);
-  await until('onBotLlmStarted', before);
-  await until('onBotStoppedSpeaking', before, () => true);
-  events = (await log()).slice(from);
-  const stopped = events.findIndex((event) => event.type === 'onBotStoppedSpeaking');
-  const second = events.findIndex((event, i) => i > stopped && event.type === 'onBotLlmStarted');
-  check(stopped > 0 && second > stopped && !events.slice(stopped, second).some((event) => event.type === 'audio'), 'text interrupts speech', events.map((event) => event.type).join(' ').slice(-900));
-
-  // A voice interrupts.
-  await until('onBotStoppedSpeaking', before + stopped + 1).catch(() => {});
-  from = await length();
-  await page.evaluate(`window.client.sendText('Tell me a very long story about a ship in a storm and its captain.')`);
-  await until('audio', from);
-  await sleep(600);
-  const voice = await length();
-  await page.evaluate(`window.speak('/speech.raw', 2500)`);
-  const onset = await until('onUserStartedSpeaking', voice);
-  const silent = await until('onBotStoppedSpeaking', voice);
-  check(silent.at - onset.at < 1500, 'a voice interrupts', silent.at - onset.at);
-  await until('onUserTranscript', voice);
-
-  // Requests get an answer either way; then it hangs up.
-  const state = await page.evaluate(`window.client.sendClientRequest('state')`);
-  check(['listening', 'thinking', 'speaking', 'idle'].includes(state?.state), 'a client-message is answered', state);
-  const refused = await page.evaluate(`window.client.sendClientRequest('no-such').then(() => 'resolved', () => 'rejected')`);
-  check(refused === 'rejected', 'one of an unknown type is refused', refused);
-  from = await length();
-  await page.evaluate(`window.client.disconnect()`);
-  await until('onDisconnected', from);
-  check(true, 'disconnect');
-  const errors = (await log()).filter((event) => event.type === 'onError');
-  check(errors.length === 0, 'no error', errors);
+  const kit = { page, log, until, length };
+  await spokenTurn(kit);
+  await interruptions(kit);
+  await requests(kit);
   await browser.close();
   server.close();
   rmSync(folder, { recursive: true, force: true });
