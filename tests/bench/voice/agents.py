@@ -2,6 +2,7 @@
 llama-server with the very command line of the daemon's. All of them run at once and only the one that is spoken to works."""
 
 import contextlib
+import ctypes
 import hashlib
 import json
 import os
@@ -26,6 +27,7 @@ TEMPERATURE = 0.0
 TOP_P = 0.9
 SILENCE_MS = 600  # of naive: Choir's own default
 KEY = "bench"
+LIBC = ctypes.CDLL(None)
 WARM_SECONDS = 300
 
 
@@ -75,6 +77,11 @@ def descendants(pid):
     return found
 
 
+def die_with_us():
+    """In the child: SIGTERM when this process ends, however it ends."""
+    LIBC.prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
+
+
 class Process:
     """A child in a process group of its own, its output in files; ended with everything it started."""
 
@@ -83,7 +90,8 @@ class Process:
         self.out = folder / f"{name}.out"
         with open(self.log, "ab") as log, open(self.out, "wb") as out:
             self.process = subprocess.Popen([str(a) for a in argv], stdin=subprocess.DEVNULL, stdout=out, stderr=log,
-                                            start_new_session=True, env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1", **(env or {})})
+                                            start_new_session=True, preexec_fn=die_with_us,
+                                            env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1", **(env or {})})
         self.pid = self.process.pid
 
     def wait_line(self, text, seconds):
