@@ -162,7 +162,8 @@ static void test_phoneme_list(void) {
   g_assert_true(choir_phonemes_parse_words("0:2:0 5:3:4", sum, &total));
   g_assert_cmpuint(total, ==, 5405);
   g_assert_true(choir_phonemes_parse_words("", sum, &total));
-  static const char *const bad[] = {"x", "1", "1:", "1:2,", "1:2 x", ":3", "99999999999:1", "1:99999", "1 2", "1:2:", "1:2:x", "1:2:3:4"};
+  static const char *const bad[] = {"x",       "1",   "1:",   "1:2,",  "1:2 x",  ":3", "99999999999:1",
+                                    "1:99999", "1 2", "1:2:", "1:2:x", "1:2:3:4"};
   for (gsize i = 0; i < G_N_ELEMENTS(bad); i++)
     g_assert_false(choir_phonemes_parse_words(bad[i], sum, &total));
 }
