@@ -27,7 +27,7 @@ static void on_done(guint status, const char *body, gsize length, const GError *
   Exchange *exchange = user;
   json_auto_t *json = error && body ? choir_json_parse(body, length, NULL) : NULL;
   const char *message = choir_json_string(json_object_get(json, "error"), "message", NULL);
-  if (message)
+  if (error && message)
     exchange->error = g_error_new_literal(error->domain, error->code, message);
   else if (error && g_error_matches(error, CHOIR_HTTP_ERROR, CHOIR_HTTP_ERROR_CONNECT))
     exchange->error = g_error_new(error->domain, error->code,
@@ -127,7 +127,7 @@ int choir_say_main(int argc, char **argv) {
                                    option_speed, "voice", option_voice ? option_voice : "default");
   g_autofree char *body = choir_json_dump(request);
   g_autoptr(GByteArray) sound = post("/v1/audio/speech", "application/json", body, strlen(body), &error);
-  return sound ? write_sound(sound, format) : choir_cli_fail("say", "%s", error->message);
+  return sound ? write_sound(sound, format) : choir_cli_fail("say", "%s", error ? error->message : "no answer");
 }
 
 /* --- transcribe --- */
@@ -184,7 +184,7 @@ int choir_transcribe_main(int argc, char **argv) {
   g_autoptr(GByteArray) answer =
       post("/v1/audio/transcriptions", "multipart/form-data; boundary=" BOUNDARY, form->data, form->len, &error);
   if (!answer)
-    return choir_cli_fail("transcribe", "%s", error->message);
+    return choir_cli_fail("transcribe", "%s", error ? error->message : "no answer");
   if (option_output)
     return g_file_set_contents(option_output, (const char *)answer->data, (gssize)answer->len, &error)
                ? CHOIR_CLI_OK

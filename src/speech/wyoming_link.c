@@ -254,7 +254,7 @@ ChoirWyomingLink *choir_wyoming_link_new(const ChoirWyomingLinkOptions *options,
   g_autoptr(GError) why = NULL;
   g_autofree char *name = NULL;
   link->up = look(link, &name, &why);
-  *ret_detail = link->up ? detail_up(link, name) : detail_down(link, why->message);
+  *ret_detail = link->up ? detail_up(link, name) : detail_down(link, why ? why->message : "no answer");
   link->thread = g_thread_new("wyoming", watch, link);
   return link;
 }

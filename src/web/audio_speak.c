@@ -302,9 +302,7 @@ static void read_body(const ChoirSpeeches *api, const json_t *body, Asked *asked
     choir_fault_set(fault, "unsupported_format", "response_format",
                     "response_format is wav, flac, opus or pcm (24 kHz), not '%.40s'",
                     choir_json_string(body, "response_format", ""));
-  else if (!json_is_number(speed) && speed)
-    choir_fault_set(fault, "invalid_value", "speed", "speed is a number from 0.25 to 4");
-  else if (!(asked->speed >= 0.25 && asked->speed <= 4))
+  else if (!(asked->speed >= 0.25 && asked->speed <= 4)) /* 0 when it is no number */
     choir_fault_set(fault, "invalid_value", "speed", "speed is a number from 0.25 to 4");
   else if (!asked->sse && !g_str_equal(stream_format, "audio"))
     choir_fault_set(fault, "invalid_value", "stream_format", "stream_format is audio or sse");

@@ -18,8 +18,8 @@ typedef struct {
   ChoirVoice *voice;
   ChoirModels *models; /* may be NULL (external model server) */
   ChoirHub *hub;
-  ChoirDesk *desk;                                    /* speech outside of conversations; NULL: no /v1/audio */
-  const char *programs;                               /* folder of choir-codec */
+  ChoirDesk *desk;      /* speech outside of conversations; NULL: no /v1/audio */
+  const char *programs; /* folder of choir-codec */
   /* All three or none. */
   ChoirToolbox *toolbox;
   ChoirApprovals *approvals;
