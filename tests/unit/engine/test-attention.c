@@ -99,6 +99,8 @@ static void check(const Shape *s) {
   g_autofree float *fk = g_new(float, s->dk * s->positions * s->kv_heads * s->streams);
   g_autofree float *fv = g_new(float, s->dv * s->positions * s->kv_heads * s->streams);
   fill(&q, CORE2_F32, s->dk, s->tokens, s->heads, s->streams, fq);
+  for (int i = 0; s->cache == CORE2_F16 && i < s->dk * s->tokens * s->heads * s->streams; i++)
+    fq[i] = rig_f16(rig_to_f16(fq[i])); // as stock variants do
   fill(&k, s->cache, s->dk, s->positions, s->kv_heads, s->streams, fk);
   fill(&v, s->cache, s->dv, s->positions, s->kv_heads, s->streams, fv);
   uint16_t *m = rig_row(2 * (size_t)(s->tokens * s->positions), 0);
