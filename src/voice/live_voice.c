@@ -222,6 +222,7 @@ static void on_verdict(ChoirLive *live, const ChoirWireFrame *frame) {
   if (frame->length < sizeof value)
     return;
   memcpy(&value, frame->payload, sizeof value);
+  choir_debug(CHOIR_TOPIC_VOICE, "session %u: the turn is over with %.2f", live->session, (double)value);
   if (value >= 0 && value <= 1)
     live_post(live,
               &(LiveEvent){.event = {.type = SESSION_EV_VERDICT, .gen = frame->gen, .probability = (double)value}});
@@ -232,6 +233,7 @@ static void on_heard(ChoirLive *live, const ChoirWireFrame *frame) {
                   (int)SESSION_SPOT_BACKCHANNEL == (int)CHOIR_SPOT_BACKCHANNEL);
   g_autofree char *phrase = choir_utf8((const char *)frame->payload, frame->length);
   guint64 position = live->mic.end - (guint32)((guint32)live->mic.end - frame->aux);
+  choir_debug(CHOIR_TOPIC_VOICE, "session %u: spotted \"%s\"", live->session, phrase);
   live_post(live, &(LiveEvent){.event = {.type = SESSION_EV_HEARD,
                                          .count = frame->flags,
                                          .position = MIN(position, live->mic.end),

@@ -73,9 +73,13 @@ static gboolean keeps_up(const SessionState *s) {
   const LedgerClause *clause = &s->ledger.clause[s->ledger.current];
   guint64 whole = (guint64)clause->text_length * LEDGER_SAMPLES_PER_LETTER;
   guint64 rest = whole > clause->samples ? whole - clause->samples : 0;
-  if (s->voice_pace == 0 || s->voice_pace >= 125)
+  guint64 took = MAX(session_out_time(s->now - s->reply.clause_asked), (guint64)1);
+  guint64 pace = MAX(clause->samples * 100 / took, (guint64)1); /* of this clause so far */
+  if (s->voice_pace > 0)
+    pace = (pace + s->voice_pace) / 2;
+  if (pace >= 125)
     return TRUE; /* quicker than it is heard, with some reserve */
-  return session_play_unsent(s) >= rest * (125 - s->voice_pace) / s->voice_pace;
+  return session_play_unsent(s) >= rest * (125 - pace) / pace;
 }
 
 /* Samples that may go out: those of whole clauses, whose words and mouth shapes are known; of one that is being made
