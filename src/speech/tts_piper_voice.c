@@ -47,7 +47,7 @@ void choir_piper_voice_close(ChoirPiperVoice *voice) {
     return;
   OrtSession *sessions[] = {voice->whole, voice->front, voice->decoder};
   for (gsize i = 0; i < G_N_ELEMENTS(sessions); i++)
-    if (sessions[i])
+    if (voice->ort && sessions[i])
       voice->ort->api->ReleaseSession(sessions[i]);
   choir_ort_close(voice->ort);
   g_mutex_clear(&voice->mutex);
