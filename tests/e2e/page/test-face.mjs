@@ -423,7 +423,7 @@ async function realVoice(url) {
     else missed++;
   }
   tap.note(`${late} of ${late + missed + errors.length} shapes were told when their sound had begun already`);
-  if (underruns) return tap.skip('shapes of the real voice', `the machine is too busy: the sound broke off ${underruns} times, so its time is not known`);
+  if (underruns) return tap.skip('shapes of the real voice', `the machine is too busy: the sound broke off ${underruns} times, so its time is not known (nearest shapes: ${errors.length ? report(errors) : 'none'})`);
   if (!errors.length) return tap.skip('shapes of the real voice', 'none was told before its sound');
   const worst = percentile(errors.map(Math.abs), 0.95);
   tap.ok(missed <= errors.length / 4, `shapes of the real voice are shown (${missed} of ${errors.length + missed} were not)`);
