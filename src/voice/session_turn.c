@@ -115,9 +115,10 @@ gboolean session_turn_guess(SessionStep *step) {
       u->tentative || stt->phase != STT_KEPT || !stt->speculative || stt->tried || s->turns > 0 ||
       s->reply.phase != REPLY_NONE || !asks(stt, u->over_reply))
     return FALSE;
-  /* A sentence that is open, or that smart-turn holds for unfinished, is guessed at late: most such guesses are wrong.
-   */
-  gboolean doubtful = stt->ending == TURN_ENDING_OPEN || (u->judged && u->verdict < 0.2);
+  /* What is open, or what smart-turn holds for unfinished and is no sentence, is guessed at late: most such guesses are
+   * wrong. */
+  gboolean doubtful =
+      stt->ending == TURN_ENDING_OPEN || (stt->ending != TURN_ENDING_COMPLETE && u->judged && u->verdict < 0.2);
   guint soft = doubtful ? MAX(o->silence_ms, (guint)SESSION_SOFT_MS) : SESSION_SOFT_MS;
   if (s->window_end - u->voiced_until < session_mic_samples(soft))
     return FALSE;
