@@ -136,6 +136,9 @@ def test_echo_has_the_whole_recording_to_interrupt():
     assert figures(right, [], cause="echo")["false"] == {"echo": 2}
     assert figures(track(500, speech(3000), 700, speech(3000)), [], cause="echo")["false"] == {"echo": 0}
     assert figures(right, [])["false"] == {}
+    late = [{"kind": "dry", "at_ms": 2000}]  # its sound did not come; with a cut beside it, it is a stop all the same
+    assert figures(right, [], late, cause="echo")["false"] == {"echo": 1}
+    assert figures(right, [], [*late, {"kind": "cut", "at_ms": 2010}], cause="echo")["false"] == {"echo": 2}
 
 
 def test_dead_air():

@@ -220,6 +220,45 @@ def talk(context):
         print(f"  {script.stem}: voice to voice {figures['voice_to_voice_ms']} ms, interruption to silence "
               f"{figures['interruption_to_silence_ms']} ms ({wav.relative_to(ROOT)})", flush=True)
     daemon.stop()
+    if context.full:
+        yield echo(context)
+
+
+def voice_bench(context, name, *options, limit):
+    """The figures of one run of tests/bench/voice, or a failed result."""
+    done = context.command(name, [VENV / "bin/python", ROOT / "tests/bench/voice/run", "--json", "--keep", ROOT / "build/voice" / name, *options],
+                           env={"CHOIR_BUILD": context.build, "CHOIR_DATA": CACHE / "data"}, limit=limit)
+    found = re.search(r"^\{.*^\}", done.output, re.M | re.S)
+    if done.code or not found:
+        return Result(name, "failed", f"exit code {done.code}\n{done.output[-3000:]}")
+    return json.loads(found.group())
+
+
+def echo(context):
+    """Ten minutes of the agent hearing itself: it must not interrupt itself."""
+    name = "it does not interrupt itself by its own echo"
+    figures = voice_bench(context, "echo", "--echo", "10", limit=1500)
+    if isinstance(figures, Result):
+        return figures
+    found = figures["echo"]
+    cuts = found["self_interruptions"] - found["self_interruptions_resumed"]  # how long a pause takes is a matter of the machine
+    good = cuts == 0 and found["agent_s"] >= 5
+    return Result(name, "passed" if good else "failed", f"{found}; recordings in build/voice/echo")
+
+
+def soak(context):
+    """Conversation after conversation: an hour with --full (CHOIR_SOAK_MINUTES), else one minute that only finds a hang."""
+    minutes = float(os.environ.get("CHOIR_SOAK_MINUTES") or (60 if context.full else 1))
+    figures = voice_bench(context, "soak", "--soak", f"{minutes:g}", limit=minutes * 60 + 400)
+    if isinstance(figures, Result):
+        yield figures
+        return
+    found = figures["soak"]
+    told = f"{found}"
+    left = found["stuck_turns"] or found["sessions_left"] or found["queue_left"] or not found["conversations"]
+    yield Result("no turn is stuck, no session left over", "failed" if left else "passed", told)
+    if minutes >= 10:  # less says nothing about growth
+        yield Result("the daemon grows by at most 1 MB", "passed" if found["growth_kb"] <= 1024 else "failed", told)
 
 
 def cells(row):
@@ -289,6 +328,7 @@ ALL = [
     Stage("clients", "stock clients against a real daemon", 10, clients),
     Stage("page", "the page in Chromium against a real daemon", 15, page),
     Stage("talk", "spoken conversations, recorded in stereo", 10, talk),
+    Stage("soak", "a minute of conversation after conversation, an hour with --full", 20, soak),
     Stage("wer", "word error rate on real recordings", 10, wer),
     Stage("engine", "the CPU kernels before llama.cpp's own tests, stock processes and a stock npm package", 40, engine),
     Stage("budgets", "instructions per unit of work on an emulated Core 2 Duo", 20, budgets),

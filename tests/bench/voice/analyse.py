@@ -129,8 +129,11 @@ def false_stops(right, rate, begin_ms, end_ms, events):
     cuts = [e["at_ms"] for e in events if e["kind"] in ("cut", "paused", "interruption")]
     found = []
     torn = [begin for begin, _ in gaps(right, rate)]  # the sound did not come in time: another fault
+    dry = [e["at_ms"] for e in events if e["kind"] == "dry"]
     for _, last in spans(right, rate):
         if any(abs(last - begin) < 30 for begin in torn):
+            continue
+        if any(abs(last - at) < 30 for at in dry) and not any(abs(c - last) < 400 for c in cuts):
             continue
         if not begin_ms < last <= end_ms or last > length_ms - JOIN_MS:
             continue

@@ -223,7 +223,10 @@ class Caller:
         self.ended = True
 
     def step(self):
+        starved = self.player.starved
         right = self.player.pull(STEP)
+        if self.player.starved and not starved:
+            self.note("dry")  # nothing to play, and the reply is not known to be over
         left = self.background[self.now : self.now + STEP].copy()
         if self.speaking is not None:
             sound, at = self.speaking
