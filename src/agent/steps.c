@@ -12,6 +12,8 @@
 #define MARGIN 0.15    /* ... when the next one is so much less like it */
 #define SAID_AS_IS 400 /* bytes of a trusted output that are the answer themselves */
 #define NOTES_MAX 2000 /* bytes of outputs shown to the model that writes the answer */
+#define SPAN_WORDS 16  /* of a copied argument */
+#define SPANS_MAX 250
 #define FINAL "final_answer.submit_task"
 
 struct ChoirSteps {
@@ -150,10 +152,48 @@ static void on_decided(const char *name, const char *arguments, const ChoirChatT
   }
 }
 
+/* Every run of words of a text, at most max characters long, without the punctuation around it; at most SPANS_MAX,
+ * short ones first. */
+static json_t *spans_of(const char *text, gsize max) {
+  g_autoptr(GHashTable) seen = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+  g_auto(GStrv) words = g_strsplit_set(text, " \t\n", -1);
+  json_t *list = json_array();
+  for (guint length = 1; length <= SPAN_WORDS && json_array_size(list) < SPANS_MAX; length++)
+    for (guint first = 0; words[first] && json_array_size(list) < SPANS_MAX; first++) {
+      g_autoptr(GString) span = g_string_new(NULL);
+      guint n = 0;
+      for (guint i = first; words[i] && n < length; i++)
+        if (*words[i]) {
+          g_string_append_printf(span, "%s%s", n ? " " : "", words[i]);
+          n++;
+        }
+      if (n < length)
+        break;
+      while (span->len > 0 && strchr(".,;:!?\"()", span->str[span->len - 1]))
+        g_string_truncate(span, span->len - 1);
+      gsize skip = strspn(span->str, "\"(");
+      if (span->len > skip && span->len <= max && !g_hash_table_contains(seen, span->str + skip)) {
+        g_hash_table_add(seen, g_strdup(span->str + skip));
+        json_array_append_new(list, json_string(span->str + skip));
+      }
+    }
+  return list;
+}
+
 static json_t *function_of(const ChoirSteps *steps, const ChoirShortlistEntry *entry) {
   g_autofree char *name = g_strdup_printf("%s.%s", entry->tool->id, entry->action->name);
+  json_t *schema = choir_toolbox_schema(steps->request.toolbox, entry->action), *property;
+  const char *key;
+  json_object_foreach(json_object_get(schema, "properties"), key, property) {
+    if (strcmp(choir_json_string(property, "$comment", ""), "copied") != 0 || json_object_get(property, "enum"))
+      continue;
+    json_t *spans = spans_of(steps->text, (gsize)choir_json_int(property, "maxLength", 200));
+    if (json_array_size(spans) > 0)
+      json_object_set(property, "enum", spans);
+    json_decref(spans);
+  }
   return json_pack("{s:s,s:{s:s,s:s,s:o}}", "type", "function", "function", "name", name, "description",
-                   entry->action->help, "parameters", choir_toolbox_schema(steps->request.toolbox, entry->action));
+                   entry->action->help, "parameters", schema);
 }
 
 static gboolean was_used(const ChoirSteps *steps, const ChoirShortlistEntry *entry) {

@@ -72,7 +72,9 @@ typedef struct {
 typedef struct {
   const char *name;   /* "run_command": its wire name is ID.NAME */
   const char *help;   /* one sentence that says when to use it */
-  const char *schema; /* JSON Schema of the arguments: a closed object, bounded strings (choir_schema_check()) */
+  /* JSON Schema of the arguments: a closed object, bounded strings (choir_schema_check_closed()). A string whose
+   * "$comment" is "copied" may only be some of the person's own words, when a model fills it in. */
+  const char *schema;
   ChoirToolClass class;
   const ChoirToolSink *sinks;  /* ends with a NULL argument; NULL = none */
   guint timeout_s;             /* 0 = 30 */

@@ -125,7 +125,7 @@ static const ChoirToolAction actions[] = {
      .help = "Run an Ansible playbook.",
      .class = CHOIR_CLASS_FLEET,
      .schema = TOOL_OBJECT(
-         TOOL_TEXT("playbook", 200, "its file") "," TOOL_TEXT("limit", 200, "only these hosts") "," TOOL_TEXT(
+         TOOL_TEXT("playbook", 200, "its file") "," TOOL_COPIED("limit", 200, "only these hosts") "," TOOL_TEXT(
              "tags", 200, "only these tags") ","
                                              "\"extra_vars\":{\"type\":\"array\",\"maxItems\":20,\"description\":"
                                              "\"variables\",\"items\":" TOOL_OBJECT(

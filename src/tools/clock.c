@@ -261,7 +261,7 @@ static const ChoirToolAction actions[] = {
      .help = "Start a timer that speaks when it is over.",
      .class = CHOIR_CLASS_LOCAL,
      .schema = TOOL_OBJECT(
-         TOOL_TEXT("duration", 60, "how long, like 10 minutes") "," TOOL_TEXT("label", 60, "what it is for"),
+         TOOL_COPIED("duration", 60, "how long, like 10 minutes") "," TOOL_COPIED("label", 60, "what it is for"),
          "\"duration\""),
      .examples = timer_examples,
      .run = set_timer},
@@ -269,7 +269,7 @@ static const ChoirToolAction actions[] = {
      .help = "Remind the person of something at a time.",
      .class = CHOIR_CLASS_LOCAL,
      .schema = TOOL_OBJECT(
-         TOOL_TEXT("when", 60, "when, like 5 pm or in 10 minutes") "," TOOL_TEXT("text", 200, "what to say"),
+         TOOL_COPIED("when", 60, "when, like 5 pm or in 10 minutes") "," TOOL_COPIED("text", 200, "what to say"),
          "\"when\",\"text\""),
      .examples = reminder_examples,
      .run = set_reminder},

@@ -185,7 +185,7 @@ static gboolean available(const ChoirToolHouse *house, char **ret_reason, char *
   return FALSE;
 }
 
-#define FOLDER TOOL_TEXT("working_dir", 500, "folder of the repository")
+#define FOLDER TOOL_COPIED("working_dir", 500, "folder of the repository")
 static const ChoirToolSink url_sink[] = {{"repo_url", CHOIR_SINK_REMOTE}, {"directory", CHOIR_SINK_FILE}, {NULL, 0}};
 static const ChoirToolSink message_sink[] = {{"working_dir", CHOIR_SINK_FILE}, {NULL, 0}};
 static const char *const clone_examples[] = {"clone the repository", "get the source from that git address",
@@ -205,7 +205,7 @@ static const ChoirToolAction actions[] = {
     {.name = "clone",
      .help = "Copy a repository from an address.",
      .class = CHOIR_CLASS_CHANGE,
-     .schema = TOOL_OBJECT(TOOL_TEXT("repo_url", 500, "its address") "," TOOL_TEXT("directory", 500, "folder to make"),
+     .schema = TOOL_OBJECT(TOOL_COPIED("repo_url", 500, "its address") "," TOOL_COPIED("directory", 500, "folder to make"),
                            "\"repo_url\",\"directory\""),
      .sinks = url_sink,
      .timeout_s = 300,
@@ -236,7 +236,7 @@ static const ChoirToolAction actions[] = {
      .run = status},
     {.name = "diff",
      .help = "Show the changes line by line.",
-     .schema = TOOL_OBJECT(FOLDER "," TOOL_TEXT("commit1", 100, "older commit or branch") "," TOOL_TEXT(
+     .schema = TOOL_OBJECT(FOLDER "," TOOL_COPIED("commit1", 100, "older commit or branch") "," TOOL_TEXT(
                                "commit2", 100, "newer commit or branch"),
                            "\"working_dir\""),
      .timeout_s = 60,
@@ -245,7 +245,7 @@ static const ChoirToolAction actions[] = {
     {.name = "add",
      .help = "Put files into the next commit.",
      .class = CHOIR_CLASS_LOCAL,
-     .schema = TOOL_OBJECT(FOLDER "," TOOL_TEXT("path", 500, "file, or . for all"), "\"working_dir\""),
+     .schema = TOOL_OBJECT(FOLDER "," TOOL_COPIED("path", 500, "file, or . for all"), "\"working_dir\""),
      .timeout_s = 60,
      .examples = add_examples,
      .run = add_files},
@@ -253,7 +253,7 @@ static const ChoirToolAction actions[] = {
      .help = "Commit the changes.",
      .class = CHOIR_CLASS_LOCAL,
      .schema =
-         TOOL_OBJECT(FOLDER "," TOOL_TEXT("message", 1000, "what was changed and why"), "\"working_dir\",\"message\""),
+         TOOL_OBJECT(FOLDER "," TOOL_COPIED("message", 1000, "what was changed and why"), "\"working_dir\",\"message\""),
      .sinks = message_sink,
      .timeout_s = 60,
      .examples = commit_examples,
@@ -261,21 +261,21 @@ static const ChoirToolAction actions[] = {
     {.name = "branch",
      .help = "List the branches or make one.",
      .class = CHOIR_CLASS_LOCAL,
-     .schema = TOOL_OBJECT(FOLDER "," TOOL_TEXT("branch_name", 100, "name of the new one"), "\"working_dir\""),
+     .schema = TOOL_OBJECT(FOLDER "," TOOL_COPIED("branch_name", 100, "name of the new one"), "\"working_dir\""),
      .timeout_s = 60,
      .examples = branch_examples,
      .run = branch},
     {.name = "checkout",
      .help = "Switch to a branch.",
      .class = CHOIR_CLASS_LOCAL,
-     .schema = TOOL_OBJECT(FOLDER "," TOOL_TEXT("branch_name", 100, "the branch"), "\"working_dir\",\"branch_name\""),
+     .schema = TOOL_OBJECT(FOLDER "," TOOL_COPIED("branch_name", 100, "the branch"), "\"working_dir\",\"branch_name\""),
      .timeout_s = 60,
      .examples = checkout_examples,
      .run = checkout},
     {.name = "merge",
      .help = "Merge a branch into the current one.",
      .class = CHOIR_CLASS_LOCAL,
-     .schema = TOOL_OBJECT(FOLDER "," TOOL_TEXT("branch", 100, "the branch"), "\"working_dir\",\"branch\""),
+     .schema = TOOL_OBJECT(FOLDER "," TOOL_COPIED("branch", 100, "the branch"), "\"working_dir\",\"branch\""),
      .timeout_s = 60,
      .examples = merge_examples,
      .run = merge},

@@ -103,7 +103,7 @@ static const ChoirToolAction actions[] = {
      .help = "Run a command on another machine by ssh.",
      .class = CHOIR_CLASS_CHANGE,
      .schema = TOOL_OBJECT(
-         TOOL_TEXT("host", 253, "the machine") "," TOOL_TEXT("username", 32, "user there") "," TOOL_TEXT(
+         TOOL_COPIED("host", 253, "the machine") "," TOOL_COPIED("username", 32, "user there") "," TOOL_TEXT(
              "command", 2000,
              "what to run") "," TOOL_TEXT("key_filename", 500,
                                           "file of the private key") "," TOOL_TEXT("password", 200,

@@ -68,7 +68,7 @@ static const char *const examples[] = {"what did we say about the garden", "sum 
 static const ChoirToolAction actions[] = {
     {.name = "get_summary",
      .help = "Find what was said in this conversation about something.",
-     .schema = TOOL_OBJECT(TOOL_TEXT("query", 300, "about what"), "\"query\""),
+     .schema = TOOL_OBJECT(TOOL_COPIED("query", 300, "about what"), "\"query\""),
      .examples = examples,
      .run = get_summary},
 };
