@@ -8,7 +8,7 @@
 
 #define MAX_TEXT 600     /* bytes of what was said that the decision looks at, from its end */
 #define TOP_TOKENS 400   /* what is below them counts as one step rarer than the rarest */
-#define ANSWER_BIAS 1.25 /* nats; 1 to 1.5 were alike in tests/bench/calls */
+#define ANSWER_BIAS 1.25 /* nats in favour of words */
 #define ARGUMENT_TOKENS 200
 #define TIGHT_TOKENS 1200
 #define NOTHING_SAID "N/A" /* what priors are taken from */
@@ -216,13 +216,14 @@ static gboolean lacks_prior(const ChoirCall *call) {
 }
 
 static void choose(ChoirCall *call) {
-  double priors[CHOIR_CALL_SHORTLIST + 1];
-  for (guint i = 0; i < call->n_names; i++) {
+  double priors[CHOIR_CALL_SHORTLIST + 1] = {0};
+  guint n = MIN(call->n_names, G_N_ELEMENTS(priors));
+  for (guint i = 0; i < n; i++) {
     priors[i] = call->names[i]->prior;
     choir_debug(CHOIR_TOPIC_AGENT, "function '%s': %.2f above its prior", call->names[i]->words,
                 call->scores[i] - priors[i]);
   }
-  gint best = choir_call_pick(call->scores, priors, call->n_names, call->choice == CHOIR_CALL_AUTO);
+  gint best = choir_call_pick(call->scores, priors, n, call->choice == CHOIR_CALL_AUTO);
   call->chosen = best >= 0 ? call->candidates[best] : NULL;
 }
 

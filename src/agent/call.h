@@ -64,6 +64,7 @@ char *choir_call_words(const char *name);
 /* Indices of the at most `most` tools whose name, description and arguments share most with text, best first. */
 guint choir_call_shortlist(const ChoirCallTools *tools, const char *text, guint *ret_indices, guint most);
 /* The best of n scores over their priors; the last one is the answer in words when with_answer, favoured by a bias that
- * was chosen so that chatter calls nothing (tests/bench/calls). -1 = the answer. */
+ * was chosen so that chatter calls nothing.
+ * -1 = the answer. */
 gint choir_call_pick(const double *scores, const double *priors, guint n, gboolean with_answer);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(ChoirCallTools, choir_call_tools_unref)
