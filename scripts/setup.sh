@@ -209,7 +209,8 @@ ninja_build() { # ninja_build DIR TARGETS...: quiet when there is nothing to do,
 }
 
 program_targets() { # program_targets DIR: choir and the workers it starts, without the tests
-  ninja -C "$1" -t targets all | sed -n 's/^\(choir\|src\/[a-z]*\/choir-[a-z]*\): [a-z]*_LINKER.*/\1/p'
+  ninja -C "$1" build.ninja > /dev/null # -t shows what the last run knew
+  ninja -C "$1" -t targets all | sed -n 's/^\(choir\|src\/[a-z]*\/choir-[a-z-]*\): [a-z]*_LINKER.*/\1/p'
 }
 
 # One number says whether anything at all changed since the last whole set-up.
