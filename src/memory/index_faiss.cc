@@ -1,0 +1,89 @@
+// FAISS behind the C functions of memory/index_module.h: an IndexIDMap2 over an IndexFlatIP, which Python's faiss reads
+// too. A module of its own, opened when there is something to search: its libraries take more memory than the daemon.
+#include "memory/index_module.h"
+#include <cstring>
+#include <exception>
+#include <faiss/IndexFlat.h>
+#include <faiss/IndexIDMap.h>
+#include <faiss/impl/IDSelector.h>
+#include <faiss/index_io.h>
+#include <memory>
+
+namespace {
+
+using Map = faiss::IndexIDMap2;
+
+void say(char *why, size_t room, const char *text) {
+  strncpy(why, text, room - 1);
+  why[room - 1] = '\0';
+}
+
+Map *fresh(int dimensions) {
+  auto *map = new Map(new faiss::IndexFlatIP(dimensions));
+  map->own_fields = true;
+  return map;
+}
+
+template <typename F> int guarded(char *why, size_t room, F work) {
+  try {
+    work();
+    return 1;
+  } catch (const std::exception &problem) {
+    say(why, room, problem.what());
+  } catch (...) {
+    say(why, room, "unknown error of faiss");
+  }
+  return 0;
+}
+
+void *make(int dimensions, char *why, size_t room) {
+  Map *map = nullptr;
+  guarded(why, room, [&] { map = fresh(dimensions); });
+  return map;
+}
+
+void *load(const char *path, int dimensions, char *why, size_t room) {
+  Map *map = nullptr;
+  guarded(why, room, [&] {
+    std::unique_ptr<faiss::Index> index(faiss::read_index(path));
+    auto *read = dynamic_cast<Map *>(index.get());
+    if (!read || read->d != dimensions || !dynamic_cast<faiss::IndexFlat *>(read->index) ||
+        read->metric_type != faiss::METRIC_INNER_PRODUCT || read->id_map.size() != (size_t)read->ntotal)
+      say(why, room, "it holds another kind of index");
+    else
+      map = static_cast<Map *>(index.release());
+  });
+  return map;
+}
+
+int save(void *self, const char *path, char *why, size_t room) {
+  return guarded(why, room, [&] { faiss::write_index(static_cast<Map *>(self), path); });
+}
+
+int add(void *self, const int64_t *ids, const float *vectors, size_t n, char *why, size_t room) {
+  return guarded(why, room, [&] { static_cast<Map *>(self)->add_with_ids((int64_t)n, vectors, ids); });
+}
+
+int take(void *self, int64_t id, char *why, size_t room) {
+  return guarded(why, room, [&] {
+    int64_t wanted = id;
+    static_cast<Map *>(self)->remove_ids(faiss::IDSelectorBatch(1, &wanted));
+  });
+}
+
+int search(void *self, const float *query, int k, int64_t *ids, float *scores, char *why, size_t room) {
+  return guarded(why, room, [&] { static_cast<Map *>(self)->search(1, query, k, scores, ids); });
+}
+
+size_t count(void *self) {
+  return (size_t) static_cast<Map *>(self)->ntotal;
+}
+
+void drop(void *self) {
+  delete static_cast<Map *>(self);
+}
+
+} // namespace
+
+extern "C" __attribute__((visibility("default"))) const ChoirIndexModule choir_index_module = {
+    CHOIR_INDEX_MODULE_VERSION, make, load, save, add, take, search, count, drop};
