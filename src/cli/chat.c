@@ -5,6 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 #include "base/text.h"
+#include "cli/chat_cards.h"
 #include "cli/cli.h"
 #include "cli/wsclient.h"
 
@@ -24,7 +25,7 @@ static const GOptionEntry entries[] = {
 
 static const char description[] =
     "Ctrl-C stops the answer that is being written; when none is, it leaves. Ctrl-D leaves too.\n"
-    "A turn and its answer also appear on every open page.\n\n"
+    "A turn and its answer also appear on every open page. What waits for an approval is shown and takes y or n.\n\n"
     "Examples:\n"
     "  choir chat\n"
     "  choir chat --once \"Say good morning to the crew.\"\n"
@@ -33,6 +34,7 @@ static const char description[] =
 
 typedef struct {
   ChoirWsClient *client;
+  ChoirChatCards *cards; /* what waits for a y or n */
   GMainLoop *loop;
   GString *input; /* typed, not yet sent */
   GString *reply;
@@ -167,6 +169,10 @@ static gboolean on_stdin(int fd, GIOCondition condition, gpointer user) {
   Chat *chat = user;
   char buffer[4096];
   gssize n = read(fd, buffer, sizeof buffer);
+  if (n > 0 && choir_chat_cards_waiting(chat->cards)) {
+    choir_chat_cards_typed(chat->cards, buffer, (gsize)n);
+    return G_SOURCE_CONTINUE;
+  }
   if (n > 0 && chat->input->len < (1 << 20)) {
     g_string_append_len(chat->input, buffer, n);
     next_turn(chat);
@@ -178,6 +184,12 @@ static gboolean on_stdin(int fd, GIOCondition condition, gpointer user) {
     printf("\n");
   next_turn(chat);
   return G_SOURCE_REMOVE;
+}
+
+static void on_cards_done(gpointer user) {
+  Chat *chat = user;
+  if (!chat->text)
+    prompt(chat);
 }
 
 static gboolean on_interrupt(gpointer user) {
@@ -205,11 +217,15 @@ int choir_chat_main(int argc, char **argv) {
   chat.terminal = !option_once && isatty(STDIN_FILENO) && isatty(STDOUT_FILENO);
   signal(SIGPIPE, SIG_IGN);
   guint interrupt = g_unix_signal_add(SIGINT, on_interrupt, &chat);
-  if (!option_once)
+  gboolean answers = isatty(STDIN_FILENO) && isatty(STDERR_FILENO);
+  if (!option_once || answers) /* with --once only for the answers to cards */
     chat.stdin_source = g_unix_fd_add(STDIN_FILENO, G_IO_IN | G_IO_HUP, on_stdin, &chat);
   chat.client = choir_wsclient_open(url, "/v1/realtime?source=cli", &handlers, &chat);
-  if (chat.code == CHOIR_CLI_OK)
+  if (chat.code == CHOIR_CLI_OK) {
+    chat.cards = choir_chat_cards_new(url, !answers, on_cards_done, &chat);
     g_main_loop_run(chat.loop);
+  }
+  choir_chat_cards_free(chat.cards);
   choir_wsclient_free(chat.client);
   if (chat.stdin_source)
     g_source_remove(chat.stdin_source);

@@ -22,7 +22,10 @@ static const Command commands[] = {
     {"models", "list, choose, fetch, verify and remove language models", choir_models_main},
     {"tools", "what the agent can do, and why something is missing", choir_tools_main},
     {"approve", "see and answer what waits for a person's yes", choir_approve_main},
+    {"owner", "the people of this Choir, and the set-up code", choir_owner_main},
+    {"token", "keys for programs", choir_token_main},
     {"audit", "show and verify the log of everything that was done", choir_audit_main},
+    {"memory", "what is remembered: list, search, add, forget", choir_memory_main},
     {"config", "print, check and explain the settings", choir_config_main},
     {"bench", "run one of the benches of a source checkout", choir_bench_main},
 };

@@ -1,6 +1,8 @@
 #include "cli/cli.h"
 #include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 #include "base/names.h"
 #include "base/text.h"
@@ -39,10 +41,31 @@ int choir_cli_usage(const char *name, const char *format, ...) {
   return CHOIR_CLI_USAGE;
 }
 
+static gboolean answers(const char *socket_path) {
+  struct sockaddr_un address = {.sun_family = AF_UNIX};
+  if (g_strlcpy(address.sun_path, socket_path, sizeof address.sun_path) >= sizeof address.sun_path)
+    return FALSE;
+  int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  gboolean good = fd >= 0 && connect(fd, (struct sockaddr *)&address, sizeof address) == 0;
+  if (fd >= 0)
+    close(fd);
+  return good;
+}
+
+char *choir_cli_authorization(const char *url) {
+  const char *token = g_getenv("CHOIR_TOKEN");
+  if (!token || !*token || strpbrk(token, "\r\n") || g_str_has_prefix(url, "unix:"))
+    return NULL;
+  return g_strconcat("Authorization: Bearer ", token, NULL);
+}
+
 char *choir_cli_url(const char *given) {
   const char *set = given ? given : g_getenv("CHOIR_URL");
   if (!set || !*set) {
     const char *port = g_getenv("WEB_PORT");
+    g_autofree char *local = port && *port ? NULL : choir_cli_socket(NULL);
+    if (local && answers(local + strlen("unix:")))
+      return g_steal_pointer(&local);
     return port && *port ? g_strdup_printf("http://127.0.0.1:%s", port)
                          : g_strdup_printf("http://127.0.0.1:%d", CHOIR_PORT_WEB);
   }
@@ -101,10 +124,11 @@ json_t *choir_cli_request(const char *url, const char *path, const json_t *body,
   gboolean local = g_str_has_prefix(url, "unix:");
   g_autofree char *address = g_strconcat(local ? "http://localhost" : url, path, NULL);
   g_autofree char *text = body ? choir_json_dump(body) : NULL;
+  g_autofree char *headers = choir_cli_authorization(url);
   ChoirHttpClient *client = local ? choir_http_client_new_local(url + strlen("unix:")) : choir_http_client_new();
   Exchange exchange = {.loop = g_main_loop_new(NULL, FALSE), .url = url};
   choir_http_request(client, body ? "POST" : "GET", address, body ? "application/json" : NULL, text,
-                     text ? strlen(text) : 0, NULL, timeout_ms, 0, NULL, on_done, &exchange);
+                     text ? strlen(text) : 0, headers, timeout_ms, 0, NULL, on_done, &exchange);
   g_main_loop_run(exchange.loop);
   g_main_loop_unref(exchange.loop);
   choir_http_client_free(client);

@@ -18,6 +18,9 @@ int choir_bench_main(int argc, char **argv);
 int choir_tools_main(int argc, char **argv);
 int choir_approve_main(int argc, char **argv);
 int choir_audit_main(int argc, char **argv);
+int choir_memory_main(int argc, char **argv);
+int choir_owner_main(int argc, char **argv);
+int choir_token_main(int argc, char **argv);
 
 /* Parses options for `choir NAME`. usage: what follows the options, "" for nothing; text: description with examples.
  * FALSE after an error was printed. */
@@ -26,12 +29,14 @@ gboolean choir_cli_parse(const char *name, const char *usage, const char *text, 
 /* Prints "choir NAME: message" on stderr; returns CHOIR_CLI_FAILED, or CHOIR_CLI_USAGE with a hint at --help. */
 int choir_cli_fail(const char *name, const char *format, ...) G_GNUC_PRINTF(2, 3);
 int choir_cli_usage(const char *name, const char *format, ...) G_GNUC_PRINTF(2, 3);
-/* given (an option, may be NULL), else $CHOIR_URL, else loopback with $WEB_PORT or the usual port; no slash at the end.
- */
+/* given (an option, may be NULL), else $CHOIR_URL, else loopback with $WEB_PORT, else the unix socket of the daemon that
+ * runs with the settings ("unix:PATH", which needs no login), else loopback with the usual port; no slash at the end. */
 char *choir_cli_url(const char *given);
 /* "unix:PATH" of the running daemon's socket: the given state folder's (may be NULL), else the one of the settings.
  * Requests to it come from "this terminal", which may answer approvals. */
 char *choir_cli_socket(const char *state);
+/* "Authorization: Bearer $CHOIR_TOKEN" for a url that is no unix socket, else NULL. Caller frees. */
+char *choir_cli_authorization(const char *url);
 /* One request to the daemon, waited for. Returns the parsed answer (json_decref) or NULL with error; an unreachable
  * daemon gives a sentence that says how to start it. body may be NULL (GET). */
 json_t *choir_cli_request(const char *url, const char *path, const json_t *body, guint timeout_ms, GError **error);

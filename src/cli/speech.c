@@ -41,10 +41,13 @@ static void on_done(guint status, const char *body, gsize length, const GError *
 
 /* The answer's bytes, or NULL with error. Caller unrefs. */
 static GByteArray *post(const char *path, const char *type, const void *body, gsize length, GError **error) {
-  g_autofree char *url = choir_cli_url(option_url), *address = g_strconcat(url, path, NULL);
-  ChoirHttpClient *client = choir_http_client_new();
+  g_autofree char *url = choir_cli_url(option_url), *headers = choir_cli_authorization(url);
+  gboolean local = g_str_has_prefix(url, "unix:");
+  g_autofree char *address = g_strconcat(local ? "http://localhost" : url, path, NULL);
+  ChoirHttpClient *client = local ? choir_http_client_new_local(url + strlen("unix:")) : choir_http_client_new();
   Exchange exchange = {.loop = g_main_loop_new(NULL, FALSE), .url = url, .answer = g_byte_array_new()};
-  choir_http_request(client, "POST", address, type, body, length, NULL, WAIT_MS, ANSWER_MAX, NULL, on_done, &exchange);
+  choir_http_request(client, "POST", address, type, body, length, headers, WAIT_MS, ANSWER_MAX, NULL, on_done,
+                     &exchange);
   g_main_loop_run(exchange.loop);
   g_main_loop_unref(exchange.loop);
   choir_http_client_free(client);

@@ -1,7 +1,9 @@
 #include "cli/wsclient.h"
+#include <gio/gunixsocketaddress.h>
 #include <libsoup/soup.h>
 #include <string.h>
 #include "base/text.h"
+#include "cli/cli.h"
 
 #define MAX_MESSAGE (4 << 20)
 
@@ -64,15 +66,21 @@ ChoirWsClient *choir_wsclient_open(const char *url, const char *path, const Choi
   client->handlers = *handlers;
   client->user = user;
   client->url = g_strdup(url);
-  client->session = soup_session_new();
+  gboolean local = g_str_has_prefix(url, "unix:");
+  g_autoptr(GSocketConnectable) socket = local ? G_SOCKET_CONNECTABLE(g_unix_socket_address_new(url + 5)) : NULL;
+  client->session = soup_session_new_with_options("remote-connectable", socket, NULL);
   client->cancellable = g_cancellable_new();
-  g_autofree char *address = g_strconcat(url, path, NULL);
+  g_autofree char *address = g_strconcat(local ? "http://localhost" : url, path, NULL);
   g_autoptr(SoupMessage) message = soup_message_new("GET", address);
   if (!message) {
     g_autofree char *why = g_strdup_printf("'%s' is not an address", url);
     over(client, why);
     return client;
   }
+  g_autofree char *authorization = choir_cli_authorization(url);
+  if (authorization)
+    soup_message_headers_append(soup_message_get_request_headers(message), "Authorization",
+                                strchr(authorization, ' ') + 1);
   char *protocols[] = {"realtime", NULL};
   soup_session_websocket_connect_async(client->session, message, NULL, protocols, G_PRIORITY_DEFAULT,
                                        client->cancellable, on_open, client);

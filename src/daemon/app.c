@@ -287,6 +287,9 @@ static gboolean open_mind(ChoirApp *app, GError **error) {
                               .state_dir = app->paths.state,
                               .sandbox_program = app->paths.sandbox,
                               .source_dir = app->paths.source,
+                              .engine_dir = app->paths.engine,
+                              .models_dir = app->paths.models,
+                              .index_module = app->paths.index,
                               .status = mind_status,
                               .user = app};
   app->mind = choir_mind_new(&options, error);
@@ -296,6 +299,10 @@ static gboolean open_mind(ChoirApp *app, GError **error) {
 gboolean choir_app_start(ChoirApp *app, GError **error) {
   app->started_us = g_get_monotonic_time();
   if (!lock_state(app, error))
+    return FALSE;
+  g_autofree char *owners = g_build_filename(app->paths.state, "owners.json", NULL);
+  app->owners = choir_owners_open(owners, error);
+  if (!app->owners)
     return FALSE;
   app->hub = choir_hub_new(NULL);
   if (!open_server(app, error))
@@ -363,9 +370,12 @@ gboolean choir_app_start(ChoirApp *app, GError **error) {
                          .status = on_status,
                          .use_model = on_use_model,
                          .user = app};
+  web.owners = app->owners;
+  web.machine_keys = choir_config_string(app->config, "web", "machine_keys");
   web.toolbox = choir_mind_toolbox(app->mind);
   web.approvals = choir_mind_approvals(app->mind);
   web.audit = choir_mind_audit(app->mind);
+  web.memory = choir_mind_memory(app->mind);
   app->web = choir_web_new(&web);
   g_autofree char *socket = g_build_filename(app->paths.state, "choir.sock", NULL);
   app->local = choir_http_server_new_local(app->server, socket, error);
@@ -392,18 +402,20 @@ static void on_part_stopped(gpointer user) {
 void choir_app_stop(ChoirApp *app) {
   if (app->stopping)
     return;
-  app->stopping = 6; /* five parts and this function itself */
+  app->stopping = 7; /* six parts and this function itself */
   choir_llm_server_stop(app->llm, on_part_stopped, app);
   choir_worker_stop(app->ear, on_part_stopped, app);
   choir_worker_stop(app->stt, on_part_stopped, app);
   choir_worker_stop(app->tts, on_part_stopped, app);
   choir_local_voice_stop(app->card, on_part_stopped, app);
+  choir_mind_stop(app->mind, on_part_stopped, app);
   on_part_stopped(app);
 }
 
 void choir_app_clear(ChoirApp *app) {
   g_clear_pointer(&app->local, choir_http_server_free);
   g_clear_pointer(&app->web, choir_web_free);
+  g_clear_pointer(&app->owners, choir_owners_free);
   g_clear_pointer(&app->wyoming, choir_wyoming_free);
   g_clear_pointer(&app->server, choir_http_server_free);
   g_clear_pointer(&app->card, choir_local_voice_free);

@@ -32,6 +32,7 @@ typedef struct {
   ChoirWyoming *wyoming;
   ChoirLocalVoice *card; /* NULL: this machine's own microphone is off */
   ChoirWeb *web;
+  ChoirOwners *owners;
   gint64 started_us;
   guint stopping; /* parts that still have to stop */
   gboolean signalled;
@@ -46,7 +47,7 @@ void choir_app_clear(ChoirApp *app);
 /* The daemon's part of GET /api/status. Caller decrefs. */
 json_t *choir_app_status(ChoirApp *app);
 
-#define CHOIR_APP_CHILDREN 6
+#define CHOIR_APP_CHILDREN 7
 /* Every supervised process, NULL where there is none. */
 void choir_app_children(ChoirApp *app, ChoirChild *ret_children[CHOIR_APP_CHILDREN]);
 gint64 choir_app_memory_kb(void); /* resident memory of the daemon itself, -1 when unknown */

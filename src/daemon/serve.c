@@ -52,13 +52,12 @@ static gboolean apply_options(ChoirConfig *config, GError **error) {
 /* Variables of the original that belong to parts which are not there yet: said once, so that nobody waits for an
  * effect. */
 static void warn_unused_variables(void) {
-  static const char later[] =
-      "APPROVAL_MODE USE_SUMMARIZER EXTERNAL_EXPERTS_CONFIG CONSUL_HOST CONSUL_PORT CONSUL_HTTP_ADDR "
-      "CONSUL_HTTP_TOKEN NOMAD_ADDR HA_URL HA_TOKEN WORLD_MODEL_URL PIPECAT_API_KEYS PIECAT_API_KEYS "
-      "TOOL_SERVER_API_KEY LLAMA_API_SERVICE_NAME PRIMA_API_SERVICE_NAME MAIN_API_SERVICE_NAME "
-      "YOLO_MODEL_PATH VISION_MODEL_NAME POWER_AGENT_INTERFACE LLM_PROVIDER ALLOWED_ORIGINS "
-      "TRUSTED_PROXIES SANDBOX_EXECUTOR TOOL_EXECUTION_MODE SSL_KEYFILE SSL_CERTFILE "
-      "MEMORY_SERVICE_URL MEMORY_ENCRYPTION_KEY OBSIDIAN_VAULT_PATH";
+  static const char later[] = "EXTERNAL_EXPERTS_CONFIG CONSUL_HOST CONSUL_PORT CONSUL_HTTP_ADDR "
+                              "CONSUL_HTTP_TOKEN NOMAD_ADDR HA_URL HA_TOKEN WORLD_MODEL_URL "
+                              "TOOL_SERVER_API_KEY LLAMA_API_SERVICE_NAME PRIMA_API_SERVICE_NAME MAIN_API_SERVICE_NAME "
+                              "YOLO_MODEL_PATH VISION_MODEL_NAME POWER_AGENT_INTERFACE LLM_PROVIDER ALLOWED_ORIGINS "
+                              "TRUSTED_PROXIES SANDBOX_EXECUTOR TOOL_EXECUTION_MODE SSL_KEYFILE SSL_CERTFILE "
+                              "MEMORY_SERVICE_URL MEMORY_ENCRYPTION_KEY OBSIDIAN_VAULT_PATH";
   g_auto(GStrv) names = g_strsplit(later, " ", -1);
   for (char **name = names; *name; name++)
     if (g_getenv(*name))
@@ -129,6 +128,8 @@ int choir_serve_main(int argc, char **argv) {
   g_unix_signal_add(SIGTERM, on_signal, &app);
   g_unix_signal_add(SIGINT, on_signal, &app);
   const char *address = choir_config_string(app.config, "web", "address");
+  if (choir_owners_code(app.owners)) /* goes out together with the address, for what waits for that */
+    printf("Set-up code of the first owner, for /setup or 'choir owner add': %s\n", choir_owners_code(app.owners));
   printf("Choir listens on http://%s:%u\n", g_str_equal(address, "::1") ? "[::1]" : "127.0.0.1",
          choir_http_server_port(app.server));
   fflush(stdout);

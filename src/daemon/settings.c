@@ -13,6 +13,8 @@ const ChoirConfigItem choir_settings[] = {
      "address to listen on; only loopback is served until an owner exists"},
     {"web", "port", CHOIR_CONFIG_INT, "8000", 0, 65535, NULL, "WEB_PORT",
      "TCP port of the page and the API; 0 takes any free one"},
+    {"web", "machine_keys", CHOIR_CONFIG_STRING, "", 0, 0, NULL, "PIPECAT_API_KEYS,PIECAT_API_KEYS",
+     "SHA-256 of keys that the original's clients send, comma separated; they may do what an operator may"},
     CHOIR_WEB_CONFIG_ITEMS{"paths", "state", CHOIR_CONFIG_STRING, "", 0, 0, NULL, "CHOIR_STATE",
                            "folder for history, caches and choices; empty: the user's state folder"},
     {"paths", "engine", CHOIR_CONFIG_STRING, "", 0, 0, NULL, "CHOIR_ENGINE",
@@ -112,8 +114,16 @@ const ChoirConfigItem choir_settings[] = {
      "file of the machines that the ssh tool may reach; empty: the user's own known_hosts"},
     {"tools", "playbooks", CHOIR_CONFIG_STRING, "", 0, 0, NULL, NULL,
      "folder of the playbooks that the ansible tool may run; empty: Choir's own"},
+    {"tools", "documents", CHOIR_CONFIG_STRING, "", 0, 0, NULL, NULL,
+     "folders whose documents may be added to the searchable ones, colon separated; empty: Documents of the home "
+     "folder; the agent's own folder always is"},
     {"tools", "summarizer", CHOIR_CONFIG_BOOL, "false", 0, 0, NULL, "USE_SUMMARIZER",
      "offer the summarizer, which finds what was said about something"},
+    {"memory", "enabled", CHOIR_CONFIG_BOOL, "true", 0, 0, NULL, NULL, "the long-term memory"},
+    {"memory", "learn", CHOIR_CONFIG_BOOL, "true", 0, 0, NULL, NULL,
+     "keep facts that the person states; false: only those given with choir memory add or the API"},
+    {"memory", "recall", CHOIR_CONFIG_BOOL, "true", 0, 0, NULL, NULL,
+     "give the model the facts that belong to a message"},
     {"agent", "benchmark", CHOIR_CONFIG_BOOL, "false", 0, 0, NULL, "BENCHMARK_MODE",
      "print the latency block of each turn to standard output"},
     {NULL, NULL, CHOIR_CONFIG_STRING, NULL, 0, 0, NULL, NULL, NULL},
@@ -169,6 +179,10 @@ void choir_paths_resolve(ChoirPaths *paths, const ChoirConfig *config) {
                                CHOIR_SOURCE_DIR "/group_vars/models.yaml", NULL);
   paths->grammar =
       first_existing(NULL, "/etc/choir/commands.gram", CHOIR_SOURCE_DIR "/src/speech/data/commands.gram", NULL);
+  g_autofree char *built_index = g_build_filename(own, "src", "memory", "choir-index.so", NULL);
+  g_autofree char *beside_index = g_build_filename(own, "..", "lib", "choir", "choir-index.so", NULL);
+  paths->index = first_existing(g_file_test(built_index, G_FILE_TEST_EXISTS) ? built_index : NULL, beside_index,
+                                "/usr/lib/choir/choir-index.so", NULL);
   g_autofree char *built_sandbox = g_build_filename(own, "src", "sandbox", "choir-sandbox", NULL);
   g_autofree char *beside_sandbox = g_build_filename(own, "choir-sandbox", NULL);
   paths->sandbox = first_existing(g_file_test(beside_sandbox, G_FILE_TEST_EXISTS) ? beside_sandbox : NULL,
@@ -189,5 +203,6 @@ void choir_paths_clear(ChoirPaths *paths) {
   g_clear_pointer(&paths->grammar, g_free);
   g_clear_pointer(&paths->programs, g_free);
   g_clear_pointer(&paths->sandbox, g_free);
+  g_clear_pointer(&paths->index, g_free);
   g_clear_pointer(&paths->source, g_free);
 }

@@ -272,6 +272,21 @@ void choir_http_server_route(ChoirHttpServer *server, const char *method, const 
   g_ptr_array_add(server->routes, route);
 }
 
+void choir_http_server_each_route(const ChoirHttpServer *server,
+                                  void (*each)(const char *method, const char *path, gpointer user), gpointer user) {
+  for (guint i = 0; i < server->routes->len; i++) {
+    const Route *route = g_ptr_array_index(server->routes, i);
+    g_autofree char *path = g_strconcat(route->path, route->below ? "*" : "", NULL);
+    each(route->method, path, user);
+  }
+}
+
+gboolean choir_http_request_routed(const ChoirHttpRequest *request) {
+  const ChoirHttpServer *server = request->connection->server;
+  return find_route(server, request->method, request->path) != NULL ||
+         (strcmp(request->method, "HEAD") == 0 && find_route(server, "GET", request->path) != NULL);
+}
+
 void choir_http_server_allow_body(ChoirHttpServer *server, const char *path, gsize max_body) {
   if (!server->max_bodies)
     server->max_bodies = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);

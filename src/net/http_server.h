@@ -38,12 +38,16 @@ void choir_http_server_route(ChoirHttpServer *server, const char *method, const 
                              gpointer user);
 /* Bodies sent to this path (exact) may have up to max_body bytes, and a minute to arrive. */
 void choir_http_server_allow_body(ChoirHttpServer *server, const char *path, gsize max_body);
+/* Every route there is, for what must know them all (a test of the roles). */
+void choir_http_server_each_route(const ChoirHttpServer *server,
+                                  void (*each)(const char *method, const char *path, gpointer user), gpointer user);
 guint choir_http_server_connections(const ChoirHttpServer *server);
 
 const char *choir_http_request_method(const ChoirHttpRequest *request);
 const char *choir_http_request_path(const ChoirHttpRequest *request);
 const char *choir_http_request_header(const ChoirHttpRequest *request, const char *name); /* NULL when absent */
 const char *choir_http_request_query(const ChoirHttpRequest *request, const char *name); /* decoded, NULL when absent */
+gboolean choir_http_request_routed(const ChoirHttpRequest *request); /* a handler waits behind the guard */
 const char *choir_http_request_peer(const ChoirHttpRequest *request);                    /* "127.0.0.1", "unix:1000" */
 /* Body bytes (not NUL-safe text: NUL-terminated for convenience). */
 const char *choir_http_request_body(const ChoirHttpRequest *request, gsize *ret_length);

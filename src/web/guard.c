@@ -3,10 +3,16 @@
 #include "base/log.h"
 #include "base/metrics.h"
 #include "base/names.h"
+#include "web/guard_node.h"
+
+#define NODE_AGE_US (10 * G_USEC_PER_SEC)
 
 struct ChoirGuard {
   guint16 port;
-  GPtrArray *hosts;   /* Entry */
+  GPtrArray *hosts; /* Entry */
+  GPtrArray *node;  /* Entry: this machine's names and addresses, NULL while only loopback is served */
+  guint16 tls_port;
+  gint64 node_us;     /* when they were read */
   GPtrArray *origins; /* char *, lower case, default ports removed */
   ChoirMetric *refused;
 };
@@ -76,11 +82,35 @@ static char *normal_origin(const char *text, char **ret_host) {
   return result;
 }
 
-static void add_host(ChoirGuard *guard, const char *name, int port) {
+static void add_entry(GPtrArray *list, const char *name, int port) {
   Entry *entry = g_new0(Entry, 1);
   entry->name = g_strdup(name);
   entry->port = port;
-  g_ptr_array_add(guard->hosts, entry);
+  g_ptr_array_add(list, entry);
+}
+
+static void add_host(ChoirGuard *guard, const char *name, int port) {
+  add_entry(guard->hosts, name, port);
+}
+
+static void read_node(ChoirGuard *guard) {
+  g_auto(GStrv) names = choir_node_hosts();
+  g_ptr_array_set_size(guard->node, 0);
+  guard->node_us = g_get_monotonic_time();
+  for (char **name = names; *name; name++) {
+    add_entry(guard->node, *name, guard->port);
+    add_entry(guard->node, *name, guard->tls_port);
+  }
+}
+
+void choir_guard_allow_node(ChoirGuard *guard, guint16 tls_port) {
+  guard->tls_port = tls_port;
+  if (!guard->node)
+    guard->node = g_ptr_array_new_with_free_func(entry_free);
+  add_host(guard, "localhost", tls_port);
+  add_host(guard, "127.0.0.1", tls_port);
+  add_host(guard, "[::1]", tls_port);
+  read_node(guard);
 }
 
 ChoirGuard *choir_guard_new(guint16 port, const char *hosts, const char *origins) {
@@ -118,18 +148,29 @@ void choir_guard_free(ChoirGuard *guard) {
   if (!guard)
     return;
   g_ptr_array_unref(guard->hosts);
+  g_clear_pointer(&guard->node, g_ptr_array_unref);
   g_ptr_array_unref(guard->origins);
   g_free(guard);
 }
 
-static gboolean host_known(const ChoirGuard *guard, const char *name, int port) {
-  for (guint i = 0; i < guard->hosts->len; i++) {
-    const Entry *entry = g_ptr_array_index(guard->hosts, i);
+static gboolean listed(const GPtrArray *list, const char *name, int port) {
+  for (guint i = 0; i < list->len; i++) {
+    const Entry *entry = g_ptr_array_index(list, i);
     /* A Host without a port stands for port 80 (or 443 behind a proxy, which then is named in allowed_hosts). */
     if (strcmp(entry->name, name) == 0 && (entry->port == -1 || entry->port == (port == -1 ? 80 : port)))
       return TRUE;
   }
   return FALSE;
+}
+
+static gboolean host_known(const ChoirGuard *guard, const char *name, int port) {
+  if (listed(guard->hosts, name, port))
+    return TRUE;
+  if (!guard->node)
+    return FALSE;
+  if (!listed(guard->node, name, port) && guard->node_us + NODE_AGE_US < g_get_monotonic_time())
+    read_node((ChoirGuard *)guard); /* the machine may have got another address; at most so often */
+  return listed(guard->node, name, port);
 }
 
 static gboolean origin_known(const ChoirGuard *guard, const char *origin, const char *name, int port) {

@@ -36,7 +36,7 @@ gboolean choir_page_etag_matches(const char *if_none_match, const char *etag) {
   return FALSE;
 }
 
-static void on_asset(ChoirHttpRequest *request, gpointer user) {
+void choir_page_answer(ChoirHttpRequest *request, gpointer user) {
   const ChoirAsset *asset = user;
   gboolean packed = asset->gzip && choir_page_accepts_gzip(choir_http_request_header(request, "Accept-Encoding"));
   g_autofree char *page = choir_guard_page_headers(choir_http_request_header(request, "Host"));
@@ -53,8 +53,8 @@ static void on_asset(ChoirHttpRequest *request, gpointer user) {
 
 void choir_page_routes(ChoirHttpServer *server, const ChoirAsset *assets) {
   for (const ChoirAsset *asset = assets; asset->path; asset++) {
-    choir_http_server_route(server, "GET", asset->path, on_asset, (gpointer)asset);
+    choir_http_server_route(server, "GET", asset->path, choir_page_answer, (gpointer)asset);
     if (strcmp(asset->path, "/index.html") == 0)
-      choir_http_server_route(server, "GET", "/", on_asset, (gpointer)asset);
+      choir_http_server_route(server, "GET", "/", choir_page_answer, (gpointer)asset);
   }
 }

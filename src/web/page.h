@@ -15,6 +15,8 @@ typedef struct {
 
 extern const ChoirAsset choir_page_assets[]; /* ended by path NULL */
 
+/* ChoirHttpHandler; user is the ChoirAsset to send. */
+void choir_page_answer(ChoirHttpRequest *request, gpointer user);
 /* Registers every file; "/" is index.html. */
 void choir_page_routes(ChoirHttpServer *server, const ChoirAsset *assets);
 /* RFC 9110 12.5.3: gzip is named (or *) with a weight above 0. */

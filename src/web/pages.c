@@ -6,6 +6,7 @@
 #include "base/names.h"
 #include "base/text.h"
 #include "web/answer.h"
+#include "web/principal.h"
 #include "web/web_private.h"
 
 #define BACKLOG 200
@@ -15,7 +16,7 @@
 struct ChoirPages {
   const ChoirWebOptions *options;
   GPtrArray *pages; /* Page */
-  guint observer;
+  guint observer, approvals_observer;
   guint max_pages;
   gboolean sending; /* a log line of our own sending must not be sent in turn */
   ChoirMetric *gauge, *dropped_log, *dropped_event;
@@ -24,6 +25,8 @@ struct ChoirPages {
 typedef struct {
   ChoirPages *owner; /* NULL once the owner is gone */
   ChoirWebSocket *socket;
+  ChoirProof proof;
+  GHashTable *asked; /* request id -> digest: what this very socket was shown and may answer */
   guint log_id;
   ChoirLogLevel level;
   GPatternSpec *topic;
@@ -80,6 +83,57 @@ static void on_twin(const ChoirTwinEvent *event, gpointer user) {
   pages->sending = FALSE;
 }
 
+/* --- approvals, in the original's messages --------------------------------------------------------------------------
+ */
+
+static json_t *request_data(const json_t *card, gboolean may_answer) {
+  static const char *const copied[] = {"digest", "action",  "target",  "session",
+                                       "class",  "reasons", "preview", "expires_ms"};
+  g_autofree char *tool =
+      g_strdup_printf("%s.%s", choir_json_string(card, "tool", ""), choir_json_string(card, "action", ""));
+  json_t *data = json_pack("{s:s,s:{s:s,s:O},s:b}", "request_id", choir_json_string(card, "id", ""), "tool_call",
+                           "tool", tool, "args", json_object_get(card, "args"), "may_answer", (int)may_answer);
+  for (gsize i = 0; i < G_N_ELEMENTS(copied); i++)
+    if (json_object_get(card, copied[i]))
+      json_object_set(data, copied[i], json_object_get(card, copied[i]));
+  return data;
+}
+
+static void show_request(Page *page, const json_t *card) {
+  ChoirPrincipal who = choir_web_principal_of(&page->proof);
+  if (who.role < CHOIR_ROLE_VIEWER)
+    return;
+  json_t *data = request_data(card, choir_principal_may_approve(&who));
+  if (send_json(page, json_pack("{s:s,s:o}", "type", "approval_request", "data", data)))
+    g_hash_table_insert(page->asked, g_strdup(choir_json_string(card, "id", "")),
+                        g_strdup(choir_json_string(card, "digest", "")));
+  else
+    choir_counter_add(page->owner->dropped_event, 1);
+}
+
+static void show_closed(Page *page, const json_t *card) {
+  const char *id = choir_json_string(card, "id", ""), *by = choir_json_string(card, "by", NULL);
+  if (!g_hash_table_remove(page->asked, id))
+    return;
+  json_t *data = json_pack("{s:s,s:s}", "request_id", id, "verdict", choir_json_string(card, "verdict", ""));
+  if (by)
+    json_object_set_new(data, "by", json_string(by));
+  if (!send_json(page, json_pack("{s:s,s:o}", "type", "approval_closed", "data", data)))
+    choir_counter_add(page->owner->dropped_event, 1);
+}
+
+static void on_approval(const char *change, const json_t *card, gpointer user) {
+  ChoirPages *pages = user;
+  pages->sending = TRUE;
+  for (guint i = 0; i < pages->pages->len; i++) {
+    if (strcmp(change, "new") == 0)
+      show_request(pages->pages->pdata[i], card);
+    else
+      show_closed(pages->pages->pdata[i], card);
+  }
+  pages->sending = FALSE;
+}
+
 /* --- from the page -------------------------------------------------------------------------------------------------
  */
 
@@ -98,6 +152,10 @@ static void on_user_message(Page *page, const json_t *json) {
   static const ChoirTurnHandlers handlers = {.delta = on_turn_delta, .done = on_turn_done};
   const char *why;
   const char *text = choir_answer_text(json, &why);
+  if (choir_web_principal_of(&page->proof).role < CHOIR_ROLE_OPERATOR) {
+    page_error(page, "you may watch here, but not talk: that needs the role operator");
+    return;
+  }
   if (!text) {
     page_error(page, why);
     return;
@@ -109,6 +167,28 @@ static void on_user_message(Page *page, const json_t *json) {
       .text = text, .source = source, .request_id = request_id && strlen(request_id) <= 128 ? request_id : NULL};
   g_autoptr(GError) error = NULL;
   if (!choir_twin_begin(page->owner->options->twin, &request, &handlers, NULL, &error))
+    page_error(page, error->message);
+}
+
+static void on_approval_response(Page *page, const json_t *json) {
+  ChoirApprovals *approvals = page->owner->options->approvals;
+  const json_t *data = json_object_get(json, "data");
+  const char *id = choir_json_string(data, "request_id", "");
+  const char *shown = g_hash_table_lookup(page->asked, id);
+  ChoirPrincipal who = choir_web_principal_of(&page->proof);
+  g_autoptr(GError) error = NULL;
+  if (!json_is_boolean(json_object_get(data, "approved"))) {
+    page_error(page, "an approval_response has data {request_id, approved: true or false}");
+    return;
+  }
+  if (!approvals || !shown) {
+    page_error(page, "this connection was not asked that, or it was answered already, or it expired");
+    return;
+  }
+  /* The answer may close it for every page, this one's entry included. */
+  g_autofree char *digest = g_strdup(choir_json_string(data, "digest", shown));
+  if (!choir_approvals_answer(approvals, id, digest, choir_json_bool(data, "approved", FALSE),
+                              choir_json_bool(data, "grant", FALSE), &who, &error))
     page_error(page, error->message);
 }
 
@@ -134,10 +214,12 @@ static void on_message(ChoirWebSocket *socket, gboolean is_text, const char *dat
     page_error(page, "a message is a JSON object with a 'type'");
   else if (strcmp(type, "user_message") == 0)
     on_user_message(page, json);
+  else if (strcmp(type, "approval_response") == 0)
+    on_approval_response(page, json);
   else if (strcmp(type, "log_filter") == 0)
     on_log_filter(page, json);
   else
-    page_error(page, "types are user_message and log_filter");
+    page_error(page, "types are user_message, approval_response and log_filter");
 }
 
 static void page_quiet(Page *page) {
@@ -145,6 +227,12 @@ static void page_quiet(Page *page) {
     choir_log_unlisten(page->log_id);
   page->log_id = 0;
   page->owner = NULL;
+}
+
+static void page_free(Page *page) {
+  g_pattern_spec_free(page->topic);
+  g_hash_table_unref(page->asked);
+  g_free(page);
 }
 
 static void on_closed(ChoirWebSocket *socket, guint16 code, gpointer user) {
@@ -155,8 +243,14 @@ static void on_closed(ChoirWebSocket *socket, guint16 code, gpointer user) {
     choir_gauge_set(owner->gauge, owner->pages->len);
   }
   page_quiet(page);
-  g_pattern_spec_free(page->topic);
-  g_free(page);
+  page_free(page);
+}
+
+static void show_waiting(Page *page) {
+  ChoirApprovals *approvals = page->owner->options->approvals;
+  json_auto_t *list = approvals ? choir_approvals_list(approvals) : NULL;
+  for (size_t i = 0; i < json_array_size(list); i++)
+    show_request(page, json_array_get(list, i));
 }
 
 static void on_upgrade(ChoirHttpRequest *request, gpointer user) {
@@ -171,10 +265,11 @@ static void on_upgrade(ChoirHttpRequest *request, gpointer user) {
   page->owner = owner;
   page->level = CHOIR_LOG_INFO;
   page->topic = g_pattern_spec_new("*");
+  page->proof = choir_web_proof(request);
+  page->asked = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
   page->socket = choir_http_upgrade(request, NULL, &handlers, page);
   if (!page->socket) {
-    g_pattern_spec_free(page->topic);
-    g_free(page);
+    page_free(page);
     return;
   }
   g_ptr_array_add(owner->pages, page);
@@ -183,6 +278,7 @@ static void on_upgrade(ChoirHttpRequest *request, gpointer user) {
   send_json(page, json_pack("{s:s,s:s,s:I}", "type", "hello", "version", CHOIR_VERSION_STRING, "conversation",
                             (json_int_t)conversation));
   page->log_id = choir_log_listen(BACKLOG, on_log, page);
+  show_waiting(page);
 }
 
 ChoirPages *choir_pages_new(const ChoirWebOptions *options) {
@@ -196,6 +292,8 @@ ChoirPages *choir_pages_new(const ChoirWebOptions *options) {
   pages->dropped_event =
       choir_counter("choir_page_dropped_total", "what=\"event\"", "Messages that a slow page did not get.");
   pages->observer = choir_twin_observe(options->twin, on_twin, pages);
+  if (options->approvals)
+    pages->approvals_observer = choir_approvals_observe(options->approvals, on_approval, pages);
   choir_http_server_route(options->server, "GET", "/ws", on_upgrade, pages);
   return pages;
 }
@@ -204,6 +302,8 @@ void choir_pages_free(ChoirPages *pages) {
   if (!pages)
     return;
   choir_twin_unobserve(pages->options->twin, pages->observer);
+  if (pages->approvals_observer)
+    choir_approvals_unobserve(pages->options->approvals, pages->approvals_observer);
   for (guint i = 0; i < pages->pages->len; i++) {
     Page *page = g_ptr_array_index(pages->pages, i);
     page_quiet(page);

@@ -5,9 +5,11 @@
 #include "agent/twin.h"
 #include "base/config.h"
 #include "llm/models.h"
+#include "memory/memory.h"
 #include "net/http_server.h"
 #include "speech/desk.h"
 #include "voice/live.h"
+#include "web/owners.h"
 
 typedef struct ChoirWeb ChoirWeb;
 
@@ -24,6 +26,12 @@ typedef struct {
   ChoirToolbox *toolbox;
   ChoirApprovals *approvals;
   ChoirAudit *audit;
+  ChoirMemory *memory; /* NULL: switched off */
+  ChoirOwners *owners;                                /* NULL: none are to be, loopback is served */
+  const char *machine_keys;                           /* SHA-256 list of PIPECAT_API_KEYS; may be NULL */
+  const char *ca_file;                                /* our certificate authority, NULL without TLS twin */
+  const char *twin_secret;                            /* what the twin says in X-Choir-Twin, NULL without */
+  guint16 tls_port;                                   /* 0 without */
   const ChoirConfig *config;                          /* [web] keys: allowed_hosts, allowed_origins, response_urls */
   json_t *(*status)(gpointer user);                   /* the daemon's part of GET /api/status; stolen by the caller */
   void (*use_model)(const char *name, gpointer user); /* restart the server with it */

@@ -7,6 +7,8 @@
    "further host names this server may be called by, comma separated: choir.lan or choir.lan:8443 (no port = any)"},   \
   {"web", "allowed_origins", CHOIR_CONFIG_STRING, "", 0, 0, NULL, "CHOIR_ALLOWED_ORIGINS",                             \
    "further origins whose pages may call this server, comma separated: https://choir.lan"},                            \
+  {"web", "trust_loopback", CHOIR_CONFIG_BOOL, "false", 0, 0, NULL, NULL,                                              \
+   "when an owner exists: let programs of this machine talk without a login; they never approve"},                     \
   {"web", "response_urls", CHOIR_CONFIG_STRING, "http://127.0.0.1,http://localhost,http://[::1]", 0, 0, NULL,          \
    "CHOIR_RESPONSE_URLS", "where answers of /internal/chat may be sent, comma separated; no port = any port"},         \
   {"web", "chat_timeout_s", CHOIR_CONFIG_INT, "60", 1, 3600, NULL, NULL,                                               \

@@ -10,6 +10,7 @@ typedef struct ChoirOpenai ChoirOpenai;
 typedef struct ChoirModelsApi ChoirModelsApi;
 typedef struct ChoirConversations ChoirConversations;
 typedef struct ChoirToolsApi ChoirToolsApi;
+typedef struct ChoirMemoryApi ChoirMemoryApi;
 
 /* The model that serves, for APIs that name one. Caller frees. */
 char *choir_web_model_name(const ChoirWebOptions *options);
@@ -33,6 +34,10 @@ void choir_conversations_free(ChoirConversations *api);
 /* tools_api.c: /api/tools, /api/approvals, /api/audit */
 ChoirToolsApi *choir_tools_api_new(const ChoirWebOptions *options);
 void choir_tools_api_free(ChoirToolsApi *api);
+
+/* memory_api.c: /api/memory, /api/state */
+ChoirMemoryApi *choir_memory_api_new(const ChoirWebOptions *options);
+void choir_memory_api_free(ChoirMemoryApi *api);
 
 /* models_api.c: /api/models */
 ChoirModelsApi *choir_models_api_new(const ChoirWebOptions *options);
