@@ -118,9 +118,3 @@ LATER(web_browser, "Web browser", "Opens and reads web pages.", COMING, "open th
        .class = CHOIR_CLASS_CHANGE,
        .schema = TOOL_OBJECT(TOOL_TEXT("url", 2000, "its address"), "\"url\""),
        .run = run});
-
-LATER(rag, "Documents", "Answers from documents.", COMING, "search the documents yourself",
-      {.name = "search_knowledge_base",
-       .help = "Search the documents.",
-       .schema = TOOL_OBJECT(TOOL_TEXT("query", 500, "what to look for"), "\"query\""),
-       .run = run});

@@ -93,6 +93,7 @@ static void on_card(const char *change, const json_t *card, gpointer user) {
 static const ChoirConfigItem items[] = {
     {"tools", "git_protocols", CHOIR_CONFIG_STRING, "git:https", 0, 0, NULL, NULL, ""},
     {"tools", "known_hosts", CHOIR_CONFIG_STRING, "", 0, 0, NULL, NULL, ""},
+    {"tools", "documents", CHOIR_CONFIG_STRING, "", 0, 0, NULL, NULL, ""},
     {"tools", "playbooks", CHOIR_CONFIG_STRING, "", 0, 0, NULL, NULL, ""},
     {NULL, NULL, CHOIR_CONFIG_STRING, NULL, 0, 0, NULL, NULL, NULL}};
 
