@@ -1,3 +1,4 @@
+#include <math.h>
 #include <string.h>
 #include "agent/call_private.h"
 #include "agent/schema.h"
@@ -11,6 +12,8 @@
 #define ANSWER_BIAS 1.25 /* nats in favour of words */
 #define ARGUMENT_TOKENS 200
 #define TIGHT_TOKENS 1200
+#define SMALL_TOKENS 64    /* of all arguments, by a small model */
+#define SLOW_MACHINE 5     /* the limit is this many times the first answer's time at least */
 #define NOTHING_SAID "N/A" /* what priors are taken from */
 
 /* One prompt for every list of functions: it stays in the slot's cache, and a new list costs nothing. */
@@ -52,16 +55,23 @@ struct ChoirCall {
   ChoirComplete *running;
   guint idle;
   ChoirChatTimings usage;
+  gboolean choice_only, small;
+  double favour[CHOIR_CALL_SHORTLIST + 1];
+  char *shots; /* part of the prompt, or NULL */
+  guint limit_ms, limit;
+  gint64 begin_us, first_us; /* first_us: when the model answered first, 0 = not yet */
 };
 
 static void go_on(ChoirCall *call);
 
 static void call_free(ChoirCall *call) {
   g_clear_handle_id(&call->idle, g_source_remove);
+  g_clear_handle_id(&call->limit, g_source_remove);
   g_clear_pointer(&call->running, choir_complete_cancel);
   choir_call_tools_unref(call->tools);
   g_clear_error(&call->error);
   g_free(call->arguments);
+  g_free(call->shots);
   g_free(call->text);
   g_free(call);
 }
@@ -86,11 +96,32 @@ static gboolean on_finish(gpointer user) {
 static void finish(ChoirCall *call, GError *error /* taken, may be NULL */) {
   call->step = STEP_DONE;
   call->error = error;
+  g_clear_handle_id(&call->limit, g_source_remove);
   if (call->idle == 0)
     call->idle = g_idle_add(on_finish, call);
 }
 
+static gboolean on_limit(gpointer user) {
+  ChoirCall *call = user;
+  gint64 now = g_get_monotonic_time();
+  gint64 first = (call->first_us ? call->first_us : now) - call->begin_us;
+  gint64 left = MAX(call->limit_ms * G_TIME_SPAN_MILLISECOND, SLOW_MACHINE * first) - (now - call->begin_us);
+  call->limit = 0;
+  /* Without any answer yet the machine cannot be judged: once more the same time. */
+  if (left > 0 && (call->first_us || now - call->begin_us < 2 * call->limit_ms * G_TIME_SPAN_MILLISECOND)) {
+    call->limit = g_timeout_add((guint)MIN(left / 1000 + 1, call->limit_ms), on_limit, call);
+    return G_SOURCE_REMOVE;
+  }
+  g_clear_pointer(&call->running, choir_complete_cancel);
+  finish(call, g_error_new(CHOIR_CALL_ERROR, CHOIR_CALL_ERROR_LATE,
+                           "no function was chosen and filled in within %.0f s, so none is called",
+                           (double)(now - call->begin_us) / G_USEC_PER_SEC));
+  return G_SOURCE_REMOVE;
+}
+
 static void count(ChoirCall *call, const ChoirChatTimings *timings) {
+  if (call->first_us == 0)
+    call->first_us = g_get_monotonic_time();
   call->usage.prompt_tokens += timings->prompt_tokens;
   call->usage.cached_tokens += timings->cached_tokens;
   call->usage.evaluated_tokens += timings->evaluated_tokens;
@@ -220,8 +251,9 @@ static void choose(ChoirCall *call) {
   guint n = MIN(call->n_names, G_N_ELEMENTS(priors));
   for (guint i = 0; i < n; i++) {
     priors[i] = call->names[i]->prior;
-    choir_debug(CHOIR_TOPIC_AGENT, "function '%s': %.2f above its prior", call->names[i]->words,
-                call->scores[i] - priors[i]);
+    choir_debug(CHOIR_TOPIC_AGENT, "function '%s': %.2f above its prior, favoured by %.2f", call->names[i]->words,
+                call->scores[i] - priors[i], call->favour[i]);
+    call->scores[i] += call->favour[i];
   }
   gint best = choir_call_pick(call->scores, priors, n, call->choice == CHOIR_CALL_AUTO);
   call->chosen = best >= 0 ? call->candidates[best] : NULL;
@@ -258,7 +290,7 @@ static void on_filled(const ChoirCompleteResult *result, const GError *error, gp
   count(call, &result->timings);
   if (take_arguments(call, result->text, &why)) {
     finish(call, NULL);
-  } else if (!call->tight) {
+  } else if (!call->tight && !call->small) {
     call->tight = TRUE; /* it did not find an end, or the schema wants more than its grammar says */
     go_on(call);
   } else {
@@ -269,6 +301,11 @@ static void on_filled(const ChoirCompleteResult *result, const GError *error, gp
 static void fill(ChoirCall *call) {
   const CallTool *tool = call->chosen;
   g_autoptr(GError) error = NULL;
+  if (call->choice_only) {
+    call->arguments = g_strdup("{}");
+    finish(call, NULL);
+    return;
+  }
   if (json_object_size(json_object_get(tool->schema, "properties")) == 0) {
     if (take_arguments(call, "{}", &error))
       finish(call, NULL);
@@ -276,7 +313,7 @@ static void fill(ChoirCall *call) {
       finish(call, broken(call, error->message));
     return;
   }
-  g_autofree char *grammar = choir_call_grammar(tool->schema, call->tight, &error);
+  g_autofree char *grammar = choir_call_grammar(tool->schema, call->tight || call->small, &error);
   if (!grammar) {
     finish(call, broken(call, error->message));
     return;
@@ -284,13 +321,11 @@ static void fill(ChoirCall *call) {
   g_autofree char *arguments = choir_call_arguments_text(tool->schema);
   g_autofree char *cut = g_strndup(tool->description, 200);
   g_autofree char *description = choir_utf8(cut, -1);
-  g_autofree char *prompt =
-      g_strdup_printf("%sFunction: %s%s%s\nArguments: %s\nSaid: %s\nJSON:", FILL, tool->label.words,
-                      *description ? ", " : "", description, arguments, call->text);
-  ChoirCompleteRequest request = {.prompt = prompt,
-                                  .slot = call->slot,
-                                  .max_tokens = call->tight ? TIGHT_TOKENS : ARGUMENT_TOKENS,
-                                  .grammar = grammar};
+  g_autofree char *prompt = g_strdup_printf(
+      "%sFunction: %s%s%s\nArguments: %s\n%sSaid: %s\nJSON:", call->shots ? "" : FILL, tool->label.words,
+      *description ? ", " : "", description, arguments, call->shots ? call->shots : "", call->text);
+  guint most = call->small ? SMALL_TOKENS : call->tight ? TIGHT_TOKENS : ARGUMENT_TOKENS;
+  ChoirCompleteRequest request = {.prompt = prompt, .slot = call->slot, .max_tokens = most, .grammar = grammar};
   call->running = choir_complete_begin(call->chat, &request, on_filled, call);
 }
 
@@ -344,18 +379,22 @@ static gboolean was_used(const char *const *used, const char *name) {
   return used && g_strv_contains(used, name);
 }
 
-static void find_candidates(ChoirCall *call, const char *const *used) {
+static void find_candidates(ChoirCall *call, const ChoirCallRequest *request) {
   guint indices[CHOIR_CALL_MAX_TOOLS];
   guint n = choir_call_shortlist(call->tools, call->text, indices, CHOIR_CALL_MAX_TOOLS);
   for (guint i = 0; i < n && call->n_candidates < CHOIR_CALL_SHORTLIST; i++) {
     CallTool *tool = call->tools->list->pdata[indices[i]];
-    if (call->choice == CHOIR_CALL_AUTO && was_used(used, tool->name))
+    gboolean offered = !request->favour || isfinite(request->favour[indices[i]]);
+    if (!offered || (call->choice == CHOIR_CALL_AUTO && was_used(request->used, tool->name)))
       continue;
     call->candidates[call->n_candidates++] = tool;
+    call->favour[call->n_names] = request->favour ? request->favour[indices[i]] : 0;
     call->names[call->n_names++] = &tool->label;
   }
-  if (call->choice == CHOIR_CALL_AUTO)
+  if (call->choice == CHOIR_CALL_AUTO) {
+    call->favour[call->n_names] = request->answer_favour;
     call->names[call->n_names++] = &call->tools->answer;
+  }
 }
 
 /* Another model cuts words in other places. */
@@ -373,6 +412,13 @@ static void forget_tokens(ChoirCallTools *tools, const char *model) {
   }
 }
 
+static char *shots_text(const ChoirCallRequest *request) {
+  g_autoptr(GString) text = g_string_new(NULL);
+  for (guint i = 0; i < request->n_shots; i++)
+    g_string_append_printf(text, "Said: %s\nJSON: %s\n\n", request->shots[i].said, request->shots[i].args);
+  return request->n_shots > 0 ? g_strdup(text->str) : NULL;
+}
+
 ChoirCall *choir_call_begin(ChoirChat *chat, const ChoirCallRequest *request, ChoirCallDone done, gpointer user) {
   ChoirCall *call = g_new0(ChoirCall, 1);
   call->chat = chat;
@@ -382,6 +428,13 @@ ChoirCall *choir_call_begin(ChoirChat *chat, const ChoirCallRequest *request, Ch
   call->slot = request->slot;
   call->done = done;
   call->user = user;
+  call->choice_only = request->choice_only;
+  call->small = request->small;
+  call->shots = shots_text(request);
+  call->limit_ms = request->limit_ms;
+  call->begin_us = g_get_monotonic_time();
+  if (request->limit_ms)
+    call->limit = g_timeout_add(request->limit_ms, on_limit, call);
   if (choir_chat_plain(chat)) {
     finish(call,
            g_error_new_literal(CHOIR_CALL_ERROR, CHOIR_CALL_ERROR_MODEL,
@@ -390,7 +443,7 @@ ChoirCall *choir_call_begin(ChoirChat *chat, const ChoirCallRequest *request, Ch
     return call;
   }
   forget_tokens(call->tools, request->model);
-  find_candidates(call, request->used);
+  find_candidates(call, request);
   call->step = STEP_TOKENS;
   if (call->choice == CHOIR_CALL_NAMED || (call->choice == CHOIR_CALL_REQUIRED && call->n_candidates == 1)) {
     call->chosen =

@@ -41,6 +41,11 @@ typedef enum {
 gboolean choir_call_choice_read(const json_t *choice, const ChoirCallTools *tools, ChoirCallChoice *ret_choice,
                                 char **ret_name);
 
+/* Something said and the arguments (JSON) that it means. */
+typedef struct {
+  const char *said, *args;
+} ChoirCallShot;
+
 typedef struct {
   ChoirCallTools *tools; /* a reference is kept; what is remembered of the model stays in it */
   ChoirCallChoice choice;
@@ -49,6 +54,15 @@ typedef struct {
   const char *const *used; /* names that this text called already: not offered again by AUTO; may be NULL */
   const char *model;       /* name of the loaded one: what is remembered of another is forgotten */
   int slot;
+  /* The rest may be left out. */
+  gboolean choice_only; /* no arguments are filled in: done gets "{}" */
+  const double
+      *favour; /* nats added to the score of each function, in the order of tools, -INFINITY = not offered; NULL = 0 */
+  double answer_favour;       /* ... of the answer in words */
+  const ChoirCallShot *shots; /* of CHOIR_CALL_NAMED: what is shown instead of the general examples, best last */
+  guint n_shots;
+  gboolean small; /* a model that does not find an end: texts are short from the start, and there is no second try */
+  guint limit_ms; /* 0 = none; or 5 times the time of the first answer, on a machine where that is longer */
 } ChoirCallRequest;
 
 /* Exactly once, from the main loop. name NULL: an answer in words is wanted (AUTO only). arguments: compact JSON that

@@ -8,7 +8,7 @@
 #define MAX_ENUM 256
 #define MAX_STRING 2000
 #define DEFAULT_STRING 200
-#define TIGHT_STRING 32
+#define TIGHT_STRING 48
 #define MAX_LIST 32
 #define DEFAULT_LIST 8
 #define NUMBER_LIMIT G_GINT64_CONSTANT(999999999999999) /* 15 digits: exact in a double, too */

@@ -15,13 +15,14 @@ enum {
   CHOIR_CALL_ERROR_SCHEMA, /* a grammar cannot be made of it */
   CHOIR_CALL_ERROR_TOOLS,  /* the list of functions is not one */
   CHOIR_CALL_ERROR_MODEL,  /* no language model, or one that takes no grammar */
+  CHOIR_CALL_ERROR_LATE,   /* it took too long */
   CHOIR_CALL_ERROR_BROKEN, /* what was decoded is not what the schema says: the call is refused */
 };
 
 #define CHOIR_CALL_MAX_GRAMMAR (48 * 1024) /* bytes */
 
 /* NULL with CHOIR_CALL_ERROR_SCHEMA, which names the place; caller frees. The grammar writes one JSON value on one
- * line, ", " and ": " between members, properties in the schema's order. tight: texts of 32 characters and lists of one
+ * line, ", " and ": " between members, properties in the schema's order. tight: texts of 48 characters and lists of one
  * member where the schema allows it, for a model that does not find an end. */
 char *choir_call_grammar(const json_t *schema, gboolean tight, GError **error);
 /* The expression for whole numbers from low to high; caller frees. */

@@ -1,15 +1,22 @@
-/* Cosine of word vectors weighted by rarity (BM25's idf), the best example of an action counts: a nearest-neighbour
- * search over utterances. Words are cut to their stem by a few endings, so that "timers" is "timer". */
+/* Cosine of vectors of words and pairs of words, weighted by rarity (BM25's idf); the best examples of an action count:
+ * a nearest-neighbour search over utterances. Words are cut to their stem by a few endings, so that "timers" is
+ * "timer"; every number is the same word, and so is every path or address. */
 #include "agent/shortlist.h"
 #include <math.h>
 #include <string.h>
+#include "agent/numbers.h"
 
-#define HELP_WEIGHT 0.7 /* of an action's description beside its examples */
+#define HELP_WEIGHT 0.7    /* of an action's description beside its examples */
+#define PAIR_WEIGHT 0.5    /* of two words in a row beside one */
+#define SECOND_WEIGHT 0.25 /* of an action's second nearest example beside its nearest */
+#define COVER_WEIGHT 0.35  /* of the words that any example or text of an action knows, beside its nearest example */
+#define MAX_WORD 64
 
 typedef struct {
   GHashTable *words; /* stem -> weight as double in a pointer-sized slot */
   double length, weight;
-  guint action; /* index of its owner */
+  guint action;              /* index of its owner */
+  const ChoirToolShot *shot; /* NULL: without arguments */
 } Document;
 
 typedef struct {
@@ -19,9 +26,10 @@ typedef struct {
 
 struct ChoirShortlist {
   const ChoirToolbox *toolbox;
-  GArray *owners;       /* Owner */
-  GPtrArray *documents; /* Document */
-  GHashTable *counts;   /* stem -> number of documents */
+  GArray *owners;        /* Owner */
+  GPtrArray *documents;  /* Document */
+  GHashTable *counts;    /* stem -> number of documents */
+  ChoirCallTools *tools; /* NULL until asked for */
 };
 
 static void document_free(gpointer data) {
@@ -47,35 +55,51 @@ static char *stem(const char *word) {
   return g_strdup(word);
 }
 
+/* What stands for a word: its stem, "#" for numbers, "/" for what holds a path's or an address's marks inside. */
+static char *feature(const char *word) {
+  gint64 number;
+  gsize length = strlen(word);
+  if (choir_number_read(word, &number))
+    return g_strdup("#");
+  if (length > 2 &&
+      (strchr(word, '/') || strchr(word, '@') || (strchr(word, '.') && strchr(word, '.') < word + length - 1)))
+    return g_strdup("/");
+  return stem(word);
+}
+
 static GHashTable *words_of(const char *text) {
   GHashTable *words = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
   g_autofree char *lower = g_utf8_strdown(text, -1);
-  g_autoptr(GString) word = g_string_new(NULL);
-  for (const char *c = lower;; c++) {
-    if (*c && (g_ascii_isalnum(*c) || (guchar)*c >= 0x80)) {
-      g_string_append_c(word, *c);
+  g_auto(GStrv) raw = g_strsplit_set(lower, " \t\r\n,;:!?\"()-_", -1);
+  g_autofree char *before = g_strdup("^");
+  for (guint i = 0; raw[i]; i++) {
+    gsize length = strlen(raw[i]);
+    while (length > 0 && strchr(".'", raw[i][length - 1]))
+      raw[i][--length] = '\0';
+    if (length == 0 || length > MAX_WORD)
       continue;
-    }
-    if (word->len > 0)
-      g_hash_table_add(words, stem(word->str));
-    g_string_truncate(word, 0);
-    if (!*c)
-      return words;
+    char *word = feature(raw[i]);
+    g_hash_table_add(words, g_strconcat(before, " ", word, NULL));
+    g_free(before);
+    before = g_strdup(word);
+    g_hash_table_add(words, word);
   }
+  return words;
 }
 
 static double idf(const ChoirShortlist *shortlist, const char *word) {
   double n = shortlist->documents->len, have = GPOINTER_TO_UINT(g_hash_table_lookup(shortlist->counts, word));
-  return log(1 + (n - have + 0.5) / (have + 0.5));
+  return log(1 + (n - have + 0.5) / (have + 0.5)) * (strchr(word, ' ') ? PAIR_WEIGHT : 1);
 }
 
-static void add(ChoirShortlist *shortlist, guint action, const char *text, double weight) {
+static void add(ChoirShortlist *shortlist, guint action, const char *text, double weight, const ChoirToolShot *shot) {
   Document *document = g_new0(Document, 1);
   GHashTableIter iter;
   gpointer word;
   document->words = words_of(text);
   document->weight = weight;
   document->action = action;
+  document->shot = shot;
   g_ptr_array_add(shortlist->documents, document);
   g_hash_table_iter_init(&iter, document->words);
   while (g_hash_table_iter_next(&iter, &word, NULL)) {
@@ -108,9 +132,11 @@ ChoirShortlist *choir_shortlist_new(const ChoirToolbox *toolbox) {
       g_array_append_val(shortlist->owners, owner);
       guint index = shortlist->owners->len - 1;
       g_autofree char *about = g_strdup_printf("%s %s %s", tool->title, action->name, action->help);
-      add(shortlist, index, about, HELP_WEIGHT);
+      add(shortlist, index, about, HELP_WEIGHT, NULL);
       for (guint e = 0; action->examples && action->examples[e]; e++)
-        add(shortlist, index, action->examples[e], 1);
+        add(shortlist, index, action->examples[e], 1, NULL);
+      for (guint e = 0; action->shots && action->shots[e].said; e++)
+        add(shortlist, index, action->shots[e].said, 1, &action->shots[e]);
     }
   }
   for (guint i = 0; i < shortlist->documents->len; i++) {
@@ -126,6 +152,7 @@ void choir_shortlist_free(ChoirShortlist *shortlist) {
   g_array_unref(shortlist->owners);
   g_ptr_array_unref(shortlist->documents);
   g_hash_table_unref(shortlist->counts);
+  choir_call_tools_unref(shortlist->tools);
   g_free(shortlist);
 }
 
@@ -146,19 +173,52 @@ static gint by_score(gconstpointer a, gconstpointer b) {
   return x > y ? -1 : x < y;
 }
 
+/* For each action: how much of what was said its texts know, by weight, words that it often has more. */
+static void cover(const ChoirShortlist *shortlist, GHashTable *said, double *ret_cover) {
+  GHashTableIter iter;
+  gpointer word;
+  double all = 0;
+  g_autofree guint *has = g_new0(guint, MAX(1, shortlist->owners->len));
+  g_hash_table_iter_init(&iter, said);
+  while (g_hash_table_iter_next(&iter, &word, NULL)) {
+    double weight = idf(shortlist, word);
+    all += weight;
+    memset(has, 0, shortlist->owners->len * sizeof *has);
+    guint total = 0;
+    for (guint i = 0; i < shortlist->documents->len; i++) {
+      const Document *document = shortlist->documents->pdata[i];
+      if (g_hash_table_contains(document->words, word)) {
+        has[document->action]++;
+        total++;
+      }
+    }
+    for (guint i = 0; total > 0 && i < shortlist->owners->len; i++)
+      ret_cover[i] += weight * sqrt((double)has[i] / total);
+  }
+  for (guint i = 0; all > 0 && i < shortlist->owners->len; i++)
+    ret_cover[i] /= all;
+}
+
 guint choir_shortlist_find(const ChoirShortlist *shortlist, const char *text, ChoirShortlistEntry *ret_entries,
                            guint most) {
   g_autoptr(GHashTable) said = words_of(text);
-  g_autofree double *best = g_new0(double, MAX(1, shortlist->owners->len));
+  g_autofree double *best = g_new0(double, MAX(1, shortlist->owners->len)),
+                    *covered = g_new0(double, MAX(1, shortlist->owners->len)),
+                    *second = g_new0(double, MAX(1, shortlist->owners->len));
   g_autoptr(GArray) found = g_array_new(FALSE, FALSE, sizeof(ChoirShortlistEntry));
   double length = length_of(shortlist, said);
+  cover(shortlist, said, covered);
   for (guint i = 0; i < shortlist->documents->len; i++) {
     const Document *document = shortlist->documents->pdata[i];
-    best[document->action] = MAX(best[document->action], likeness(shortlist, said, length, document));
+    double like = likeness(shortlist, said, length, document);
+    second[document->action] = MAX(second[document->action], MIN(like, best[document->action]));
+    best[document->action] = MAX(best[document->action], like);
   }
   for (guint i = 0; i < shortlist->owners->len; i++) {
     const Owner *owner = &g_array_index(shortlist->owners, Owner, i);
-    ChoirShortlistEntry entry = {owner->action, owner->tool, MIN(best[i], 1)};
+    double near = best[i] * (1 - SECOND_WEIGHT) + second[i] * SECOND_WEIGHT;
+    double score = near * (1 - COVER_WEIGHT) + covered[i] * COVER_WEIGHT;
+    ChoirShortlistEntry entry = {owner->action, owner->tool, MIN(MAX(score, best[i] > 0.95 ? best[i] : 0), 1), i};
     if (best[i] > 0 && choir_toolbox_available(shortlist->toolbox, owner->tool, NULL, NULL))
       g_array_append_val(found, entry);
   }
@@ -166,5 +226,43 @@ guint choir_shortlist_find(const ChoirShortlist *shortlist, const char *text, Ch
   guint n = MIN(found->len, most);
   for (guint i = 0; i < n; i++)
     ret_entries[i] = g_array_index(found, ChoirShortlistEntry, i);
+  return n;
+}
+
+ChoirCallTools *choir_shortlist_tools(ChoirShortlist *shortlist, GError **error) {
+  json_auto_t *list = json_array();
+  for (guint i = 0; i < shortlist->owners->len && !shortlist->tools; i++) {
+    const Owner *owner = &g_array_index(shortlist->owners, Owner, i);
+    g_autofree char *name = g_strdup_printf("%s.%s", owner->tool->id, owner->action->name);
+    json_array_append_new(
+        list, json_pack("{s:s,s:s,s:s}", "type", "function", "name", name, "description", owner->action->help));
+  }
+  if (!shortlist->tools)
+    shortlist->tools = choir_call_tools_new(list, NULL, error);
+  return shortlist->tools;
+}
+
+guint choir_shortlist_shots(const ChoirShortlist *shortlist, const ChoirToolAction *action, const char *text,
+                            const ChoirToolShot **ret_shots, guint most) {
+  g_autoptr(GHashTable) said = words_of(text);
+  g_autofree double *scores = g_new0(double, MAX(1, most));
+  double length = length_of(shortlist, said);
+  guint n = 0;
+  for (guint i = 0; i < shortlist->documents->len && most > 0; i++) {
+    const Document *document = shortlist->documents->pdata[i];
+    if (!document->shot || g_array_index(shortlist->owners, Owner, document->action).action != action)
+      continue;
+    double score = likeness(shortlist, said, length, document);
+    guint at = n < most ? n++ : n;
+    for (; at > 0 && scores[at - 1] < score; at--)
+      if (at < most) {
+        scores[at] = scores[at - 1];
+        ret_shots[at] = ret_shots[at - 1];
+      }
+    if (at < most) {
+      scores[at] = score;
+      ret_shots[at] = document->shot;
+    }
+  }
   return n;
 }

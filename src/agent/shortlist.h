@@ -1,6 +1,7 @@
 /* Which actions what somebody said may mean, by its likeness to the examples and texts of each action. No model is
  * asked, so it costs nothing where no tool is meant. Main thread only. */
 #pragma once
+#include "agent/call.h"
 #include "agent/toolbox.h"
 
 typedef struct ChoirShortlist ChoirShortlist;
@@ -9,6 +10,7 @@ typedef struct {
   const ChoirToolAction *action; /* static */
   const ChoirTool *tool;
   double score; /* likeness, 0 to 1 */
+  guint index;  /* in choir_shortlist_tools() */
 } ChoirShortlistEntry;
 
 ChoirShortlist *choir_shortlist_new(const ChoirToolbox *toolbox);
@@ -17,4 +19,9 @@ void choir_shortlist_free(ChoirShortlist *shortlist);
  */
 guint choir_shortlist_find(const ChoirShortlist *shortlist, const char *text, ChoirShortlistEntry *ret_entries,
                            guint most);
+/* Every action by name and help, without arguments: to be chosen from. Borrowed; NULL with error. */
+ChoirCallTools *choir_shortlist_tools(ChoirShortlist *shortlist, GError **error);
+/* The at most `most` examples with arguments of an action that are most like text, best first; static. */
+guint choir_shortlist_shots(const ChoirShortlist *shortlist, const ChoirToolAction *action, const char *text,
+                            const ChoirToolShot **ret_shots, guint most);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(ChoirShortlist, choir_shortlist_free)

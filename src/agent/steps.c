@@ -1,19 +1,13 @@
 #include "agent/steps.h"
 #include <string.h>
-#include "agent/call.h"
+#include "agent/decide.h"
 #include "agent/twin_private.h"
 #include "base/log.h"
 #include "base/names.h"
 #include "base/text.h"
 
-#define SHORTLIST 5
-#define WANTED 0.30    /* likeness of the best action below which no tool is meant */
-#define CERTAIN 0.70   /* ... above which the model is not asked which one */
-#define MARGIN 0.15    /* ... when the next one is so much less like it */
 #define SAID_AS_IS 400 /* bytes of a trusted output that are the answer themselves */
 #define NOTES_MAX 2000 /* bytes of outputs shown to the model that writes the answer */
-#define SPAN_WORDS 16  /* of a copied argument */
-#define SPANS_MAX 250
 #define FINAL "final_answer.submit_task"
 
 struct ChoirSteps {
@@ -25,9 +19,11 @@ struct ChoirSteps {
   guint step, repairs;
   GPtrArray *used;   /* names of actions; NULL-ended */
   GHashTable *calls; /* "name args" of every call: the loop detector */
-  ChoirCall *deciding;
+  ChoirDecide *deciding;
   guint tool_call;
-  char *name; /* of the call under way */
+  char *name, *arguments; /* of the call under way */
+  gboolean again;         /* the same action, with other arguments than those of wrong */
+  json_t *wrong;
   GString *notes;
   char *answer;
   guint idle;
@@ -35,7 +31,7 @@ struct ChoirSteps {
 
 static void steps_free(ChoirSteps *steps) {
   g_clear_handle_id(&steps->idle, g_source_remove);
-  g_clear_pointer(&steps->deciding, choir_call_cancel);
+  g_clear_pointer(&steps->deciding, choir_decide_cancel);
   choir_taint_free(steps->taint);
   g_ptr_array_unref(steps->used);
   g_hash_table_unref(steps->calls);
@@ -44,6 +40,8 @@ static void steps_free(ChoirSteps *steps) {
   g_free(steps->session);
   g_free(steps->turn_id);
   g_free(steps->name);
+  g_free(steps->arguments);
+  json_decref(steps->wrong);
   g_free(steps->answer);
   g_free(steps);
 }
@@ -62,8 +60,7 @@ static void finish(ChoirSteps *steps) {
 }
 
 gboolean choir_steps_wanted(const ChoirShortlist *shortlist, const char *text) {
-  ChoirShortlistEntry best;
-  return choir_shortlist_find(shortlist, text, &best, 1) == 1 && best.score >= WANTED;
+  return choir_decide_wanted(shortlist, text);
 }
 
 static void decide(ChoirSteps *steps);
@@ -89,7 +86,18 @@ static void on_output(const char *text, gsize length, gpointer user) {
 static void on_result(const ChoirToolResult *result, const GError *error, gpointer user) {
   ChoirSteps *steps = user;
   steps->tool_call = 0;
+  if (g_error_matches(error, CHOIR_TOOL_ERROR, CHOIR_TOOL_ERROR_ARGUMENTS) && steps->repairs < CHOIR_STEPS_REPAIRS) {
+    steps->repairs++;
+    choir_info(CHOIR_TOPIC_AGENT, "%s %s: %s", steps->name, steps->arguments, error->message);
+    json_array_append_new(steps->wrong, choir_json_parse(steps->arguments, strlen(steps->arguments), NULL));
+    g_free(steps->answer);
+    steps->answer = g_strdup(error->message); /* unless it can be repaired */
+    steps->again = TRUE;
+    decide(steps);
+    return;
+  }
   steps->step++;
+  g_clear_pointer(&steps->answer, g_free);
   if (error) {
     /* What went wrong is the answer: a small model would make something up. */
     choir_info(CHOIR_TOPIC_AGENT, "%s: %s", steps->name, error->message);
@@ -128,114 +136,44 @@ static void run(ChoirSteps *steps, const char *name, const char *arguments) {
     return;
   }
   json_auto_t *args = choir_json_parse(arguments, strlen(arguments), &error);
+  char *copy = g_strdup(arguments), *its = g_strdup(name); /* they may be our own of a call before */
+  g_free(steps->arguments);
+  steps->arguments = copy;
   g_free(steps->name);
-  steps->name = g_strdup(name);
-  g_ptr_array_insert(steps->used, (gint)steps->used->len - 1, g_strdup(name));
+  steps->name = its;
+  g_ptr_array_insert(steps->used, (gint)steps->used->len - 1, g_strdup(its));
   if (steps->handlers.started)
-    steps->handlers.started(name, arguments, steps->user);
+    steps->handlers.started(its, copy, steps->user);
   ChoirToolRequest request = {
-      .name = name, .args = args, .taint = steps->taint, .session = steps->session, .turn_id = steps->turn_id};
+      .name = its, .args = args, .taint = steps->taint, .session = steps->session, .turn_id = steps->turn_id};
   steps->tool_call = choir_toolbox_call(steps->request.toolbox, &request, on_output, on_result, steps);
 }
 
-static void on_decided(const char *name, const char *arguments, const ChoirChatTimings *usage, const GError *error,
-                       gpointer user) {
+/* A call that cannot be made is none: then the model answers in words. */
+static void on_decided(const char *name, const char *arguments, const GError *error, gpointer user) {
   ChoirSteps *steps = user;
   steps->deciding = NULL;
-  if (error && steps->repairs++ < CHOIR_STEPS_REPAIRS) {
-    choir_info(CHOIR_TOPIC_AGENT, "a call could not be made: %s", error->message);
-    decide(steps);
-  } else if (error || !name) {
+  if (error)
+    choir_info(CHOIR_TOPIC_AGENT, "%s", error->message);
+  if (error || !name) {
     finish(steps);
   } else {
     run(steps, name, arguments);
   }
 }
 
-/* Every run of words of a text, at most max characters long, without the punctuation around it; at most SPANS_MAX,
- * short ones first. */
-static json_t *spans_of(const char *text, gsize max) {
-  g_autoptr(GHashTable) seen = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
-  g_auto(GStrv) words = g_strsplit_set(text, " \t\n", -1);
-  json_t *list = json_array();
-  for (guint length = 1; length <= SPAN_WORDS && json_array_size(list) < SPANS_MAX; length++)
-    for (guint first = 0; words[first] && json_array_size(list) < SPANS_MAX; first++) {
-      g_autoptr(GString) span = g_string_new(NULL);
-      guint n = 0;
-      for (guint i = first; words[i] && n < length; i++)
-        if (*words[i]) {
-          g_string_append_printf(span, "%s%s", n ? " " : "", words[i]);
-          n++;
-        }
-      if (n < length)
-        break;
-      while (span->len > 0 && strchr(".,;:!?\"()", span->str[span->len - 1]))
-        g_string_truncate(span, span->len - 1);
-      gsize skip = strspn(span->str, "\"(");
-      if (span->len > skip && span->len <= max && !g_hash_table_contains(seen, span->str + skip)) {
-        g_hash_table_add(seen, g_strdup(span->str + skip));
-        json_array_append_new(list, json_string(span->str + skip));
-      }
-    }
-  return list;
-}
-
-static json_t *function_of(const ChoirSteps *steps, const ChoirShortlistEntry *entry) {
-  g_autofree char *name = g_strdup_printf("%s.%s", entry->tool->id, entry->action->name);
-  json_t *schema = choir_toolbox_schema(steps->request.toolbox, entry->action), *property;
-  const char *key;
-  json_object_foreach(json_object_get(schema, "properties"), key, property) {
-    if (strcmp(choir_json_string(property, "$comment", ""), "copied") != 0 || json_object_get(property, "enum"))
-      continue;
-    json_t *spans = spans_of(steps->text, (gsize)choir_json_int(property, "maxLength", 200));
-    if (json_array_size(spans) > 0)
-      json_object_set(property, "enum", spans);
-    json_decref(spans);
-  }
-  return json_pack("{s:s,s:{s:s,s:s,s:o}}", "type", "function", "function", "name", name, "description",
-                   entry->action->help, "parameters", schema);
-}
-
-static gboolean was_used(const ChoirSteps *steps, const ChoirShortlistEntry *entry) {
-  g_autofree char *name = g_strdup_printf("%s.%s", entry->tool->id, entry->action->name);
-  for (guint i = 0; i + 1 < steps->used->len; i++)
-    if (g_str_equal(steps->used->pdata[i], name))
-      return TRUE;
-  return FALSE;
-}
-
-/* Shortlist, then the model's own probabilities among it, unless there is nothing to choose. */
 static void decide(ChoirSteps *steps) {
-  ChoirShortlistEntry entries[SHORTLIST + CHOIR_STEPS_MAX], kept[SHORTLIST];
-  guint found = choir_shortlist_find(steps->request.shortlist, steps->text, entries, G_N_ELEMENTS(entries)), n = 0;
-  g_autoptr(GError) error = NULL;
-  json_auto_t *list = json_array();
-  for (guint i = 0; i < found && n < SHORTLIST; i++)
-    if (!was_used(steps, &entries[i])) {
-      kept[n++] = entries[i];
-      json_array_append_new(list, function_of(steps, &entries[i]));
-    }
-  if (n == 0 || kept[0].score < WANTED) {
-    finish(steps);
-    return;
-  }
-  g_autofree char *first = g_strdup_printf("%s.%s", kept[0].tool->id, kept[0].action->name);
-  gboolean certain = kept[0].score >= CERTAIN && (n == 1 || kept[0].score - kept[1].score >= MARGIN);
-  g_autoptr(ChoirCallTools) tools = choir_call_tools_new(list, NULL, &error);
-  if (!tools) {
-    choir_warning(CHOIR_TOPIC_AGENT, "the tools cannot be offered: %s", error->message);
-    finish(steps);
-    return;
-  }
-  ChoirCallRequest request = {.tools = tools,
-                              .choice = certain ? CHOIR_CALL_NAMED : CHOIR_CALL_AUTO,
-                              .name = certain ? first : NULL,
-                              .text = steps->text,
-                              .used = (const char *const *)steps->used->pdata,
-                              .model = choir_llm_server_model(steps->request.llm),
-                              .slot = CHOIR_SLOT_API};
-  choir_debug(CHOIR_TOPIC_AGENT, "shortlist: %s %.2f%s", first, kept[0].score, certain ? ", certain" : "");
-  steps->deciding = choir_call_begin(choir_llm_server_chat(steps->request.llm), &request, on_decided, steps);
+  ChoirDecideRequest request = {.toolbox = steps->request.toolbox,
+                                .shortlist = steps->request.shortlist,
+                                .chat = choir_llm_server_chat(steps->request.llm),
+                                .text = steps->text,
+                                .model = choir_llm_server_model(steps->request.llm),
+                                .small = is_small(steps),
+                                .used = (const char *const *)steps->used->pdata,
+                                .name = steps->again ? steps->name : NULL,
+                                .wrong = steps->wrong};
+  steps->again = FALSE;
+  steps->deciding = choir_decide_begin(&request, on_decided, steps);
 }
 
 ChoirSteps *choir_steps_begin(const ChoirStepsRequest *request, const ChoirStepsHandlers *handlers, gpointer user) {
@@ -252,6 +190,7 @@ ChoirSteps *choir_steps_begin(const ChoirStepsRequest *request, const ChoirSteps
   g_ptr_array_add(steps->used, NULL);
   steps->calls = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
   steps->notes = g_string_new(NULL);
+  steps->wrong = json_array();
   decide(steps);
   return steps;
 }

@@ -1,6 +1,7 @@
 /* The steps of one turn: does it need a tool, which, with what arguments; call it, and again, until there is an answer.
  * What a machine can guarantee is not left to the model: the choice is scored, the arguments are bound by a grammar and
- * validated, calls that repeat end the loop. Main thread only. */
+ * validated, calls that repeat end the loop; arguments that a tool refuses are tried otherwise at most twice. Main
+ * thread only. */
 #pragma once
 #include "agent/shortlist.h"
 #include "agent/taint.h"

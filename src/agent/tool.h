@@ -69,6 +69,11 @@ typedef struct {
   ChoirToolAgent agent;
 } ChoirToolHouse;
 
+/* An utterance and the arguments it means. */
+typedef struct {
+  const char *said, *args; /* args: JSON that fits the schema */
+} ChoirToolShot;
+
 typedef struct {
   const char *name;   /* "run_command": its wire name is ID.NAME */
   const char *help;   /* one sentence that says when to use it */
@@ -80,6 +85,7 @@ typedef struct {
   guint timeout_s;             /* 0 = 30 */
   gsize output_max;            /* bytes; 0 = 64 KiB; what is above is cut with a note */
   const char *const *examples; /* utterances it answers; NULL-ended; for the shortlist. None of the test set's */
+  const ChoirToolShot *shots;  /* the same with their arguments: shown to the model that fills them in; NULL said ends */
   /* Values an argument may have now ("enum filled at call time"), NULL = free; caller decrefs the array. */
   json_t *(*choices)(const ChoirToolHouse *house, const char *argument);
   /* May raise the class for these arguments and say why (caller frees); never lowers it. NULL = as above. */

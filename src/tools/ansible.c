@@ -118,8 +118,14 @@ static gboolean available(const ChoirToolHouse *house, char **ret_reason, char *
 
 static const ChoirToolSink sinks[] = {
     {"extra_vars", CHOIR_SINK_EXTRA_VAR}, {"limit", CHOIR_SINK_HOST}, {"tags", CHOIR_SINK_EXTRA_VAR}, {NULL, 0}};
-static const char *const examples[] = {"run the playbook", "run the health check playbook", "deploy with ansible",
-                                       "provision the workers with ansible", NULL};
+static const ChoirToolShot shots[] = {
+    {"run the playbook playbook.yaml", "{\"playbook\": \"playbook.yaml\"}"},
+    {"run the health check playbook with ansible", "{\"playbook\": \"run_health_check.yaml\"}"},
+    {"deploy the expert with ansible", "{\"playbook\": \"deploy_expert.yaml\"}"},
+    {"provision the workers with ansible", "{\"playbook\": \"playbook.yaml\", \"limit\": \"workers\"}"},
+    {"repair the cluster by ansible", "{\"playbook\": \"heal_cluster.yaml\"}"},
+    {"make this node the controller with the ansible playbook", "{\"playbook\": \"promote_controller.yaml\"}"},
+    {NULL, NULL}};
 static const ChoirToolAction actions[] = {
     {.name = "run_playbook",
      .help = "Run an Ansible playbook.",
@@ -136,7 +142,7 @@ static const ChoirToolAction actions[] = {
      .timeout_s = 900,
      .choices = choices,
      .target = target,
-     .examples = examples,
+     .shots = shots,
      .preview = preview,
      .run = run_playbook},
 };

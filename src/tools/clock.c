@@ -134,6 +134,12 @@ static void fail(ChoirToolCall *call, const char *format, ...) {
   choir_tool_call_done(call, TRUE, error);
 }
 
+/* Other arguments may do. */
+static void no_sense(ChoirToolCall *call, const char *text, const char *why) {
+  choir_tool_call_done(call, TRUE,
+                       g_error_new(CHOIR_TOOL_ERROR, CHOIR_TOOL_ERROR_ARGUMENTS, "\"%s\" is no %s", text, why));
+}
+
 static void answer(ChoirToolCall *call, const char *format, ...) G_GNUC_PRINTF(2, 3);
 static void answer(ChoirToolCall *call, const char *format, ...) {
   va_list args;
@@ -178,7 +184,7 @@ static void set_timer(ChoirToolCall *call) {
              *label = choir_tool_call_string(call, "label", NULL);
   guint seconds = choir_when_duration(duration);
   if (seconds == 0) {
-    fail(call, "\"%s\" is no duration; say it like \"10 minutes\" or \"1 hour 30 minutes\"", duration);
+    no_sense(call, duration, "duration; say it like \"10 minutes\" or \"1 hour 30 minutes\"");
     return;
   }
   g_autofree char *length = choir_when_say(seconds);
@@ -193,7 +199,7 @@ static void set_reminder(ChoirToolCall *call) {
   guint seconds = choir_when_duration(when);
   gint64 due = seconds ? now_s() + seconds : choir_when_moment(when, now);
   if (due == 0) {
-    fail(call, "\"%s\" is no time; say it like \"5 pm\", \"17:30\", \"tomorrow at 8\" or \"in 10 minutes\"", when);
+    no_sense(call, when, "time; say it like \"5 pm\", \"17:30\", \"tomorrow at 8\" or \"in 10 minutes\"");
     return;
   }
   g_autofree char *text = g_strdup_printf("Reminder: %s.", choir_tool_call_string(call, "text", ""));
@@ -240,16 +246,68 @@ static void cancel_timer(ChoirToolCall *call) {
     fail(call, "no timer or reminder waits");
 }
 
-static const char *const time_examples[] = {"what time is it", "what day is it today", "what is the date",
-                                            "tell me the time", NULL};
-static const char *const timer_examples[] = {"set a timer for ten minutes", "start a five minute egg timer",
-                                             "wake me in half an hour", "count down from ninety seconds", NULL};
-static const char *const reminder_examples[] = {"remind me to call the dentist at five pm",
-                                                "remind me tomorrow at eight to take the bins out",
-                                                "tell me in an hour that the cake is done", NULL};
-static const char *const list_examples[] = {"which timers are running", "what reminders do i have",
-                                            "how long is left on the timer", NULL};
-static const char *const cancel_examples[] = {"cancel the timer", "stop the egg timer", "delete reminder two", NULL};
+static const char *const time_examples[] = {
+    "what time is it",         "what day is it today", "what is the date",     "tell me the time",
+    "what does the clock say", "is it monday",         "which month is it",    "what is the current time",
+    "what year is it",         "do you have the time", "is it late already",   "give me today's date",
+
+    "what weekday is today",   "what's the hour",      "time and date please", NULL};
+static const ChoirToolShot timer_shots[] = {
+    {"set a timer for ten minutes", "{\"duration\": \"ten minutes\"}"},
+    {"start a five minute egg timer", "{\"duration\": \"five minute\", \"label\": \"egg\"}"},
+    {"wake me in half an hour", "{\"duration\": \"half an hour\"}"},
+    {"count down from ninety seconds", "{\"duration\": \"ninety seconds\"}"},
+    {"set a twenty minute timer for the bread", "{\"duration\": \"twenty minute\", \"label\": \"bread\"}"},
+    {"timer of 2 minutes", "{\"duration\": \"2 minutes\"}"},
+    {"please start a countdown of 45 minutes for the exam", "{\"duration\": \"45 minutes\", \"label\": \"exam\"}"},
+    {"Put on a rice timer for eleven minutes.", "{\"duration\": \"eleven minutes\", \"label\": \"rice\"}"},
+    {"beep when an hour and ten minutes have passed", "{\"duration\": \"an hour and ten minutes\"}"},
+    {"I need a timer, four minutes.", "{\"duration\": \"four minutes\"}"},
+    {"let it ring after one hour", "{\"duration\": \"one hour\"}"},
+    {"time the roast for 2 hours 15 minutes", "{\"duration\": \"2 hours 15 minutes\", \"label\": \"roast\"}"},
+    {NULL, NULL}};
+static const ChoirToolShot reminder_shots[] = {
+    {"remind me to call the dentist at five pm", "{\"when\": \"five pm\", \"text\": \"call the dentist\"}"},
+    {"remind me tomorrow at eight to take the bins out",
+     "{\"when\": \"tomorrow at eight\", \"text\": \"take the bins out\"}"},
+    {"tell me in an hour that the cake is done", "{\"when\": \"in an hour\", \"text\": \"the cake is done\"}"},
+    {"Set a reminder for 14:15 to walk the dog.", "{\"when\": \"14:15\", \"text\": \"walk the dog\"}"},
+    {"in thirty minutes remind me to turn the soup off",
+     "{\"when\": \"in thirty minutes\", \"text\": \"turn the soup off\"}"},
+    {"I must write to Anna tomorrow at noon, remind me of it",
+     "{\"when\": \"tomorrow at noon\", \"text\": \"write to Anna\"}"},
+    {"At 7:30 pm remind me of the film.", "{\"when\": \"7:30 pm\", \"text\": \"the film\"}"},
+    {"please remind me about the appointment at four", "{\"when\": \"four\", \"text\": \"the appointment\"}"},
+    {"do not let me miss the train at 6 am", "{\"when\": \"6 am\", \"text\": \"the train\"}"},
+    {"make a reminder for midnight to close the windows", "{\"when\": \"midnight\", \"text\": \"close the windows\"}"},
+    {"reminder at ten in the morning post the parcel",
+     "{\"when\": \"ten in the morning\", \"text\": \"post the parcel\"}"},
+    {NULL, NULL}};
+static const char *const list_examples[] = {"which timers are running",
+                                            "what reminders do i have",
+                                            "how long is left on the timer",
+                                            "list my timers",
+                                            "show the reminders",
+                                            "are there timers",
+                                            "how much longer does the timer take",
+                                            "what is going to ring next",
+                                            "do i have reminders",
+                                            "when will the timer ring",
+                                            "which alarms are set",
+                                            "how many reminders are waiting",
+                                            NULL};
+static const ChoirToolShot cancel_shots[] = {{"cancel the timer", "{\"number\": 0}"},
+                                             {"stop the egg timer", "{\"number\": 0}"},
+                                             {"delete reminder two", "{\"number\": 2}"},
+                                             {"remove timer number seven", "{\"number\": 7}"},
+                                             {"I do not want the reminder, cancel it", "{\"number\": 0}"},
+                                             {"cancel number 4", "{\"number\": 4}"},
+                                             {"turn the alarm off", "{\"number\": 0}"},
+                                             {"delete the third timer", "{\"number\": 3}"},
+                                             {"Take reminder number nine away.", "{\"number\": 9}"},
+                                             {"end the next timer", "{\"number\": 0}"},
+                                             {"cancel my alarm", "{\"number\": 0}"},
+                                             {NULL, NULL}};
 
 static const ChoirToolAction actions[] = {
     {.name = "get_time",
@@ -263,7 +321,7 @@ static const ChoirToolAction actions[] = {
      .schema = TOOL_OBJECT(
          TOOL_COPIED("duration", 60, "how long, like 10 minutes") "," TOOL_COPIED("label", 60, "what it is for"),
          "\"duration\""),
-     .examples = timer_examples,
+     .shots = timer_shots,
      .run = set_timer},
     {.name = "set_reminder",
      .help = "Remind the person of something at a time.",
@@ -271,7 +329,7 @@ static const ChoirToolAction actions[] = {
      .schema = TOOL_OBJECT(
          TOOL_COPIED("when", 60, "when, like 5 pm or in 10 minutes") "," TOOL_COPIED("text", 200, "what to say"),
          "\"when\",\"text\""),
-     .examples = reminder_examples,
+     .shots = reminder_shots,
      .run = set_reminder},
     {.name = "list_timers",
      .help = "List the timers and reminders that wait.",
@@ -281,8 +339,10 @@ static const ChoirToolAction actions[] = {
     {.name = "cancel_timer",
      .help = "Cancel a timer or reminder.",
      .class = CHOIR_CLASS_LOCAL,
-     .schema = TOOL_OBJECT(TOOL_INTEGER("number", 0, 1000000, "its number; 0 is the next one"), "\"number\""),
-     .examples = cancel_examples,
+     .schema = TOOL_OBJECT("\"number\":{\"type\":\"integer\",\"minimum\":0,\"maximum\":1000000,\"default\":0,"
+                           "\"description\":\"its number; 0 is the next one\"}",
+                           "\"number\""),
+     .shots = cancel_shots,
      .run = cancel_timer},
 };
 

@@ -88,11 +88,26 @@ static gboolean available(const ChoirToolHouse *house, char **ret_reason, char *
 }
 
 static const ChoirToolSink sinks[] = {{"code", CHOIR_SINK_CODE}, {NULL, 0}};
-static const char *const python_examples[] = {"run this python code", "calculate the first twenty primes with python",
-                                              "use python to work out compound interest", "execute print one plus one",
-                                              NULL};
-static const char *const other_examples[] = {"compile and run this c program", "run this javascript",
-                                             "run this go program", NULL};
+static const ChoirToolShot python_shots[] = {
+    {"run this python code: print(1 + 1)", "{\"code\": \"print(1 + 1)\"}"},
+    {"calculate 12 times 9 with python", "{\"code\": \"print(12 * 9)\"}"},
+    {"use python to print the numbers from 1 to 10", "{\"code\": \"for i in range(1, 11): print(i)\"}"},
+    {"execute the python program print(max(3, 8))", "{\"code\": \"print(max(3, 8))\"}"},
+    {"compute the square root of 50 in python", "{\"code\": \"import math; print(math.sqrt(50))\"}"},
+    {"write a python script that prints good morning", "{\"code\": \"print('good morning')\"}"},
+    {"what is 3 to the power of 20 in python", "{\"code\": \"print(3 ** 20)\"}"},
+    {"let python add up all numbers from 1 to 50", "{\"code\": \"print(sum(range(1, 51)))\"}"},
+    {"divide 22 by 7 with python", "{\"code\": \"print(22 / 7)\"}"},
+    {NULL, NULL}};
+static const ChoirToolShot other_shots[] = {
+    {"compile and run a c program that prints ok",
+     "{\"code\": \"#include <stdio.h>\\nint main() { puts(\\\"ok\\\"); }\", \"language\": \"c\"}"},
+    {"run this javascript: console.log(1 + 2)", "{\"code\": \"console.log(1 + 2)\", \"language\": \"javascript\"}"},
+    {"execute console.log(Math.PI) as javascript",
+     "{\"code\": \"console.log(Math.PI)\", \"language\": \"javascript\"}"},
+    {"write a small javascript program that prints its platform",
+     "{\"code\": \"console.log(process.platform)\", \"language\": \"javascript\"}"},
+    {NULL, NULL}};
 static const ChoirToolAction actions[] = {
     {.name = "run_python_code",
      .help = "Run a Python program and show what it prints.",
@@ -100,7 +115,7 @@ static const ChoirToolAction actions[] = {
      .schema = TOOL_OBJECT(TOOL_TEXT("code", 20000, "the program"), "\"code\""),
      .sinks = sinks,
      .timeout_s = 65,
-     .examples = python_examples,
+     .shots = python_shots,
      .run = run_python_code},
     {.name = "run_code_in_sandbox",
      .help = "Run a program in another language and show what it prints.",
@@ -114,7 +129,7 @@ static const ChoirToolAction actions[] = {
      .sinks = sinks,
      .timeout_s = 65,
      .choices = language_choices,
-     .examples = other_examples,
+     .shots = other_shots,
      .run = run_code_in_sandbox},
 };
 

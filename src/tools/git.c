@@ -188,29 +188,81 @@ static gboolean available(const ChoirToolHouse *house, char **ret_reason, char *
 #define FOLDER TOOL_COPIED("working_dir", 500, "folder of the repository")
 static const ChoirToolSink url_sink[] = {{"repo_url", CHOIR_SINK_REMOTE}, {"directory", CHOIR_SINK_FILE}, {NULL, 0}};
 static const ChoirToolSink message_sink[] = {{"working_dir", CHOIR_SINK_FILE}, {NULL, 0}};
-static const char *const clone_examples[] = {"clone the repository", "get the source from that git address",
-                                             "download the git repository into a folder", NULL};
-static const char *const pull_examples[] = {"pull the newest changes", "update the repository from its remote", NULL};
-static const char *const push_examples[] = {"push my commits", "upload the commits to the remote", NULL};
-static const char *const status_examples[] = {"what changed in the repository", "show the git status",
-                                              "are there uncommitted changes", NULL};
-static const char *const add_examples[] = {"add the file to git", "stage all changes", NULL};
-static const char *const commit_examples[] = {"commit the changes with the message fix typo", "commit this", NULL};
-static const char *const branch_examples[] = {"make a new branch called test", "list the branches", NULL};
-static const char *const checkout_examples[] = {"switch to the branch main", "check out the develop branch", NULL};
-static const char *const diff_examples[] = {"show the diff", "what is different between the two commits", NULL};
-static const char *const merge_examples[] = {"merge the branch feature", NULL};
+static const ChoirToolShot clone_shots[] = {
+    {"clone the repository https://git.example/song.git into song",
+     "{\"repo_url\": \"https://git.example/song.git\", \"directory\": \"song\"}"},
+    {"get the source from https://host.example/lamp and put it in lamp",
+     "{\"repo_url\": \"https://host.example/lamp\", \"directory\": \"lamp\"}"},
+    {"download git@git.example:joe/garden.git to the folder garden",
+     "{\"repo_url\": \"git@git.example:joe/garden.git\", \"directory\": \"garden\"}"},
+    {NULL, NULL}};
+static const ChoirToolShot pull_shots[] = {
+    {"pull the newest changes in garden", "{\"working_dir\": \"garden\"}"},
+    {"update the repository song from its remote", "{\"working_dir\": \"song\"}"},
+    {"get what is new in the git folder lamp", "{\"working_dir\": \"lamp\"}"},
+    {"git pull song", "{\"working_dir\": \"song\"}"},
+    {NULL, NULL}};
+static const ChoirToolShot push_shots[] = {
+    {"push my commits in song", "{\"working_dir\": \"song\"}"},
+    {"upload the commits of the repository lamp to the remote", "{\"working_dir\": \"lamp\"}"},
+    {"do a git push of garden", "{\"working_dir\": \"garden\"}"},
+    {NULL, NULL}};
+static const ChoirToolShot status_shots[] = {
+    {"what changed in the repository song", "{\"working_dir\": \"song\"}"},
+    {"show the git status of lamp", "{\"working_dir\": \"lamp\"}"},
+    {"are there uncommitted changes in garden", "{\"working_dir\": \"garden\"}"},
+    {"is there anything to commit in the repository song", "{\"working_dir\": \"song\"}"},
+    {"which files are modified in lamp", "{\"working_dir\": \"lamp\"}"},
+    {NULL, NULL}};
+static const ChoirToolShot add_shots[] = {
+    {"add the file tune.txt to git in song", "{\"working_dir\": \"song\", \"path\": \"tune.txt\"}"},
+    {"stage all changes in lamp", "{\"working_dir\": \"lamp\"}"},
+    {"put bulb.c into the next commit of the repository lamp", "{\"working_dir\": \"lamp\", \"path\": \"bulb.c\"}"},
+    {"git add everything in garden", "{\"working_dir\": \"garden\"}"},
+    {NULL, NULL}};
+static const ChoirToolShot commit_shots[] = {
+    {"commit the changes in garden with the message fix typo",
+     "{\"working_dir\": \"garden\", \"message\": \"fix typo\"}"},
+    {"commit song saying second verse", "{\"working_dir\": \"song\", \"message\": \"second verse\"}"},
+    {"record my changes in the repository lamp as brighter light",
+     "{\"working_dir\": \"lamp\", \"message\": \"brighter light\"}"},
+    {"make a git commit in garden, message plant roses", "{\"working_dir\": \"garden\", \"message\": \"plant roses\"}"},
+    {NULL, NULL}};
+static const ChoirToolShot branch_shots[] = {
+    {"make a new branch called test in lamp", "{\"working_dir\": \"lamp\", \"branch_name\": \"test\"}"},
+    {"list the branches of song", "{\"working_dir\": \"song\"}"},
+    {"create the branch chorus in the repository song", "{\"working_dir\": \"song\", \"branch_name\": \"chorus\"}"},
+    {"what branches are there in garden", "{\"working_dir\": \"garden\"}"},
+    {NULL, NULL}};
+static const ChoirToolShot checkout_shots[] = {
+    {"switch to the branch main in garden", "{\"working_dir\": \"garden\", \"branch_name\": \"main\"}"},
+    {"check out the develop branch of lamp", "{\"working_dir\": \"lamp\", \"branch_name\": \"develop\"}"},
+    {"change to the branch chorus in song", "{\"working_dir\": \"song\", \"branch_name\": \"chorus\"}"},
+    {NULL, NULL}};
+static const ChoirToolShot diff_shots[] = {
+    {"show the diff of lamp", "{\"working_dir\": \"lamp\"}"},
+    {"what is different between main and test in song",
+     "{\"working_dir\": \"song\", \"commit1\": \"main\", \"commit2\": \"test\"}"},
+    {"show the changed lines in the repository garden", "{\"working_dir\": \"garden\"}"},
+    {"git diff in song", "{\"working_dir\": \"song\"}"},
+    {NULL, NULL}};
+static const ChoirToolShot merge_shots[] = {
+    {"merge the branch feature in lamp", "{\"working_dir\": \"lamp\", \"branch\": \"feature\"}"},
+    {"merge chorus into the current branch of song", "{\"working_dir\": \"song\", \"branch\": \"chorus\"}"},
+    {"bring winter into the repository garden with git merge", "{\"working_dir\": \"garden\", \"branch\": \"winter\"}"},
+    {NULL, NULL}};
 
 static const ChoirToolAction actions[] = {
     {.name = "clone",
      .help = "Copy a repository from an address.",
      .class = CHOIR_CLASS_CHANGE,
-     .schema = TOOL_OBJECT(TOOL_COPIED("repo_url", 500, "its address") "," TOOL_COPIED("directory", 500, "folder to make"),
-                           "\"repo_url\",\"directory\""),
+     .schema =
+         TOOL_OBJECT(TOOL_COPIED("repo_url", 500, "its address") "," TOOL_COPIED("directory", 500, "folder to make"),
+                     "\"repo_url\",\"directory\""),
      .sinks = url_sink,
      .timeout_s = 300,
      .target = clone_target,
-     .examples = clone_examples,
+     .shots = clone_shots,
      .run = clone_repository},
     {.name = "pull",
      .help = "Get the newest commits of a repository.",
@@ -218,7 +270,7 @@ static const ChoirToolAction actions[] = {
      .schema = TOOL_OBJECT(FOLDER, "\"working_dir\""),
      .timeout_s = 300,
      .target = remote_target,
-     .examples = pull_examples,
+     .shots = pull_shots,
      .run = pull},
     {.name = "push",
      .help = "Send commits to the remote repository.",
@@ -226,13 +278,13 @@ static const ChoirToolAction actions[] = {
      .schema = TOOL_OBJECT(FOLDER, "\"working_dir\""),
      .timeout_s = 300,
      .target = remote_target,
-     .examples = push_examples,
+     .shots = push_shots,
      .run = push},
     {.name = "status",
      .help = "Show what changed in a repository.",
      .schema = TOOL_OBJECT(FOLDER, "\"working_dir\""),
      .timeout_s = 60,
-     .examples = status_examples,
+     .shots = status_shots,
      .run = status},
     {.name = "diff",
      .help = "Show the changes line by line.",
@@ -240,44 +292,44 @@ static const ChoirToolAction actions[] = {
                                "commit2", 100, "newer commit or branch"),
                            "\"working_dir\""),
      .timeout_s = 60,
-     .examples = diff_examples,
+     .shots = diff_shots,
      .run = diff},
     {.name = "add",
      .help = "Put files into the next commit.",
      .class = CHOIR_CLASS_LOCAL,
      .schema = TOOL_OBJECT(FOLDER "," TOOL_COPIED("path", 500, "file, or . for all"), "\"working_dir\""),
      .timeout_s = 60,
-     .examples = add_examples,
+     .shots = add_shots,
      .run = add_files},
     {.name = "commit",
      .help = "Commit the changes.",
      .class = CHOIR_CLASS_LOCAL,
-     .schema =
-         TOOL_OBJECT(FOLDER "," TOOL_COPIED("message", 1000, "what was changed and why"), "\"working_dir\",\"message\""),
+     .schema = TOOL_OBJECT(FOLDER "," TOOL_COPIED("message", 1000, "what was changed and why"),
+                           "\"working_dir\",\"message\""),
      .sinks = message_sink,
      .timeout_s = 60,
-     .examples = commit_examples,
+     .shots = commit_shots,
      .run = commit},
     {.name = "branch",
      .help = "List the branches or make one.",
      .class = CHOIR_CLASS_LOCAL,
      .schema = TOOL_OBJECT(FOLDER "," TOOL_COPIED("branch_name", 100, "name of the new one"), "\"working_dir\""),
      .timeout_s = 60,
-     .examples = branch_examples,
+     .shots = branch_shots,
      .run = branch},
     {.name = "checkout",
      .help = "Switch to a branch.",
      .class = CHOIR_CLASS_LOCAL,
      .schema = TOOL_OBJECT(FOLDER "," TOOL_COPIED("branch_name", 100, "the branch"), "\"working_dir\",\"branch_name\""),
      .timeout_s = 60,
-     .examples = checkout_examples,
+     .shots = checkout_shots,
      .run = checkout},
     {.name = "merge",
      .help = "Merge a branch into the current one.",
      .class = CHOIR_CLASS_LOCAL,
      .schema = TOOL_OBJECT(FOLDER "," TOOL_COPIED("branch", 100, "the branch"), "\"working_dir\",\"branch\""),
      .timeout_s = 60,
-     .examples = merge_examples,
+     .shots = merge_shots,
      .run = merge},
 };
 

@@ -25,13 +25,38 @@ static void clear_short_term_memory(ChoirToolCall *call) {
   choir_tool_call_done(call, TRUE, NULL);
 }
 
-static const char *const status_examples[] = {"how are you doing",     "what is your status",
-                                              "is everything running", "are all parts of you working",
-                                              "system status please",  NULL};
-static const char *const memory_examples[] = {"what do you remember", "how much is in your memory",
-                                              "give me a summary of your memory", NULL};
-static const char *const clear_examples[] = {"forget this conversation", "let us start over",
-                                             "clear your short term memory", "begin a new conversation", NULL};
+static const char *const status_examples[] = {"what is your status",
+                                              "is everything running",
+                                              "are all parts of you working",
+                                              "system status please",
+                                              "report your status",
+                                              "are you working properly",
+                                              "is something wrong with you",
+                                              "how is the system doing",
+                                              "is everything up",
+                                              "are your parts healthy",
+                                              "which of your services run",
+                                              "self check please",
+                                              "is the speech recognition running",
+                                              NULL};
+static const char *const memory_examples[] = {"what do you remember",
+                                              "how much is in your memory",
+                                              "give me a summary of your memory",
+                                              "how many talks have you kept",
+                                              "what is stored in your memory",
+                                              "memory summary",
+                                              "what do you keep about our conversations",
+                                              NULL};
+static const char *const clear_examples[] = {"forget this conversation",
+                                             "let us start over",
+                                             "clear your short term memory",
+                                             "begin a new conversation",
+                                             "delete this chat",
+                                             "forget what we talked about",
+                                             "start again from zero",
+                                             "erase our conversation",
+                                             "new chat please",
+                                             NULL};
 
 static const ChoirToolAction actions[] = {
     {.name = "get_status",

@@ -55,14 +55,20 @@ static void create_prompt_plan(ChoirToolCall *call) {
   next(plan);
 }
 
-static const char *const examples[] = {"turn this idea into a plan", "make a prompt plan for a shopping list app",
-                                       "plan how to build a bird house counter", NULL};
+static const ChoirToolShot shots[] = {
+    {"turn this idea into a plan: a lamp that wakes me", "{\"user_input\": \"a lamp that wakes me\"}"},
+    {"make a prompt plan for a shopping list app", "{\"user_input\": \"a shopping list app\"}"},
+    {"plan how to build a bird house counter", "{\"user_input\": \"a bird house counter\"}"},
+    {"write a specification for a music quiz", "{\"user_input\": \"a music quiz\"}"},
+    {"here is my idea, a diary for dogs, plan it", "{\"user_input\": \"a diary for dogs\"}"},
+    {"create a plan for an online flower shop", "{\"user_input\": \"an online flower shop\"}"},
+    {NULL, NULL}};
 static const ChoirToolAction actions[] = {
     {.name = "create_prompt_plan",
      .help = "Turn an idea into a plan of steps.",
      .schema = TOOL_OBJECT(TOOL_COPIED("user_input", 2000, "the idea"), "\"user_input\""),
      .timeout_s = 300,
-     .examples = examples,
+     .shots = shots,
      .run = create_prompt_plan},
 };
 

@@ -22,9 +22,31 @@ static void execute_command(ChoirToolCall *call) {
 }
 
 static const ChoirToolSink sinks[] = {{"command", CHOIR_SINK_SHELL}, {NULL, 0}};
-static const char *const examples[] = {
-    "list the files in etc",        "how much disk space is free", "show the running processes", "run uname",
-    "count the lines of that file", "which kernel is this",        "run the command date",       NULL};
+static const ChoirToolShot shots[] = {
+    {"list the files in etc", "{\"command\": \"ls /etc\"}"},
+    {"how much disk space is free", "{\"command\": \"df -h\"}"},
+    {"show the running processes", "{\"command\": \"ps aux\"}"},
+    {"run uname", "{\"command\": \"uname\"}"},
+    {"count the lines of /etc/group", "{\"command\": \"wc -l /etc/group\"}"},
+    {"which kernel is this", "{\"command\": \"uname -r\"}"},
+    {"run the command date", "{\"command\": \"date\"}"},
+    {"what is in the folder /opt", "{\"command\": \"ls /opt\"}"},
+    {"show the file /etc/os-release", "{\"command\": \"cat /etc/os-release\"}"},
+    {"how much ram does this machine have", "{\"command\": \"free -h\"}"},
+    {"since when is this machine running", "{\"command\": \"uptime\"}"},
+    {"which users are logged in", "{\"command\": \"who\"}"},
+    {"how large is the directory /home", "{\"command\": \"du -sh /home\"}"},
+    {"find all text files in /srv", "{\"command\": \"find /srv -name '*.txt'\"}"},
+    {"search for the word root in /etc/passwd", "{\"command\": \"grep root /etc/passwd\"}"},
+    {"create a directory named backup", "{\"command\": \"mkdir backup\"}"},
+    {"show the first lines of /etc/hosts", "{\"command\": \"head /etc/hosts\"}"},
+    {"what is my ip address", "{\"command\": \"ip address\"}"},
+    {"execute the shell command id -u", "{\"command\": \"id -u\"}"},
+    {"please run lsblk -f", "{\"command\": \"lsblk -f\"}"},
+    {"print all environment variables", "{\"command\": \"env\"}"},
+    {"which program uses the most memory", "{\"command\": \"ps aux --sort=-%mem\"}"},
+    {"read the end of /var/log/dpkg.log", "{\"command\": \"tail /var/log/dpkg.log\"}"},
+    {NULL, NULL}};
 static const ChoirToolAction actions[] = {
     {.name = "execute_command",
      .help = "Run a shell command on this machine.",
@@ -36,7 +58,7 @@ static const ChoirToolAction actions[] = {
          "\"command\""),
      .sinks = sinks,
      .timeout_s = 605,
-     .examples = examples,
+     .shots = shots,
      .run = execute_command},
 };
 

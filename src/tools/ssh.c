@@ -95,9 +95,20 @@ static const ChoirToolSink sinks[] = {{"host", CHOIR_SINK_HOST},
                                       {"username", CHOIR_SINK_HOST},
                                       {"key_filename", CHOIR_SINK_FILE},
                                       {NULL, 0}};
-static const char *const examples[] = {"run uptime on the machine atlas", "restart nginx on the server",
-                                       "how full is the disk on the other computer",
-                                       "log in to the server by ssh and run a command", NULL};
+static const ChoirToolShot shots[] = {
+    {"run uptime on the machine apollo as user eve",
+     "{\"host\": \"apollo\", \"username\": \"eve\", \"command\": \"uptime\"}"},
+    {"as root restart nginx on the server juno with systemctl restart nginx",
+     "{\"host\": \"juno\", \"username\": \"root\", \"command\": \"systemctl restart nginx\"}"},
+    {"how full is the disk on the host 10.0.0.7, user eve, run mount",
+     "{\"host\": \"10.0.0.7\", \"username\": \"eve\", \"command\": \"mount\"}"},
+    {"log in to the server juno by ssh as eve and run ls -l",
+     "{\"host\": \"juno\", \"username\": \"eve\", \"command\": \"ls -l\"}"},
+    {"ssh to apollo as root and execute journalctl -b",
+     "{\"host\": \"apollo\", \"username\": \"root\", \"command\": \"journalctl -b\"}"},
+    {"on the remote machine box.lan run id as user tom",
+     "{\"host\": \"box.lan\", \"username\": \"tom\", \"command\": \"id\"}"},
+    {NULL, NULL}};
 static const ChoirToolAction actions[] = {
     {.name = "run_command",
      .help = "Run a command on another machine by ssh.",
@@ -117,7 +128,7 @@ static const ChoirToolAction actions[] = {
      .sinks = sinks,
      .timeout_s = 120,
      .target = target,
-     .examples = examples,
+     .shots = shots,
      .run = run_command},
 };
 

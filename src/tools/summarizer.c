@@ -63,13 +63,19 @@ static void get_summary(ChoirToolCall *call) {
   choir_tool_call_done(call, FALSE, NULL);
 }
 
-static const char *const examples[] = {"what did we say about the garden", "sum up what we said about the trip",
-                                       "what was decided about the printer", NULL};
+static const ChoirToolShot shots[] = {
+    {"what did we say about the garden", "{\"query\": \"the garden\"}"},
+    {"sum up what we said about the trip", "{\"query\": \"the trip\"}"},
+    {"what was decided about the printer", "{\"query\": \"the printer\"}"},
+    {"what did I tell you earlier about my brother", "{\"query\": \"my brother\"}"},
+    {"find in our conversation what was said on the old car", "{\"query\": \"the old car\"}"},
+    {"summarize our discussion of the birthday party", "{\"query\": \"the birthday party\"}"},
+    {NULL, NULL}};
 static const ChoirToolAction actions[] = {
     {.name = "get_summary",
      .help = "Find what was said in this conversation about something.",
      .schema = TOOL_OBJECT(TOOL_COPIED("query", 300, "about what"), "\"query\""),
-     .examples = examples,
+     .shots = shots,
      .run = get_summary},
 };
 

@@ -231,27 +231,45 @@ static void close_program(ChoirToolCall *call) {
 
 static const ChoirToolSink command_sink[] = {{"command", CHOIR_SINK_SHELL}, {NULL, 0}};
 static const ChoirToolSink keys_sink[] = {{"keys", CHOIR_SINK_SHELL}, {NULL, 0}};
-static const char *const execute_examples[] = {"open the terminal and run top", "start vim in the terminal",
-                                               "run it in a terminal and show me the screen", NULL};
-static const char *const type_examples[] = {"type hello into the terminal", "press enter in the terminal",
-                                            "press control c in the terminal", NULL};
-static const char *const screen_examples[] = {"what is on the terminal screen", "show me the terminal", NULL};
-static const char *const resize_examples[] = {"make the terminal forty rows high", "resize the terminal", NULL};
-static const char *const close_examples[] = {"close the terminal", NULL};
+static const ChoirToolShot execute_shots[] = {
+    {"open the terminal and run top", "{\"command\": \"top\"}"},
+    {"start vim in the terminal", "{\"command\": \"vim\"}"},
+    {"run bc -l in a terminal and show me the screen", "{\"command\": \"bc -l\"}"},
+    {"use a terminal to open man bash", "{\"command\": \"man bash\"}"},
+    {NULL, NULL}};
+static const ChoirToolShot type_shots[] = {{"type hello into the terminal", "{\"keys\": \"hello\"}"},
+                                           {"press tab in the terminal", "{\"keys\": \"{tab}\"}"},
+                                           {"press control c in the terminal", "{\"keys\": \"{ctrl-c}\"}"},
+                                           {"write exit in the terminal", "{\"keys\": \"exit\"}"},
+                                           {"push the up key in the terminal", "{\"keys\": \"{up}\"}"},
+                                           {"enter the words thank you in the terminal", "{\"keys\": \"thank you\"}"},
+                                           {NULL, NULL}};
+static const char *const screen_examples[] = {"what is on the terminal screen",  "show me the terminal",
+                                              "what do you see in the terminal", "read what is in the terminal",
+                                              "what is the terminal saying",     NULL};
+static const ChoirToolShot resize_shots[] = {
+    {"make the terminal 25 rows high and 90 columns wide", "{\"rows\": 25, \"columns\": 90}"},
+    {"resize the terminal to sixty lines and one hundred columns", "{\"rows\": 60, \"columns\": 100}"},
+    {"the terminal needs thirty rows and one hundred fifty columns", "{\"rows\": 30, \"columns\": 150}"},
+    {"set the terminal to 24 by 80", "{\"rows\": 24, \"columns\": 80}"},
+    {NULL, NULL}};
+static const char *const close_examples[] = {
+    "close the terminal", "end the terminal",  "stop the program that runs in the terminal",
+    "exit the terminal",  "shut the terminal", NULL};
 static const ChoirToolAction actions[] = {
     {.name = "execute",
      .help = "Run a command in the terminal and show its screen.",
      .class = CHOIR_CLASS_LOCAL,
      .schema = TOOL_OBJECT(TOOL_TEXT("command", 2000, "the command line"), "\"command\""),
      .sinks = command_sink,
-     .examples = execute_examples,
+     .shots = execute_shots,
      .run = execute},
     {.name = "type",
      .help = "Type into the terminal; {enter} {up} {ctrl-c} are keys.",
      .class = CHOIR_CLASS_LOCAL,
      .schema = TOOL_OBJECT(TOOL_TEXT("keys", 2000, "what to type"), "\"keys\""),
      .sinks = keys_sink,
-     .examples = type_examples,
+     .shots = type_shots,
      .run = type_keys},
     {.name = "read_screen",
      .help = "Show the terminal's screen.",
@@ -264,7 +282,7 @@ static const ChoirToolAction actions[] = {
      .schema =
          TOOL_OBJECT(TOOL_INTEGER("rows", 4, 200, "lines") "," TOOL_INTEGER("columns", 20, 400, "characters in a line"),
                      "\"rows\",\"columns\""),
-     .examples = resize_examples,
+     .shots = resize_shots,
      .run = resize},
     {.name = "close",
      .help = "End what runs in the terminal.",

@@ -1,0 +1,29 @@
+/* One decision: does what was said need an action, which, and with what arguments. The likeness of the shortlist and
+ * the model's scores are weighed together; the arguments are filled in beside the most like examples. Main thread only.
+ */
+#pragma once
+#include "agent/call.h"
+#include "agent/shortlist.h"
+
+typedef struct ChoirDecide ChoirDecide;
+
+typedef struct {
+  ChoirToolbox *toolbox;
+  ChoirShortlist *shortlist;
+  ChoirChat *chat;
+  const char *text;
+  const char *model;       /* its name */
+  gboolean small;          /* CHOIR_SMALL_PARAMS */
+  const char *const *used; /* names of actions that are not to be chosen; may be NULL */
+  const char *name;        /* not NULL: this action, only its arguments are wanted */
+  gboolean choice_only;    /* arguments are not filled in: "{}" */
+  const json_t *wrong;     /* arguments of it that did not work; may be NULL */
+} ChoirDecideRequest;
+
+/* Exactly once, on its own loop turn. name NULL: an answer in words. arguments: JSON that fits the action's schema. */
+typedef void (*ChoirDecideDone)(const char *name, const char *arguments, const GError *error, gpointer user);
+ChoirDecide *choir_decide_begin(const ChoirDecideRequest *request, ChoirDecideDone done, gpointer user);
+void choir_decide_cancel(ChoirDecide *decide); /* at once; done does not run */
+
+/* Is there anything to decide? No model is asked. */
+gboolean choir_decide_wanted(const ChoirShortlist *shortlist, const char *text);
