@@ -209,6 +209,10 @@ json_t *choir_audit_tail(ChoirAudit *audit, guint n, GError **error) {
   return list;
 }
 
+const char *choir_audit_path(const ChoirAudit *audit) {
+  return audit->path;
+}
+
 gboolean choir_audit_verify(const char *path, guint64 *ret_lines, GError **error) {
   Chain chain;
   gboolean ok = follow(path, FALSE, &chain, error);

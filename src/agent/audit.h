@@ -15,6 +15,7 @@ void choir_audit_close(ChoirAudit *audit);
 gboolean choir_audit_write(ChoirAudit *audit, const char *kind, const json_t *fields, GError **error);
 /* The last n entries, newest first; caller decrefs. */
 json_t *choir_audit_tail(ChoirAudit *audit, guint n, GError **error);
+const char *choir_audit_path(const ChoirAudit *audit);
 /* Walks a whole file. FALSE with error naming the first bad line; *ret_lines = lines that are good. Any thread. */
 gboolean choir_audit_verify(const char *path, guint64 *ret_lines, GError **error);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(ChoirAudit, choir_audit_close)
