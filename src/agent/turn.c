@@ -26,8 +26,16 @@ static void keep_slot(const ChoirTurn *turn) {
     choir_prefix_turn_done(turn->twin);
 }
 
+/* Nothing is awaited from the memory any more. */
+static void stop_recall(ChoirTurn *turn) {
+  if (turn->recall)
+    turn->twin->memory.forget(turn->twin->memory.self, turn->recall);
+  turn->recall = 0;
+}
+
 static void turn_free(ChoirTurn *turn) {
   g_clear_pointer(&turn->steps, choir_steps_cancel);
+  stop_recall(turn);
   g_hash_table_remove(turn->twin->turns, turn);
   g_clear_handle_id(&turn->cancel_idle, g_source_remove);
   choir_clause_free(turn->clause);
@@ -40,6 +48,7 @@ static void turn_free(ChoirTurn *turn) {
   g_free(turn->request_id);
   g_free(turn->instructions);
   g_free(turn->notes);
+  g_free(turn->shown);
   g_free(turn);
 }
 
@@ -113,6 +122,9 @@ static void save(ChoirTurn *turn, const char *heard, gboolean cut, gboolean tell
   saved->twin = turn->twin;
   saved->turn = tell ? turn : NULL;
   turn->twin->refs++;
+  /* Here and nowhere else: guesses that were dropped and turns without an answer never come by. */
+  if (turn->twin->memory.said)
+    turn->twin->memory.said(turn->twin->memory.self, turn->text, turn->source, turn->id);
   choir_history_append_turn(turn->twin->history, turn->conversation, &user_entry, &reply_entry, on_saved, saved);
 }
 
@@ -374,6 +386,51 @@ static gboolean begin_steps(ChoirTurn *turn) {
   return TRUE;
 }
 
+/* Memory */
+
+static void show_recalled(ChoirTurn *turn) {
+  if (turn->shown && !turn->unconfirmed) {
+    choir_twin_emit(turn->twin, "recall", turn->shown, turn);
+    g_clear_pointer(&turn->shown, g_free);
+  }
+}
+
+static void take_recalled(ChoirTurn *turn, const char *notes, const char *shown) {
+  if (!notes)
+    return;
+  g_autofree char *before = turn->notes;
+  turn->notes = g_strconcat(before ? before : "", before ? "\n" : "", notes, NULL);
+  turn->shown = g_strdup(shown);
+  show_recalled(turn);
+}
+
+static void on_recalled(const char *notes, const char *shown, gpointer user) {
+  ChoirTurn *turn = user;
+  gboolean waited = turn->recall != 0;
+  turn->recall = 0;
+  take_recalled(turn, notes, shown);
+  if (waited)
+    choir_turn_start(turn);
+}
+
+/* TRUE: the turn goes on once the memory answered. */
+static gboolean begin_recall(ChoirTurn *turn) {
+  ChoirTwin *twin = turn->twin;
+  if (turn->recalled || !twin->memory.recall || turn->instructions)
+    return FALSE;
+  turn->recalled = TRUE;
+  turn->recall = twin->memory.recall(twin->memory.self, turn->text, on_recalled, turn);
+  return turn->recall != 0;
+}
+
+void choir_turn_forget_recall(ChoirTurn *turn) {
+  if (!turn->recall)
+    return;
+  stop_recall(turn);
+  if (!turn->cancelled)
+    choir_turn_start(turn);
+}
+
 void choir_turn_start(ChoirTurn *turn) {
   ChoirTwin *twin = turn->twin;
   choir_twin_sync_conversation(twin);
@@ -382,7 +439,7 @@ void choir_turn_start(ChoirTurn *turn) {
   twin->running = turn;
   choir_prefix_yield(twin);
   choir_twin_set_state(twin, "thinking");
-  if (begin_steps(turn))
+  if (begin_steps(turn) || begin_recall(turn))
     return;
   const char *ours = choir_prefix_persona(twin);
   const char *persona = turn->instructions ? turn->instructions : ours;
@@ -421,6 +478,7 @@ void choir_turn_cancel(ChoirTurn *turn) {
     return;
   turn->cancelled = TRUE;
   g_clear_pointer(&turn->steps, choir_steps_cancel);
+  stop_recall(turn);
   if (turn->call) {
     choir_chat_cancel(turn->call);
   } else {
@@ -455,6 +513,7 @@ void choir_turn_confirm(ChoirTurn *turn) {
     return;
   turn->unconfirmed = FALSE;
   choir_twin_emit(twin, "user", turn->text, turn);
+  show_recalled(turn);
   if (turn->waiting) {
     turn->waiting = FALSE;
     if (!turn->cancelled)

@@ -307,3 +307,11 @@ void choir_twin_use_tools(ChoirTwin *twin, ChoirToolbox *toolbox) {
   twin->toolbox = toolbox;
   twin->shortlist = toolbox ? choir_shortlist_new(toolbox) : NULL;
 }
+
+void choir_twin_use_memory(ChoirTwin *twin, const ChoirTwinMemory *memory) {
+  g_autoptr(GList) turns = g_hash_table_get_keys(twin->turns);
+  for (GList *item = turns; item; item = item->next)
+    if (g_hash_table_contains(twin->turns, item->data)) /* one that goes on may end at once */
+      choir_turn_forget_recall(item->data);
+  twin->memory = memory ? *memory : (ChoirTwinMemory){0};
+}

@@ -60,11 +60,25 @@ enum {
 };
 
 /* What observers (pages, /ws clients) see. type: "user" "agent" "agent_delta" "status" "error" "cut" "conversation"
- * "tool" (text: JSON {"tool","args"}) "tool_output". */
+ * "tool" (text: JSON {"tool","args"}) "tool_output" "recall" (text: JSON, the facts that the model was given)
+ * "remembered" (text: the fact). */
 typedef struct {
   const char *type, *text, *source, *request_id, *turn_id;
 } ChoirTwinEvent;
 typedef void (*ChoirTwinObserver)(const ChoirTwinEvent *event, gpointer user);
+
+/* The long-term memory, from outside. What is recalled goes to the model behind the person's message, never to tools.
+ */
+typedef struct {
+  gpointer self;
+  /* What belongs to a message: notes for the model and shown for observers, both NULL when there is nothing. done runs
+   * exactly once, maybe inside; returns an id for forget(), 0 when done has run. */
+  guint (*recall)(gpointer self, const char *text, void (*done)(const char *notes, const char *shown, gpointer user),
+                  gpointer user);
+  void (*forget)(gpointer self, guint recall); /* done does not run any more */
+  /* The person said it: a turn that was confirmed and not dropped. Never recalled text, prompts or replies. */
+  void (*said)(gpointer self, const char *text, const char *source, const char *turn_id);
+} ChoirTwinMemory;
 
 ChoirTwin *choir_twin_new(const ChoirTwinOptions *options, ChoirLlmServer *llm, ChoirHistory *history, GError **error);
 void choir_twin_free(ChoirTwin *twin); /* no handler runs any more; free what holds turns first */
@@ -74,6 +88,8 @@ ChoirTurn *choir_twin_begin(ChoirTwin *twin, const ChoirTurnRequest *request, co
                             gpointer user, GError **error);
 /* From now on turns may call tools. Borrowed; NULL takes them away again (before the toolbox is freed). */
 void choir_twin_use_tools(ChoirTwin *twin, ChoirToolbox *toolbox);
+/* From now on turns recall. Copied; NULL takes it away (before what it points to is freed). */
+void choir_twin_use_memory(ChoirTwin *twin, const ChoirTwinMemory *memory);
 void choir_turn_cancel(ChoirTurn *turn); /* done runs with CANCELLED (if it did not yet run), on the next loop turn */
 /* For a spoken turn, once its playback ended or was cut: bytes of the reply that were heard. cut: it was interrupted.
  * Stores the pair (user text, heard text) and releases the turn; after choir_turn_cancel() too. */

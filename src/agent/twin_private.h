@@ -31,6 +31,9 @@ struct ChoirTurn {
   ChoirChatCall *call;
   ChoirSteps *steps; /* tools are being used */
   gboolean stepped;  /* ... or were, or are not wanted */
+  guint recall;      /* the memory is asked */
+  gboolean recalled; /* ... or was, or is not wanted */
+  char *shown;       /* what was recalled, until observers may see it */
   gboolean aside;    /* answered without the live slot */
   gboolean waiting;  /* for choir_turn_confirm(): no tool runs for a guess */
   gboolean cancelled, retried, abandoned, telling;
@@ -59,7 +62,8 @@ struct ChoirTwin {
   ChoirTurn *running;
   ChoirToolbox *toolbox; /* NULL: no tools */
   ChoirShortlist *shortlist;
-  GHashTable *turns; /* every turn that is alive */
+  ChoirTwinMemory memory; /* zeros: none */
+  GHashTable *turns;      /* every turn that is alive */
   guint pump_idle;
   GArray *listeners;
   guint last_listener;
@@ -96,6 +100,8 @@ void choir_twin_sync_conversation(ChoirTwin *twin); /* loads the window when ano
 ChoirTurn *choir_turn_new(ChoirTwin *twin, const ChoirTurnRequest *request, const char *text,
                           const ChoirTurnHandlers *handlers, gpointer user);
 void choir_turn_start(ChoirTurn *turn);
+/* The memory goes: a turn that waits for it goes on without. */
+void choir_turn_forget_recall(ChoirTurn *turn);
 void choir_turn_abandon(ChoirTurn *turn); /* the twin goes: no handler runs any more */
 /* Whole characters in the first `bytes` of a string. */
 gsize choir_turn_utf8_floor(const char *text, gsize bytes);

@@ -13,6 +13,10 @@ struct ChoirMind {
   ChoirApprovals *approvals;
   ChoirAudit *audit;
   ChoirToolbox *toolbox;
+  ChoirEmbedder *embedder;
+  ChoirMemory *memory; /* NULL: switched off */
+  GHashTable *recalls; /* id to Recall, those that somebody waits for */
+  guint last_recall;
 };
 
 /* What tools may ask of the agent */
@@ -102,13 +106,108 @@ static json_t *recent(gpointer self, guint turns) {
   return entries ? entries : json_array();
 }
 
-static void no_embedding(gpointer self, const char *const *texts, guint n,
-                         void (*done)(const float *vectors, guint n, guint dimensions, const GError *error,
-                                      gpointer user),
-                         gpointer user_data) {
-  g_autoptr(GError) error =
-      g_error_new_literal(CHOIR_TOOL_ERROR, CHOIR_TOOL_ERROR_UNAVAILABLE, "there are no embeddings here");
-  done(NULL, 0, 0, error, user_data);
+static void embed(gpointer self, const char *const *texts, guint n,
+                  void (*done)(const float *vectors, guint n, guint dimensions, const GError *error, gpointer user),
+                  gpointer user_data) {
+  choir_llm_embedder_embed(((ChoirMind *)self)->embedder, texts, n, done, user_data);
+}
+
+/* The long-term memory */
+
+typedef struct {
+  ChoirMind *mind;
+  guint id;
+  void (*done)(const char *notes, const char *shown, gpointer user);
+  gpointer user;
+} Recall;
+
+/* The person's own words, as the person would say them again. */
+static char *notes_of(const json_t *facts) {
+  GString *notes = g_string_new(NULL);
+  size_t i;
+  json_t *fact;
+  json_array_foreach((json_t *)facts, i, fact) {
+    const char *text = choir_json_string(fact, "text", "");
+    gboolean ends = *text && strchr(".!?", text[strlen(text) - 1]);
+    g_string_append_printf(notes, "%s%s%s", i ? " " : "(I told you before: ", text, ends ? "" : ".");
+  }
+  g_string_append(notes, ")");
+  return g_string_free(notes, FALSE);
+}
+
+static void on_recalled(const json_t *result, const GError *error, gpointer user) {
+  Recall *recall = user;
+  json_t *facts = json_object_get(result, "facts");
+  /* Unless the turn forgot it meanwhile. */
+  if (recall->mind && g_hash_table_steal(recall->mind->recalls, GUINT_TO_POINTER(recall->id))) {
+    if (json_array_size(facts) > 0) {
+      g_autofree char *notes = notes_of(facts);
+      g_autofree char *shown = choir_json_dump(facts);
+      recall->done(notes, shown, recall->user);
+    } else {
+      recall->done(NULL, NULL, recall->user);
+    }
+  }
+  g_free(recall);
+}
+
+static guint recall(gpointer self, const char *text, void (*done)(const char *notes, const char *shown, gpointer user),
+                    gpointer user) {
+  ChoirMind *mind = self;
+  if (choir_memory_count(mind->memory) == 0) {
+    done(NULL, NULL, user);
+    return 0;
+  }
+  Recall *recall = g_new0(Recall, 1);
+  *recall = (Recall){.mind = mind, .id = ++mind->last_recall, .done = done, .user = user};
+  g_hash_table_insert(mind->recalls, GUINT_TO_POINTER(recall->id), recall);
+  choir_memory_recall(mind->memory, text, on_recalled, recall);
+  return recall->id;
+}
+
+static void forget_recall(gpointer self, guint id) {
+  g_hash_table_steal(((ChoirMind *)self)->recalls, GUINT_TO_POINTER(id)); /* on_recalled() frees it */
+}
+
+static void said(gpointer self, const char *text, const char *source, const char *turn_id) {
+  choir_memory_hear(((ChoirMind *)self)->memory, text, source, turn_id);
+}
+
+static void learned(gpointer self, const char *text, ChoirFactOutcome outcome, const char *turn_id) {
+  ChoirMind *mind = self;
+  choir_twin_show(mind->options.twin, &(ChoirTwinEvent){.type = "remembered", .text = text, .turn_id = turn_id});
+}
+
+static gboolean open_memory(ChoirMind *mind, const ChoirMindOptions *options, GError **error) {
+  g_autofree char *model = g_build_filename(options->models_dir, CHOIR_EMBEDDER_FILE, NULL);
+  const char *variant = choir_config_string(options->config, "llm", "variant");
+  ChoirEmbedderOptions embedder = {.engine_dir = options->engine_dir,
+                                   .model_path = model,
+                                   .state_dir = options->state_dir,
+                                   .cpu_variant = *variant ? variant : NULL};
+  mind->embedder = choir_llm_embedder_new(&embedder, options->http);
+  mind->recalls = g_hash_table_new_full(NULL, NULL, NULL, NULL);
+  if (!choir_config_bool(options->config, "memory", "enabled"))
+    return TRUE;
+  ChoirMemoryOptions memory = {
+      .folder = options->state_dir, .module = options->index_module, .embed = embed, .self = mind, .learned = learned};
+  mind->memory = choir_memory_open(&memory, error);
+  if (!mind->memory)
+    return FALSE;
+  ChoirTwinMemory hooks = {.self = mind, .recall = recall, .forget = forget_recall, .said = said};
+  if (!choir_config_bool(options->config, "memory", "recall"))
+    hooks.recall = NULL;
+  if (!choir_config_bool(options->config, "memory", "learn"))
+    hooks.said = NULL;
+  choir_twin_use_memory(options->twin, &hooks);
+  return TRUE;
+}
+
+static void close_memory(ChoirMind *mind) {
+  choir_twin_use_memory(mind->options.twin, NULL);
+  choir_memory_close(mind->memory);
+  g_clear_pointer(&mind->recalls, g_hash_table_unref);
+  choir_llm_embedder_free(mind->embedder);
 }
 
 static void no_delegate(ChoirToolCall *parent, const char *task, const char *tools, guint max_steps,
@@ -145,6 +244,10 @@ ChoirMind *choir_mind_new(const ChoirMindOptions *options, GError **error) {
   mind->audit = audit;
   mind->approvals = choir_approvals_new();
   mind->sandbox = choir_sandbox_new(options->sandbox_program);
+  if (!open_memory(mind, options, error)) {
+    choir_mind_free(mind);
+    return NULL;
+  }
   ChoirToolHouse house = {.hub = options->hub,
                           .http = options->http,
                           .config = options->config,
@@ -159,7 +262,7 @@ ChoirMind *choir_mind_new(const ChoirMindOptions *options, GError **error) {
                                     .ask = ask,
                                     .say = say,
                                     .recent = recent,
-                                    .embed = no_embedding,
+                                    .embed = embed,
                                     .delegate = no_delegate}};
   mind->toolbox = choir_toolbox_new(choir_tools(choir_config_bool(options->config, "tools", "summarizer")), &house,
                                     mind->approvals, audit);
@@ -173,7 +276,9 @@ void choir_mind_free(ChoirMind *mind) {
   if (!mind)
     return;
   choir_twin_use_tools(mind->options.twin, NULL);
-  choir_toolbox_free(mind->toolbox);
+  if (mind->toolbox)
+    choir_toolbox_free(mind->toolbox);
+  close_memory(mind);
   choir_approvals_free(mind->approvals);
   choir_sandbox_free(mind->sandbox);
   choir_audit_close(mind->audit);
@@ -197,4 +302,16 @@ ChoirAudit *choir_mind_audit(ChoirMind *mind) {
 
 ChoirSandbox *choir_mind_sandbox(ChoirMind *mind) {
   return mind->sandbox;
+}
+
+ChoirMemory *choir_mind_memory(ChoirMind *mind) {
+  return mind->memory;
+}
+
+ChoirChild *choir_mind_embedder(ChoirMind *mind) {
+  return choir_llm_embedder_child(mind->embedder);
+}
+
+void choir_mind_stop(ChoirMind *mind, void (*done)(gpointer user), gpointer user) {
+  choir_llm_embedder_stop(mind->embedder, done, user);
 }

@@ -3,6 +3,8 @@
 #pragma once
 #include "agent/toolbox.h"
 #include "agent/twin.h"
+#include "llm/embedder.h"
+#include "memory/memory.h"
 
 typedef struct ChoirMind ChoirMind;
 
@@ -12,6 +14,8 @@ typedef struct {
   const ChoirConfig *config;
   ChoirTwin *twin;
   const char *state_dir, *sandbox_program, *source_dir;
+  const char *engine_dir, *models_dir; /* for the embeddings */
+  const char *index_module;            /* choir-index.so */
   char *(*status)(gpointer user); /* for mcp.get_status; caller frees */
   gpointer user;
 } ChoirMindOptions;
@@ -23,3 +27,6 @@ ChoirToolbox *choir_mind_toolbox(ChoirMind *mind);
 ChoirApprovals *choir_mind_approvals(ChoirMind *mind);
 ChoirAudit *choir_mind_audit(ChoirMind *mind);
 ChoirSandbox *choir_mind_sandbox(ChoirMind *mind);
+ChoirMemory *choir_mind_memory(ChoirMind *mind); /* NULL: switched off */
+ChoirChild *choir_mind_embedder(ChoirMind *mind);
+void choir_mind_stop(ChoirMind *mind, void (*done)(gpointer user), gpointer user); /* its processes */

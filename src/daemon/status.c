@@ -86,6 +86,8 @@ void choir_app_children(ChoirApp *app, ChoirChild *ret_children[CHOIR_APP_CHILDR
   ret_children[3] = choir_worker_child(app->tts);
   ret_children[4] = choir_worker_phonemes(app->tts);
   ret_children[5] = choir_local_voice_child(app->card);
+  ret_children[6] = choir_mind_embedder(app->mind);
+  ret_children[7] = app->tls ? choir_tls_child(app->tls) : NULL;
 }
 
 gint64 choir_app_memory_kb(void) {
