@@ -36,11 +36,38 @@ typedef struct {
   GArray *kept, *out;  /* gint16 at the engine's rate, at 24 kHz */
   guint64 sound, sent; /* samples of the engine, of the frames */
   ChoirTtsTimeline timeline;
+  guint told; /* phones whose mouth shapes were sent */
+  ChoirViseme mouth;
 } Speaking;
+
+static json_t *mouth_json(const GArray *mouth) {
+  json_t *rows = json_array();
+  for (guint i = 0; i < mouth->len; i++) {
+    const ChoirTtsMouth *change = &g_array_index(mouth, ChoirTtsMouth, i);
+    json_array_append_new(rows, json_pack("[i, s]", (int)change->first, choir_viseme_name(change->viseme)));
+  }
+  return rows;
+}
+
+/* Before the sound they belong to: how much of the front is cut off is known once there is some. */
+static void send_mouth(Speaking *speaking) {
+  if (speaking->told >= speaking->timeline.phones->len || choir_job_cancelled(speaking->job))
+    return;
+  const ChoirTtsSpan span = {.dropped = speaking->trim.dropped,
+                             .rate = speaking->tts->engine->rate(speaking->tts->self),
+                             .to_rate = CHOIR_RATE_OUT};
+  g_autoptr(GArray) mouth = g_array_new(FALSE, FALSE, sizeof(ChoirTtsMouth));
+  speaking->mouth = choir_tts_timeline_mouth(&speaking->timeline, &span, &speaking->told, speaking->mouth, mouth);
+  if (mouth->len > 0)
+    choir_runner_send_json(speaking->tts->fd, CHOIR_WIRE_TTS_MOUTH, &speaking->job->frame, speaking->job->frame.aux,
+                           json_pack("{s:I, s:o}", "first", (json_int_t)speaking->sent, "visemes", mouth_json(mouth)));
+}
 
 static void send_out(Speaking *speaking) {
   if (speaking->out->len > 0 && !choir_job_commit(speaking->job))
     g_array_set_size(speaking->out, 0);
+  if (speaking->out->len > 0)
+    send_mouth(speaking);
   const gint16 *samples = (const gint16 *)(gpointer)speaking->out->data;
   for (guint at = 0; at < speaking->out->len && !choir_job_cancelled(speaking->job);) {
     guint n = MIN(speaking->out->len - at, FRAME_SAMPLES);
@@ -80,15 +107,6 @@ static json_t *words_json(const GArray *words) {
       json_array_append_new(row, json_integer(word->last - 1));
     }
     json_array_append_new(rows, row);
-  }
-  return rows;
-}
-
-static json_t *mouth_json(const GArray *mouth) {
-  json_t *rows = json_array();
-  for (guint i = 0; i < mouth->len; i++) {
-    const ChoirTtsMouth *change = &g_array_index(mouth, ChoirTtsMouth, i);
-    json_array_append_new(rows, json_pack("[i, s]", (int)change->first, choir_viseme_name(change->viseme)));
   }
   return rows;
 }

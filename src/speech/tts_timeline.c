@@ -114,6 +114,28 @@ static void share_spans(GArray *words) {
   }
 }
 
+ChoirViseme choir_tts_timeline_mouth(const ChoirTtsTimeline *timeline, const ChoirTtsSpan *span, guint *at,
+                                     ChoirViseme before, GArray *ret_mouth) {
+  const ChoirTtsSpan open = {
+      .dropped = span->dropped, .sent = G_MAXUINT32, .rate = span->rate, .to_rate = span->to_rate};
+  guint64 sample = 0;
+  for (guint i = 0; i < timeline->phones->len; i++) {
+    guint64 length = g_array_index(timeline->phones, ChoirTtsPhone, i).samples;
+    guint64 first = sent_sample(&open, sample), end = sent_sample(&open, sample + length);
+    sample += length;
+    if (i < *at)
+      continue;
+    ChoirViseme viseme = shape(timeline, i, before, span->rate);
+    if (end <= first || (ret_mouth->len > 0 && viseme == before))
+      continue;
+    before = viseme;
+    ChoirTtsMouth mouth = {.first = ret_mouth->len == 0 && *at == 0 ? 0 : (guint32)first, .viseme = viseme};
+    g_array_append_val(ret_mouth, mouth);
+  }
+  *at = timeline->phones->len;
+  return before;
+}
+
 gboolean choir_tts_timeline_finish(const ChoirTtsTimeline *timeline, const ChoirTtsSpan *span, GArray *words,
                                    GArray *ret_mouth) {
   if (timeline->phones->len == 0 || timeline->samples != span->sound || span->sent == 0 || span->sent > G_MAXUINT32)

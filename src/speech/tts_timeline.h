@@ -59,6 +59,10 @@ typedef struct {
   ChoirViseme viseme;
 } ChoirTtsMouth;
 
+/* Appends the mouth's changes (ChoirTtsMouth) from the phone at *at on, and moves *at behind the last one: for sound
+ * that is on its way. span->sound and ->sent are not looked at. before: the shape so far. */
+ChoirViseme choir_tts_timeline_mouth(const ChoirTtsTimeline *timeline, const ChoirTtsSpan *span, guint *at,
+                                     ChoirViseme before, GArray *ret_mouth);
 /* Sets first and last of the words that have phones, and appends the mouth's changes to ret_mouth (ChoirTtsMouth): the
  * first at sample 0, strictly rising, all below span->sent. FALSE, changing nothing, when the phones do not add up to
  * the sound. */

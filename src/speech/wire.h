@@ -46,14 +46,18 @@ typedef enum {
                               speech/jobs.h. Options: {"speed":1.5} */
   CHOIR_WIRE_TTS_CANCEL,
   /* tts -> daemon */
-  CHOIR_WIRE_TTS_PCM,  /* payload s16 24 kHz, at most 64 KiB a frame; aux: clause index */
-  CHOIR_WIRE_TTS_DONE, /* aux: clause index; payload JSON
-                          {"samples","cpu_ms","wall_ms","words":[[begin,end,phonemes(,first,last)],...],
-                          "visemes":[[first,"aa"],...]}, byte offsets into the job's text, one row a word, phonemes
-                          counted by the phonemiser; first and last are samples (24 kHz) of the clause, there when the
-                          engine knows how long each phoneme lasts. A viseme lasts until the next one; names of the
-                          usual set of 15: sil PP FF TH DD kk CH SS nn RR aa E I O U. Without durations "visemes" is
-                          absent */
+  CHOIR_WIRE_TTS_PCM,   /* payload s16 24 kHz, at most 64 KiB a frame; aux: clause index */
+  CHOIR_WIRE_TTS_DONE,  /* aux: clause index; payload JSON
+                           {"samples","cpu_ms","wall_ms","words":[[begin,end,phonemes(,first,last)],...],
+                           "visemes":[[first,"aa"],...]}, byte offsets into the job's text, one row a word, phonemes
+                           counted by the phonemiser; first and last are samples (24 kHz) of the clause, there when the
+                           engine knows how long each phoneme lasts. A viseme lasts until the next one; names of the
+                           usual set of 15: sil PP FF TH DD kk CH SS nn RR aa E I O U. Without durations "visemes" is
+                           absent */
+  CHOIR_WIRE_TTS_MOUTH, /* aux: clause index; payload JSON {"first","visemes":[[first,"aa"],...]}: the mouth shapes of
+                           the sound from sample "first" of the clause on, whose PCM comes next. Counted from the
+                           clause's start, like those of DONE, and the same ones. Sent only where they are known so
+                           early */
   /* daemon -> card; gen: number of the item, counted by the daemon from 1 */
   CHOIR_WIRE_CARD_PLAY = 64, /* payload s16 24 kHz */
   CHOIR_WIRE_CARD_END,       /* nothing more comes of the item */

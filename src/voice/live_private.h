@@ -25,7 +25,7 @@ typedef struct {
   GString *reply;
   gsize delivered;
   GPtrArray *clauses; /* by index; char* */
-  GPtrArray *visemes; /* by index; char* of JSON, may be NULL */
+  GPtrArray *visemes; /* by index of KEEP_VISEMES; char* of JSON, may be NULL */
 } LiveTurn;
 
 /* An event with what it points to. Owned copies only while it waits in the queue. */

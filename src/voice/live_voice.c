@@ -299,6 +299,19 @@ static void on_clause_done(ChoirLive *live, const ChoirWireFrame *frame) {
           .text = visemes});
 }
 
+static void on_mouth(ChoirLive *live, const ChoirWireFrame *frame) {
+  json_t *json = payload_json(frame);
+  gint64 first = json != NULL ? choir_json_int(json, "first", -1) : -1;
+  g_autofree char *visemes = json != NULL ? read_visemes(json) : NULL;
+  json_decref(json);
+  if (visemes != NULL && first >= 0 && first <= G_MAXINT32)
+    live_post(
+        live,
+        &(LiveEvent){
+            .event = {.type = SESSION_EV_TTS_MOUTH, .gen = frame->gen, .index = frame->aux, .position = (guint64)first},
+            .text = visemes});
+}
+
 static void on_pcm(ChoirLive *live, const ChoirWireFrame *frame) {
   gsize n = frame->length / sizeof(gint16);
   /* The frame's payload may lie at an odd address. */
@@ -360,6 +373,9 @@ void choir_voice_worker_frame(const ChoirWireFrame *frame, gpointer user) {
     break;
   case CHOIR_WIRE_TTS_PCM:
     on_pcm(live, frame);
+    break;
+  case CHOIR_WIRE_TTS_MOUTH:
+    on_mouth(live, frame);
     break;
   case CHOIR_WIRE_TTS_DONE:
     on_clause_done(live, frame);

@@ -69,6 +69,7 @@ static gboolean is_stale(const SessionState *s, const SessionEvent *event) {
   case SESSION_EV_TWIN_REFUSED:
     return !current || !reply->twin_open;
   case SESSION_EV_TTS_PCM:
+  case SESSION_EV_TTS_MOUTH:
   case SESSION_EV_TTS_DONE:
   case SESSION_EV_TTS_FAILED:
     return !current || !reply->synthesising || event->index != reply->next_clause - 1;
@@ -218,6 +219,9 @@ static void dispatch_result(SessionStep *step, const SessionEvent *event) {
     break;
   case SESSION_EV_TTS_PCM:
     session_reply_pcm(step, event->samples);
+    break;
+  case SESSION_EV_TTS_MOUTH:
+    session_reply_mouth(step, event->position);
     break;
   case SESSION_EV_TTS_DONE:
     session_reply_clause_done(step, event->words, event->n_words);

@@ -31,12 +31,13 @@
 #define SESSION_UNREAD_MS 30000 /* microphone audio that nobody looked at yet */
 #define SESSION_AHEAD_MS 6000   /* unsent reply audio above which no further clause is synthesised */
 #define SESSION_STORE_MS 60000  /* unsent reply audio at most */
-#define SESSION_PAUSE_MS 200    /* transcription starts after so much silence */
+#define SESSION_PAUSE_MS 90     /* transcription starts after so much silence */
+#define SESSION_TRAIL_MS 200    /* of silence that go with a turn: a recogniser wants to hear that the word is over */
 #define SESSION_COMMIT_MIN_MS 100
 #define SESSION_ONSET_WINDOWS 3        /* 96 ms of speech start a turn */
 #define SESSION_BARGE_IN_WINDOWS 4     /* 128 ms while a reply is under way */
-#define SESSION_JUDGE_MS 100           /* silence after which smart-turn is asked */
-#define SESSION_SOFT_MS 250            /* silence at which a reply may begin on a guess */
+#define SESSION_JUDGE_MS 90            /* silence after which smart-turn is asked */
+#define SESSION_SOFT_MS 160            /* silence at which a reply may begin on a guess */
 #define SESSION_REOPEN_MS 800          /* behind the soft end: who speaks then goes on with the same turn */
 #define SESSION_DECIDE_MS 1000         /* a paused reply goes on after that at the latest */
 #define SESSION_CUT_MS 500             /* of speech, that interrupt a reply */
@@ -50,6 +51,7 @@
 #define SESSION_DEAF_TAIL_MS 300  /* half duplex: the microphone counts again so long after the reply */
 #define SESSION_AWAKE_MS 8000     /* behind the wake word or a reply */
 #define SESSION_FILLERS 3
+#define SESSION_MOUTHS 32          /* stretches of mouth shapes whose sound is not on its way yet */
 #define SESSION_FILLER_MS 1000     /* a wait longer than this gets a filler */
 #define SESSION_FILLER_SOON_MS 300 /* ... at once when it is expected */
 #define SESSION_CLAUSE_WAIT_MS 60  /* a clause's samples wait so long for its words and mouth shapes */
@@ -98,9 +100,10 @@ typedef enum {
   SESSION_EV_TWIN_DONE,    /* gen, outcome, end = bytes of the whole reply, maybe fewer than the deltas had */
   SESSION_EV_TWIN_REFUSED, /* gen: there is no turn */
   SESSION_EV_TTS_PCM,      /* gen, index of the clause, samples */
-  SESSION_EV_TTS_DONE,     /* gen, index, words (none: keep the estimate) */
-  SESSION_EV_TTS_FAILED,   /* gen, index */
-  SESSION_EV_HANGUP,       /* the last event; later ones do nothing */
+  SESSION_EV_TTS_MOUTH,  /* gen, index, position: mouth shapes of the clause's sound from there on, which comes next */
+  SESSION_EV_TTS_DONE,   /* gen, index, words (none: keep the estimate) */
+  SESSION_EV_TTS_FAILED, /* gen, index */
+  SESSION_EV_HANGUP,     /* the last event; later ones do nothing */
 } SessionEventType;
 
 typedef enum { SESSION_COMPLETED, SESSION_CANCELLED, SESSION_FAILED } SessionOutcome;
@@ -171,7 +174,7 @@ typedef enum {
   SESSION_FX_PLAYOUT_DONE,      /* item */
   SESSION_FX_PAUSED,            /* item: somebody may be interrupting */
   SESSION_FX_RESUMED,           /* item, samples: it goes on there; flag = what is sent next is faded in */
-  SESSION_FX_VISEMES, /* item, response, index, position = first sample of that clause; its audio comes next */
+  SESSION_FX_VISEMES, /* item, response, index, position = first sample of their clause; their audio comes next */
   SESSION_FX_STATE,   /* shown */
   SESSION_FX_STATUS,  /* status */
   SESSION_FX_ERROR,   /* code */
@@ -247,6 +250,11 @@ typedef struct {
   guint64 deadline;
 } SessionStt;
 
+/* Mouth shapes that wait for their sound, by the samples of the reply. */
+typedef struct {
+  guint64 clause, first; /* where their clause begins, where they do */
+} SessionMouth;
+
 typedef struct {
   enum { REPLY_NONE, REPLY_RUNNING, REPLY_TAIL } phase;
   guint32 gen, item, response;
@@ -268,7 +276,9 @@ typedef struct {
   guint64 heard_since;  /* when its first sample was sent */
   guint64 clause_asked; /* when its synthesis began */
   guint64 clause_since; /* when the first sample of the current clause came */
-  guint shapes;         /* clauses whose mouth shapes were told */
+  guint mouths, told;   /* mouth shapes that were kept, told */
+  guint mouth_clause;   /* 1 + the clause that the last of them came for, before its end */
+  SessionMouth mouth[SESSION_MOUTHS];
   gboolean filled;      /* a filler was played, or is not wanted */
   gboolean timed;       /* its wait is counted, or does not count */
   gboolean voice_began; /* a sample of the reply itself was sent */

@@ -37,7 +37,7 @@ void session_barge_window(SessionStep *step, gboolean voiced) {
     guint64 silence = s->window_end - u->voiced_until;
     gboolean deciding = s->stt.phase == STT_RUNNING && s->stt.speculative;
     if ((u->backchannel && silence >= session_mic_samples(SESSION_JUDGE_MS)) ||
-        (silence >= session_mic_samples(SESSION_PAUSE_MS) && (!s->ready[SESSION_STT] || s->turns > 0)) ||
+        (silence >= session_mic_samples(SESSION_TRAIL_MS) && (!s->ready[SESSION_STT] || s->turns > 0)) ||
         (silence >= session_mic_samples(SESSION_UNDECIDED_MS) && !deciding))
       session_barge_release(step);
     return;

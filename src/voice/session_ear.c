@@ -19,8 +19,7 @@ static void stop_speaking(SessionStep *step, guint64 end) {
   SessionState *s = step->s;
   SessionUtterance u = s->utterance;
   session_emit(step, &(SessionEffect){.type = SESSION_FX_SPEECH_STOPPED, .item = u.item, .position = end});
-  /* A little of the silence stays: a recogniser wants to hear that the last word is over. */
-  guint64 audio_end = MIN(end, u.voiced_until + session_mic_samples(SESSION_PAUSE_MS));
+  guint64 audio_end = MIN(end, u.voiced_until + session_mic_samples(SESSION_TRAIL_MS));
   guint64 silence = end - MIN(end, u.voiced_until);
   guint64 open = session_mic_samples(SESSION_SOFT_MS + SESSION_REOPEN_MS);
   s->reopen_until = s->now + (open > silence ? open - silence : 0);

@@ -87,25 +87,23 @@ static gboolean keeps_up(const SessionState *s) {
 static guint64 sendable(const SessionState *s) {
   guint64 known = ledger_known(&s->ledger);
   gboolean begun = s->pacer.sent > known;
-  gboolean soon = s->now - s->reply.clause_since < session_mic_samples(SESSION_CLAUSE_WAIT_MS);
+  gboolean shapes = s->reply.mouth_clause == s->ledger.current + 1;
+  gboolean soon = !shapes && s->now - s->reply.clause_since < session_mic_samples(SESSION_CLAUSE_WAIT_MS);
   if (!s->reply.synthesising || begun || (!soon && keeps_up(s)))
     known = s->reply.stored;
   return known - MIN(known, s->pacer.sent);
 }
 
-/* The mouth shapes of the clauses that begin in the next n samples. */
+/* The mouth shapes of what begins in the next n samples. */
 static void tell_shapes(SessionStep *step, guint64 n) {
   SessionState *s = step->s;
   SessionReply *reply = &s->reply;
-  for (guint told = 0; reply->shapes < s->ledger.current && told < 8; reply->shapes++) {
-    const LedgerClause *clause = &s->ledger.clause[reply->shapes];
-    if (clause->samples == 0)
-      continue;
-    if (clause->first >= s->pacer.sent + n)
+  for (guint told = 0; reply->told < reply->mouths && told < 8; reply->told++, told++) {
+    const SessionMouth *mouth = &reply->mouth[reply->told % SESSION_MOUTHS];
+    if (mouth->first >= s->pacer.sent + n)
       return;
     session_reply_emit(step,
-                       (SessionEffect){.type = SESSION_FX_VISEMES, .index = reply->shapes, .position = clause->first});
-    told++;
+                       (SessionEffect){.type = SESSION_FX_VISEMES, .index = reply->told, .position = mouth->clause});
   }
 }
 

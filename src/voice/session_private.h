@@ -72,6 +72,7 @@ void session_reply_clause(SessionStep *step, const SessionEvent *event);
 void session_reply_done(SessionStep *step, SessionOutcome outcome, guint32 bytes);
 void session_reply_refused(SessionStep *step);
 void session_reply_pcm(SessionStep *step, guint64 samples);
+void session_reply_mouth(SessionStep *step, guint64 position);
 void session_reply_clause_done(SessionStep *step, const LedgerWord *words, guint n);
 void session_reply_clause_failed(SessionStep *step, SessionError code);
 void session_reply_voice_lost(SessionStep *step);

@@ -275,6 +275,22 @@ void session_reply_pcm(SessionStep *step, guint64 samples) {
   session_reply_emit(step, (SessionEffect){.type = SESSION_FX_STORE_PCM, .samples = samples});
 }
 
+/* clause: first sample of the current one. Without room the mouth goes by loudness. */
+static void keep_mouth(SessionStep *step, guint64 clause, guint64 position) {
+  SessionReply *reply = &step->s->reply;
+  if (reply->mouths - reply->told >= SESSION_MOUTHS)
+    return;
+  reply->mouth[reply->mouths % SESSION_MOUTHS] = (SessionMouth){.clause = clause, .first = clause + position};
+  session_reply_emit(step, (SessionEffect){.type = SESSION_FX_KEEP_VISEMES, .index = reply->mouths++});
+}
+
+void session_reply_mouth(SessionStep *step, guint64 position) {
+  SessionState *s = step->s;
+  guint64 clause = s->reply.stored - s->ledger.clause[s->ledger.current].samples;
+  s->reply.mouth_clause = s->ledger.current + 1;
+  keep_mouth(step, clause, position);
+}
+
 static void count_pace(SessionState *s) {
   guint64 took = session_out_time(s->now - s->reply.clause_asked), made = s->ledger.clause[s->ledger.current].samples;
   if (made < session_out_samples(200))
@@ -287,7 +303,9 @@ void session_reply_clause_done(SessionStep *step, const LedgerWord *words, guint
   SessionState *s = step->s;
   s->reply.synthesising = FALSE;
   count_pace(s);
-  session_reply_emit(step, (SessionEffect){.type = SESSION_FX_KEEP_VISEMES, .index = s->ledger.current});
+  const LedgerClause *clause = &s->ledger.clause[s->ledger.current];
+  if (clause->samples > 0 && s->reply.mouth_clause != s->ledger.current + 1)
+    keep_mouth(step, clause->first, 0);
   ledger_complete(&s->ledger, words, n);
 }
 

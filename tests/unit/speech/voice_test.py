@@ -14,7 +14,7 @@ from pathlib import Path
 
 sys.dont_write_bytecode = True
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from wire_client import CACHE, ERROR, TTS_CANCEL, TTS_DONE, TTS_JOB, TTS_PCM, Worker, WorkerError  # noqa: E402
+from wire_client import CACHE, ERROR, TTS_CANCEL, TTS_DONE, TTS_JOB, TTS_MOUTH, TTS_PCM, Worker, WorkerError  # noqa: E402
 import json  # noqa: E402
 
 try:
@@ -142,13 +142,22 @@ def test_first_sound_comes_early():
     worker = start("piper")
     text = "The weather in the mountains changes faster than anybody in the valley would ever believe"
     worker.send(TTS_JOB, text.encode())
-    frames = []
+    frames, early = [], []
     while True:
         kind, _session, _gen, _aux, payload = worker.receive()
         assert kind != ERROR, payload
         if kind == TTS_DONE:
             break
-        frames.append(len(payload) // 2)
+        if kind == TTS_MOUTH:  # before the sound it is about
+            mouth = json.loads(payload)
+            assert mouth["first"] == sum(frames) and mouth["visemes"][0][0] >= sum(frames) - 240, (mouth, frames)
+            early += mouth["visemes"]
+        else:
+            assert early, "sound without mouth shapes"
+            frames.append(len(payload) // 2)
+    # The first shape of a stretch may repeat the last one before it; the rest is DONE's table.
+    changes = [row for before, row in zip([[0, ""], *early], early, strict=False) if row[1] != before[1]]
+    assert changes == [row for row in json.loads(payload)["visemes"]], (changes, payload)
     total = json.loads(payload)["samples"]
     print(f"# {len(frames)} pieces of {total} samples, the first {frames[0]}")
     assert sum(frames) == total and len(frames) >= 3 and frames[0] < 24000 * 0.4, frames

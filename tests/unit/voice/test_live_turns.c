@@ -17,7 +17,7 @@ static void test_guess(void) {
   start(&c);
   quick(&c);
   speak(&c, 1000, 0.9f);
-  speak(&c, 220, 0.01f);
+  speak(&c, 140, 0.01f);
   const FakeFrame *judge = fake_worker_last(c.ear, CHOIR_WIRE_EAR_TURN, 0);
   g_assert_nonnull(judge);
   between(g_bytes_get_size(judge->payload) / 2, 1000 * 16, 1200 * 16);
@@ -140,6 +140,42 @@ static void test_stop_word(void) {
   transcribe(&c, "Be quiet.");
   speak(&c, 400, 0.01f);
   g_assert_true(fake_twin_last(c.twin) == turn);
+  stop(&c);
+}
+
+/* A voice that knows the mouth shapes of each piece of a clause before its sound: none is late, none comes twice. */
+static void test_visemes_in_pieces(void) {
+  Client c;
+  start(&c);
+  ask(&c);
+  fake_turn_say(fake_twin_last(c.twin), "one two ");
+  const FakeFrame *job = fake_worker_last(c.tts, CHOIR_WIRE_TTS_JOB, 0);
+  g_assert_nonnull(job);
+  guint32 gen = job->gen;
+  g_autofree gint16 *pcm = g_new0(gint16, 12000);
+  static const char *const mouth[] = {"{\"first\":0,\"visemes\":[[0,\"sil\"],[480,\"O\"]]}",
+                                      "{\"first\":12000,\"visemes\":[[12000,\"DD\"],[15000,\"U\"]]}"};
+  static const char *const bad[] = {"{\"first\":-1,\"visemes\":[[0,\"O\"]]}", "{\"visemes\":[[0,\"O\"]]}",
+                                    "{\"first\":0}", "["};
+  for (gsize i = 0; i < G_N_ELEMENTS(bad); i++)
+    answer(&c, CHOIR_WIRE_TTS_MOUTH, gen, 0, bad[i], strlen(bad[i]));
+  answer(&c, CHOIR_WIRE_TTS_MOUTH, gen, 0, mouth[0], strlen(mouth[0]));
+  answer(&c, CHOIR_WIRE_TTS_MOUTH, gen + 1, 0, mouth[1], strlen(mouth[1])); /* nobody's */
+  g_assert_cmpuint(c.count[CHOIR_LIVE_VISEMES], ==, 0);
+  for (guint i = 0; i < 2; i++)
+    answer(&c, CHOIR_WIRE_TTS_PCM, gen, 0, pcm, 6000 * sizeof(gint16));
+  run(&c, 40);
+  g_assert_cmpuint(c.count[CHOIR_LIVE_VISEMES], ==, 1);
+  g_assert_cmpstr(c.text[CHOIR_LIVE_VISEMES], ==, "[[0,\"sil\"],[480,\"O\"]]");
+  g_assert_cmpuint(c.audio_before_visemes, ==, 0);
+  answer(&c, CHOIR_WIRE_TTS_MOUTH, gen, 0, mouth[1], strlen(mouth[1]));
+  answer(&c, CHOIR_WIRE_TTS_PCM, gen, 0, pcm, 12000 * sizeof(gint16));
+  static const char done[] = "{\"samples\":24000,\"words\":[[0,3,3]],\"visemes\":[[0,\"TH\"]]}";
+  answer(&c, CHOIR_WIRE_TTS_DONE, gen, 0, done, strlen(done));
+  run(&c, 600);
+  g_assert_cmpuint(c.count[CHOIR_LIVE_VISEMES], ==, 2);
+  g_assert_cmpstr(c.text[CHOIR_LIVE_VISEMES], ==, "[[12000,\"DD\"],[15000,\"U\"]]");
+  g_assert_cmpuint(c.audio_before_visemes, <=, 12000);
   stop(&c);
 }
 
@@ -289,6 +325,7 @@ int main(int argc, char **argv) {
   g_test_add_func("/voice/live/pause", test_pause);
   g_test_add_func("/voice/live/stop-word", test_stop_word);
   g_test_add_func("/voice/live/visemes", test_visemes);
+  g_test_add_func("/voice/live/visemes-in-pieces", test_visemes_in_pieces);
   g_test_add_func("/voice/live/language", test_language);
   g_test_add_func("/voice/live/fillers", test_fillers);
   g_test_add_func("/voice/live/hang-up-in-pause", test_hangup_in_pause);

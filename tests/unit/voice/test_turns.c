@@ -56,11 +56,12 @@ static void test_guess(void) {
   guint64 quiet = w->now;
   while (w->guesses == 0)
     world_run(w, 20);
-  between((guint)((w->now - quiet) / MIC(1)), 250, 400);
+  between((guint)((w->now - quiet) / MIC(1)), 150, 400);
   g_assert_cmpint(w->shown, ==, SESSION_LISTENING);
   while (w->committed == 0)
     world_run(w, 20);
-  g_assert_cmpuint(w->sent, ==, 0);
+  g_assert_cmpuint(w->sent, <=,
+                   CHOIR_LEAD_MS * 24); /* what was ready goes out with the end; the world checks that no guess does */
   guint64 ended = w->now;
   world_until(w, SESSION_SPEAKING, 3000);
   g_assert_cmpuint((w->now - ended) / MIC(1), <=, 200); /* twin 200 ms, voice 150 ms, since the guess */
@@ -123,7 +124,7 @@ static void test_announced_late(void) {
   guint64 quiet = w->now;
   while (w->responses == 0)
     world_run(w, 20);
-  between((guint)((w->now - quiet) / MIC(1)), 1000, 1150);
+  between((guint)((w->now - quiet) / MIC(1)), 940, 1150);
   g_assert_cmpint(w->shown, ==, SESSION_THINKING);
   finish(w);
 }
