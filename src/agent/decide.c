@@ -8,11 +8,11 @@
 
 #define SHORTLIST 5
 /* Weights chosen on the tuning half of tests/data/utterances. */
-#define WANTED 0.11      /* likeness of the best action below which no tool is meant */
-#define CERTAIN 0.45     /* ... above which the model is not asked which one */
+#define WANTED 0.10      /* likeness of the best action below which no tool is meant */
+#define CERTAIN 0.35     /* ... above which the model is not asked which one */
 #define MARGIN 0.12      /* ... when the next one is so much less like it */
-#define NATS 16.0        /* what a likeness of 1 is worth beside the model's scores */
-#define ANSWER_LIKE 0.11 /* likeness of the answer in words at least */
+#define NATS 40.0        /* what a likeness of 1 is worth beside the model's scores */
+#define ANSWER_LIKE 0.10 /* likeness of the answer in words at least */
 #define SHOTS 4
 #define SMALL_MS 8000
 #define LARGE_MS 60000

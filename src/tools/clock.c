@@ -246,12 +246,26 @@ static void cancel_timer(ChoirToolCall *call) {
     fail(call, "no timer or reminder waits");
 }
 
-static const char *const time_examples[] = {
-    "what time is it",         "what day is it today", "what is the date",     "tell me the time",
-    "what does the clock say", "is it monday",         "which month is it",    "what is the current time",
-    "what year is it",         "do you have the time", "is it late already",   "give me today's date",
+static const char *const time_examples[] = {"do you know what day it is",
+                                            "can you tell me which day of the month we have",
 
-    "what weekday is today",   "what's the hour",      "time and date please", NULL};
+                                            "what time is it",
+                                            "what day is it today",
+                                            "what is the date",
+                                            "tell me the time",
+                                            "what does the clock say",
+                                            "is it monday",
+                                            "which month is it",
+                                            "what is the current time",
+                                            "what year is it",
+                                            "do you have the time",
+                                            "is it late already",
+                                            "give me today's date",
+
+                                            "what weekday is today",
+                                            "what's the hour",
+                                            "time and date please",
+                                            NULL};
 static const ChoirToolShot timer_shots[] = {
     {"set a timer for ten minutes", "{\"duration\": \"ten minutes\"}"},
     {"start a five minute egg timer", "{\"duration\": \"five minute\", \"label\": \"egg\"}"},
@@ -283,7 +297,10 @@ static const ChoirToolShot reminder_shots[] = {
     {"reminder at ten in the morning post the parcel",
      "{\"when\": \"ten in the morning\", \"text\": \"post the parcel\"}"},
     {NULL, NULL}};
-static const char *const list_examples[] = {"which timers are running",
+static const char *const list_examples[] = {"is any timer running",
+                                            "when is the next timer over",
+                                            "when will the next alarm ring",
+                                            "which timers are running",
                                             "what reminders do i have",
                                             "how long is left on the timer",
                                             "list my timers",
@@ -296,7 +313,10 @@ static const char *const list_examples[] = {"which timers are running",
                                             "which alarms are set",
                                             "how many reminders are waiting",
                                             NULL};
-static const ChoirToolShot cancel_shots[] = {{"cancel the timer", "{\"number\": 0}"},
+static const ChoirToolShot cancel_shots[] = {{"forget the reminder", "{\"number\": 0}"},
+                                             {"I no longer need the timer, take it off", "{\"number\": 0}"},
+                                             {"drop the fourth timer", "{\"number\": 4}"},
+                                             {"cancel the timer", "{\"number\": 0}"},
                                              {"stop the egg timer", "{\"number\": 0}"},
                                              {"delete reminder two", "{\"number\": 2}"},
                                              {"remove timer number seven", "{\"number\": 7}"},

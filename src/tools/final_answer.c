@@ -8,7 +8,10 @@ static void submit(ChoirToolCall *call) {
 }
 
 /* Ordinary talk: what is most like these needs no tool. */
-static const char *const examples[] = {"hello",
+static const char *const examples[] = {"what does a baker do all day",
+                                       "what does a watch cost",
+                                       "how long does it take to fly to japan",
+                                       "hello",
                                        "hi there",
                                        "good evening",
                                        "how are you",

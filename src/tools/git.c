@@ -189,6 +189,11 @@ static gboolean available(const ChoirToolHouse *house, char **ret_reason, char *
 static const ChoirToolSink url_sink[] = {{"repo_url", CHOIR_SINK_REMOTE}, {"directory", CHOIR_SINK_FILE}, {NULL, 0}};
 static const ChoirToolSink message_sink[] = {{"working_dir", CHOIR_SINK_FILE}, {NULL, 0}};
 static const ChoirToolShot clone_shots[] = {
+    {"check out a copy of https://host.example/lamp to the folder lamp",
+     "{\"repo_url\": \"https://host.example/lamp\", \"directory\": \"lamp\"}"},
+    {"fetch the repository https://git.example/song.git and put it into song",
+     "{\"repo_url\": \"https://git.example/song.git\", \"directory\": \"song\"}"},
+
     {"clone the repository https://git.example/song.git into song",
      "{\"repo_url\": \"https://git.example/song.git\", \"directory\": \"song\"}"},
     {"get the source from https://host.example/lamp and put it in lamp",
@@ -208,6 +213,9 @@ static const ChoirToolShot push_shots[] = {
     {"do a git push of garden", "{\"working_dir\": \"garden\"}"},
     {NULL, NULL}};
 static const ChoirToolShot status_shots[] = {
+    {"show the state of the repository song", "{\"working_dir\": \"song\"}"},
+    {"is lamp clean or are there changes", "{\"working_dir\": \"lamp\"}"},
+
     {"what changed in the repository song", "{\"working_dir\": \"song\"}"},
     {"show the git status of lamp", "{\"working_dir\": \"lamp\"}"},
     {"are there uncommitted changes in garden", "{\"working_dir\": \"garden\"}"},
@@ -229,12 +237,17 @@ static const ChoirToolShot commit_shots[] = {
     {"make a git commit in garden, message plant roses", "{\"working_dir\": \"garden\", \"message\": \"plant roses\"}"},
     {NULL, NULL}};
 static const ChoirToolShot branch_shots[] = {
+    {"create a branch named roses in garden", "{\"working_dir\": \"garden\", \"branch_name\": \"roses\"}"},
+
     {"make a new branch called test in lamp", "{\"working_dir\": \"lamp\", \"branch_name\": \"test\"}"},
     {"list the branches of song", "{\"working_dir\": \"song\"}"},
     {"create the branch chorus in the repository song", "{\"working_dir\": \"song\", \"branch_name\": \"chorus\"}"},
     {"what branches are there in garden", "{\"working_dir\": \"garden\"}"},
     {NULL, NULL}};
 static const ChoirToolShot checkout_shots[] = {
+    {"go to the branch winter of the repository garden", "{\"working_dir\": \"garden\", \"branch_name\": \"winter\"}"},
+    {"switch song to chorus", "{\"working_dir\": \"song\", \"branch_name\": \"chorus\"}"},
+
     {"switch to the branch main in garden", "{\"working_dir\": \"garden\", \"branch_name\": \"main\"}"},
     {"check out the develop branch of lamp", "{\"working_dir\": \"lamp\", \"branch_name\": \"develop\"}"},
     {"change to the branch chorus in song", "{\"working_dir\": \"song\", \"branch_name\": \"chorus\"}"},
@@ -247,6 +260,8 @@ static const ChoirToolShot diff_shots[] = {
     {"git diff in song", "{\"working_dir\": \"song\"}"},
     {NULL, NULL}};
 static const ChoirToolShot merge_shots[] = {
+    {"git merge feature in the folder lamp", "{\"working_dir\": \"lamp\", \"branch\": \"feature\"}"},
+
     {"merge the branch feature in lamp", "{\"working_dir\": \"lamp\", \"branch\": \"feature\"}"},
     {"merge chorus into the current branch of song", "{\"working_dir\": \"song\", \"branch\": \"chorus\"}"},
     {"bring winter into the repository garden with git merge", "{\"working_dir\": \"garden\", \"branch\": \"winter\"}"},

@@ -23,6 +23,10 @@ static void execute_command(ChoirToolCall *call) {
 
 static const ChoirToolSink sinks[] = {{"command", CHOIR_SINK_SHELL}, {NULL, 0}};
 static const ChoirToolShot shots[] = {
+    {"show me what is in /boot", "{\"command\": \"ls /boot\"}"},
+    {"make a folder called music", "{\"command\": \"mkdir music\"}"},
+    {"show the network routes", "{\"command\": \"ip route\"}"},
+
     {"list the files in etc", "{\"command\": \"ls /etc\"}"},
     {"how much disk space is free", "{\"command\": \"df -h\"}"},
     {"show the running processes", "{\"command\": \"ps aux\"}"},

@@ -96,6 +96,10 @@ static const ChoirToolSink sinks[] = {{"host", CHOIR_SINK_HOST},
                                       {"key_filename", CHOIR_SINK_FILE},
                                       {NULL, 0}};
 static const ChoirToolShot shots[] = {
+    {"execute id on 10.1.1.4 as tom", "{\"host\": \"10.1.1.4\", \"username\": \"tom\", \"command\": \"id\"}"},
+    {"use ssh to run lscpu on the server juno as user root",
+     "{\"host\": \"juno\", \"username\": \"root\", \"command\": \"lscpu\"}"},
+
     {"run uptime on the machine apollo as user eve",
      "{\"host\": \"apollo\", \"username\": \"eve\", \"command\": \"uptime\"}"},
     {"as root restart nginx on the server juno with systemctl restart nginx",

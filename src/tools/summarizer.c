@@ -64,6 +64,9 @@ static void get_summary(ChoirToolCall *call) {
 }
 
 static const ChoirToolShot shots[] = {
+    {"what did we talk about concerning the roof", "{\"query\": \"the roof\"}"},
+    {"look up what we decided on the holiday earlier", "{\"query\": \"the holiday\"}"},
+
     {"what did we say about the garden", "{\"query\": \"the garden\"}"},
     {"sum up what we said about the trip", "{\"query\": \"the trip\"}"},
     {"what was decided about the printer", "{\"query\": \"the printer\"}"},

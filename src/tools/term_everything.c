@@ -232,6 +232,9 @@ static void close_program(ChoirToolCall *call) {
 static const ChoirToolSink command_sink[] = {{"command", CHOIR_SINK_SHELL}, {NULL, 0}};
 static const ChoirToolSink keys_sink[] = {{"keys", CHOIR_SINK_SHELL}, {NULL, 0}};
 static const ChoirToolShot execute_shots[] = {
+    {"run less notes.txt in the terminal", "{\"command\": \"less notes.txt\"}"},
+    {"open mc in the terminal", "{\"command\": \"mc\"}"},
+
     {"open the terminal and run top", "{\"command\": \"top\"}"},
     {"start vim in the terminal", "{\"command\": \"vim\"}"},
     {"run bc -l in a terminal and show me the screen", "{\"command\": \"bc -l\"}"},
@@ -244,9 +247,14 @@ static const ChoirToolShot type_shots[] = {{"type hello into the terminal", "{\"
                                            {"push the up key in the terminal", "{\"keys\": \"{up}\"}"},
                                            {"enter the words thank you in the terminal", "{\"keys\": \"thank you\"}"},
                                            {NULL, NULL}};
-static const char *const screen_examples[] = {"what is on the terminal screen",  "show me the terminal",
-                                              "what do you see in the terminal", "read what is in the terminal",
-                                              "what is the terminal saying",     NULL};
+static const char *const screen_examples[] = {"look at the terminal",
+                                              "read the terminal's screen",
+                                              "what is on the terminal screen",
+                                              "show me the terminal",
+                                              "what do you see in the terminal",
+                                              "read what is in the terminal",
+                                              "what is the terminal saying",
+                                              NULL};
 static const ChoirToolShot resize_shots[] = {
     {"make the terminal 25 rows high and 90 columns wide", "{\"rows\": 25, \"columns\": 90}"},
     {"resize the terminal to sixty lines and one hundred columns", "{\"rows\": 60, \"columns\": 100}"},
@@ -254,8 +262,10 @@ static const ChoirToolShot resize_shots[] = {
     {"set the terminal to 24 by 80", "{\"rows\": 24, \"columns\": 80}"},
     {NULL, NULL}};
 static const char *const close_examples[] = {
-    "close the terminal", "end the terminal",  "stop the program that runs in the terminal",
-    "exit the terminal",  "shut the terminal", NULL};
+    "quit the terminal",  "end the terminal's session",
+
+    "close the terminal", "end the terminal",           "stop the program that runs in the terminal",
+    "exit the terminal",  "shut the terminal",          NULL};
 static const ChoirToolAction actions[] = {
     {.name = "execute",
      .help = "Run a command in the terminal and show its screen.",
