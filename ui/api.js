@@ -18,7 +18,8 @@ export async function api(path, body) {
   const init = { signal: AbortSignal.timeout(15000), headers: { Accept: 'application/json' } };
   if (body !== undefined) {
     init.method = 'POST';
-    init.headers = { Accept: 'application/json', 'Content-Type': 'application/json' };
+    // The header that no form of another site can send.
+    init.headers = { Accept: 'application/json', 'Content-Type': 'application/json', 'X-Choir-CSRF': '1' };
     init.body = JSON.stringify(body);
   }
   let response;
@@ -37,6 +38,7 @@ export async function api(path, body) {
   }
   if (!response.ok) {
     const error = json?.error;
+    if (response.status === 401) dispatchEvent(new Event('choir-login'));
     throw new ApiError(error?.message ?? `The server answered ${response.status}.`, response.status, error?.code ?? '');
   }
   return json;

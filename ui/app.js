@@ -1,17 +1,24 @@
 // Mission Control: wires the parts and decides what is shown. The transcript follows /ws, so that what anybody says by
 // any way appears here; voice.js carries what is said or typed on this page.
 import { api } from './api.js';
+import { Approvals } from './approvals.js';
+import { AuditView } from './audit.js';
 import { findMicrophoneProblem } from './audio.js';
 import { Composer } from './composer.js';
 import { Conversations } from './conversations.js';
 import { byId, prefs, setIcon, toast } from './dom.js';
 import { Face } from './face.js';
+import { MemoryView } from './memory.js';
 import { Models } from './models.js';
+import { Owner } from './owner.js';
 import { Settings } from './settings.js';
 import { Socket } from './socket.js';
 import { loadingWords, modelReady, StatusPanel } from './status.js';
 import { Terminal } from './terminal.js';
+import { ToolRows } from './toolrows.js';
+import { ToolsView } from './tools.js';
 import { Transcript } from './transcript.js';
+import { Views } from './views.js';
 import { Voice } from './voice.js';
 
 const ERROR_MS = 6000;
@@ -35,6 +42,10 @@ const panel = new StatusPanel({
   },
   chooseModel: () => void models.show(),
 });
+const toolRows = new ToolRows(transcript);
+const approvals = new Approvals({ changed: () => show(), busy: () => transcript.busy });
+const memory = new MemoryView((there) => views.offer('memory', there));
+const owner = new Owner((there) => views.offer('access', there));
 const settings = new Settings((changed) => {
   face.setQuiet(changed.still);
   void voice.audio.configure(changed.sound).catch((/** @type {any} */ error) => showMicrophone(error));
@@ -62,6 +73,8 @@ const voice = new Voice(
 const face = new Face(() => voice.audio.clock());
 face.setQuiet(settings.still);
 
+const views = new Views({ talk: { show: () => transcript.toEnd() }, tools: new ToolsView(approvals), memory, audit: new AuditView(), access: owner }, () => drawer('none'));
+
 let conversation = '';
 let errorUntil = 0;
 let errorText = '';
@@ -84,12 +97,15 @@ function onOpen() {
   events.send({ type: 'log_filter', level: terminal.level.value, topic: '*' });
   void panel.refresh();
   void conversations.refresh();
+  void approvals.refresh();
 }
 
 /** @param {any} event */
 function onEvent(event) {
   if (event.type === 'log') {
     terminal.add(event);
+  } else if (event.type === 'approval_request' || event.type === 'approval_closed') {
+    approvals.event(event);
   } else if (event.type === 'hello' || event.type === 'conversation') {
     void loadConversation(String(event.type === 'hello' ? event.conversation : event.data));
   } else if (event.type === 'status') {
@@ -111,7 +127,18 @@ function apply(event) {
     terminal.add({ topic: 'you', level: 'user', data: text, time: Date.now() });
   } else if (event.type === 'agent_delta') {
     transcript.delta(turn, text);
+  } else if (event.type === 'tool') {
+    toolRows.tool(turn, text);
+    void approvals.refresh();
+  } else if (event.type === 'tool_output') {
+    toolRows.output(turn, text);
+  } else if (event.type === 'recall') {
+    toolRows.recall(turn, text);
+  } else if (event.type === 'remembered') {
+    toolRows.remembered(turn, text);
+    if (views.now === 'memory') void memory.show();
   } else if (event.type === 'agent') {
+    toolRows.done(turn);
     const again = !known.has(turn) && transcript.knows(turn);
     transcript.finish(turn, text, Boolean(event.cut));
     if (text) terminal.add({ topic: 'choir', level: 'agent', data: text, time: Date.now() });
@@ -119,6 +146,7 @@ function apply(event) {
     if (!known.delete(turn) && !again) void loadConversation(conversation);
     void conversations.refresh();
   } else if (event.type === 'error') {
+    toolRows.done(turn);
     known.delete(turn);
     transcript.error(turn, text);
     showError(text, true);
@@ -179,6 +207,7 @@ function situation() {
   if (voice.hearing || voice.held) return { state: 'listening', word: 'Listening', note: voice.held ? 'Let go when you are done.' : voice.interrupted ? 'You interrupted me; go on.' : '' };
   if (voice.audio.playing) return { state: 'speaking', word: 'Speaking', note: voice.micOn && voice.mode === 'handsfree' ? 'Just talk to interrupt.' : canHover ? 'Esc stops it.' : '' };
   const status = panel.status;
+  if (approvals.size) return { state: 'thinking', word: 'May I?', note: approvals.mayAnswer ? 'Something waits for your yes or no.' : 'Something waits for a yes or no, but not from this page.' };
   if (transcript.busy || voice.serverState === 'thinking') {
     const loading = status && !modelReady(status);
     const word = loading ? 'Waking up' : transcript.answering ? 'Answering' : 'Thinking';
@@ -443,4 +472,6 @@ showSpeech();
 show();
 events.start();
 void panel.refresh();
+void owner.refresh();
+void memory.probe();
 if (canHover) composer.input.focus();

@@ -74,6 +74,60 @@ export interface Model {
   fits: boolean;
 }
 
+/** A request that waits for a yes or no. */
+export interface Approval {
+  id: string;
+  digest: string;
+  tool: string;
+  action: string;
+  args?: Record<string, unknown>;
+  target: string;
+  session: string;
+  class: string;
+  reasons?: string[];
+  preview?: string;
+  expires_ms: number;
+  verdict?: string;
+  by?: string;
+}
+
+export interface Grant {
+  session: string;
+  signature: string;
+  by: string;
+}
+
+export interface Tool {
+  id: string;
+  title?: string;
+  help?: string;
+  available: boolean;
+  reason?: string;
+  remedy?: string;
+  actions: { name: string; help?: string; class: string; schema?: { properties?: Record<string, { type?: string }>; required?: string[] }; timeout_s?: number }[];
+}
+
+export interface Fact {
+  id: number;
+  text: string;
+  source?: string;
+  time?: unknown;
+  tainted?: boolean;
+  uses?: number;
+  superseded_by?: number;
+}
+
+export interface Me {
+  name: string;
+  role: string;
+  channel: string;
+  logged_in: boolean;
+  owner_exists: boolean;
+  may_approve: boolean;
+  lan?: boolean;
+  tls_port?: number;
+}
+
 /** First sample of the item (24 kHz) and the mouth shape that begins with it. */
 export type Viseme = [number, string];
 
