@@ -236,8 +236,14 @@ export class Voice {
     this.muted = muted;
     this.mutedAt = performance.now();
     this.audio.mute(muted);
+    this.tellMuted();
     if (muted) this.handlers.micLevel(0);
     this.handlers.changed();
+  }
+
+  /** The server ends the turn at once, instead of waiting for a silence that no microphone brings. */
+  tellMuted() {
+    this.socket.send({ type: 'choir.mute', muted: this.muted });
   }
 
   /** The reply that is heard was paused by the server, or speech began over it. */
@@ -336,6 +342,7 @@ export class Voice {
     switch (event.type) {
       case 'session.created':
         this.configure();
+        if (this.muted) this.tellMuted();
         return;
       case 'session.updated':
         // Only now: a server that has no room says so after session.created.

@@ -74,15 +74,24 @@ static gboolean set_ms(const json_t *value, const char *param, guint low, guint 
   return TRUE;
 }
 
+/* The silence that ends a turn, and the bounds it adapts within. A bound of 0 keeps it fixed. */
+static void set_silence(ChoirRealtimeConfig *config, guint percent) {
+  const ChoirLiveOptions *usual = &config->defaults;
+  config->live.silence_ms = CLAMP(usual->silence_ms * percent / 100, 200, 3000);
+  config->live.silence_min_ms = CLAMP(usual->silence_min_ms * percent / 100, 200, 3000);
+  config->live.silence_max_ms =
+      usual->silence_max_ms > 0 ? CLAMP(usual->silence_max_ms * percent / 100, config->live.silence_min_ms, 5000) : 0;
+}
+
 static gboolean set_eagerness(const json_t *value, ChoirRealtimeConfig *config, ChoirFault *fault) {
   const char *param = "session.audio.input.turn_detection.eagerness";
   const char *word = json_string_value(value);
   if (g_strcmp0(word, "low") == 0)
-    config->live.silence_ms = MIN(config->defaults.silence_ms * 2, 3000);
+    set_silence(config, 200);
   else if (g_strcmp0(word, "high") == 0)
-    config->live.silence_ms = MAX(config->defaults.silence_ms / 2, 200);
+    set_silence(config, 50);
   else if (g_strcmp0(word, "medium") == 0 || g_strcmp0(word, "auto") == 0)
-    config->live.silence_ms = config->defaults.silence_ms;
+    set_silence(config, 100);
   else
     return bad_type(fault, param, "low, medium, high or auto");
   g_free(config->eagerness);
@@ -135,7 +144,7 @@ static gboolean set_turn_detection(const json_t *value, ChoirRealtimeConfig *con
   if (semantic != (config->eagerness != NULL)) {
     g_free(config->eagerness);
     config->eagerness = semantic ? g_strdup("auto") : NULL;
-    config->live.silence_ms = config->defaults.silence_ms;
+    set_silence(config, 100);
   }
   const char *key;
   json_t *member;

@@ -15,6 +15,8 @@ typedef struct {
 static const ChoirLiveOptions defaults = {.server_vad = TRUE,
                                           .threshold = 0.5,
                                           .silence_ms = 600,
+                                          .silence_min_ms = 300,
+                                          .silence_max_ms = 1500,
                                           .prefix_ms = 300,
                                           .interrupt = TRUE,
                                           .create_response = TRUE,
@@ -158,6 +160,8 @@ static void test_update(Fixture *f, gconstpointer data) {
             "vad\",\"eagerness\":\"low\"}}}}}");
   g_assert_true(fake_live.options.server_vad && fake_live.options.create_response && fake_live.options.interrupt);
   g_assert_cmpuint(fake_live.options.silence_ms, ==, 1200);
+  g_assert_cmpuint(fake_live.options.silence_min_ms, ==, 600);
+  g_assert_cmpuint(fake_live.options.silence_max_ms, ==, 3000);
   g_assert_cmpstr(text_at(last(f), "session.audio.input.turn_detection.type"), ==, "semantic_vad");
   g_assert_cmpstr(text_at(last(f), "session.audio.input.turn_detection.eagerness"), ==, "low");
   g_assert_cmpstr(text_at(last(f), "session.instructions"), ==, "Be brief.");
@@ -167,6 +171,7 @@ static void test_update(Fixture *f, gconstpointer data) {
   g_assert_null(fake_live.instructions);
   g_assert_cmpuint(fake_live.max_tokens, ==, 9);
   g_assert_cmpuint(fake_live.options.silence_ms, ==, 600);
+  g_assert_cmpuint(fake_live.options.silence_max_ms, ==, 1500);
 }
 
 static void test_update_refused(Fixture *f, gconstpointer data) {
