@@ -367,6 +367,10 @@ static gboolean begin_steps(ChoirTurn *turn) {
   ChoirTwin *twin = turn->twin;
   if (turn->stepped || !twin->toolbox || turn->instructions || choir_chat_plain(choir_llm_server_chat(twin->llm)))
     return FALSE;
+  if (twin->memory.order && twin->memory.order(twin->memory.self, turn->text)) {
+    turn->stepped = TRUE;
+    return FALSE;
+  }
   if (!choir_steps_wanted(twin->shortlist, turn->text)) {
     turn->stepped = TRUE;
     return FALSE;

@@ -76,6 +76,8 @@ typedef struct {
   guint (*recall)(gpointer self, const char *text, void (*done)(const char *notes, const char *shown, gpointer user),
                   gpointer user);
   void (*forget)(gpointer self, guint recall); /* done does not run any more */
+  /* The message is an order to remember something: no tool is asked about it. */
+  gboolean (*order)(gpointer self, const char *text);
   /* The person said it: a turn that was confirmed and not dropped. Never recalled text, prompts or replies. */
   void (*said)(gpointer self, const char *text, const char *source, const char *turn_id);
 } ChoirTwinMemory;

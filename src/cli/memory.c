@@ -40,7 +40,7 @@ static void print_facts(const json_t *facts) {
     if (localtime_r(&when, &local))
       strftime(day, sizeof day, "%Y-%m-%d", &local);
     g_autofree char *past = next ? g_strdup_printf(", superseded by %" G_GINT64_FORMAT, next) : NULL;
-    printf("%5" G_GINT64_FORMAT "  %s  %s%s(%s%s%s)%s\n", choir_json_int(fact, "id", 0),
+    printf("%5" G_GINT64_FORMAT "  %s  %s(%s, %s%s%s)%s\n", choir_json_int(fact, "id", 0),
            choir_json_string(fact, "text", ""), choir_cli_style(CHOIR_CLI_DIM), day,
            choir_json_string(fact, "source", ""),
            choir_json_bool(fact, "tainted", FALSE) ? ", not the person's words" : "", past ? past : "",

@@ -169,6 +169,16 @@ static void forget_recall(gpointer self, guint id) {
   g_hash_table_steal(((ChoirMind *)self)->recalls, GUINT_TO_POINTER(id)); /* on_recalled() frees it */
 }
 
+static gboolean is_order(gpointer self, const char *text) {
+  g_auto(GStrv) sentences = choir_keep_sentences(text);
+  for (char **sentence = sentences; *sentence; sentence++) {
+    g_autofree char *fact = NULL;
+    if (choir_keep_explicit(*sentence, &fact))
+      return TRUE;
+  }
+  return FALSE;
+}
+
 static void said(gpointer self, const char *text, const char *source, const char *turn_id) {
   choir_memory_hear(((ChoirMind *)self)->memory, text, source, turn_id);
 }
@@ -194,7 +204,7 @@ static gboolean open_memory(ChoirMind *mind, const ChoirMindOptions *options, GE
   mind->memory = choir_memory_open(&memory, error);
   if (!mind->memory)
     return FALSE;
-  ChoirTwinMemory hooks = {.self = mind, .recall = recall, .forget = forget_recall, .said = said};
+  ChoirTwinMemory hooks = {.self = mind, .recall = recall, .forget = forget_recall, .order = is_order, .said = said};
   if (!choir_config_bool(options->config, "memory", "recall"))
     hooks.recall = NULL;
   if (!choir_config_bool(options->config, "memory", "learn"))

@@ -14,6 +14,7 @@ typedef struct {
   char *grammar;  /* commands for the light recogniser */
   char *programs; /* folder of choir-ear and the other workers */
   char *sandbox;  /* choir-sandbox */
+  char *index;    /* choir-index.so; NULL = not built */
   char *source;   /* a checkout, or what is installed of one: playbooks, docs; "" = none */
 } ChoirPaths;
 
