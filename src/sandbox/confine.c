@@ -137,7 +137,11 @@ static const char *const system_read[] = {"/usr",
                                           "/etc/fonts",
                                           "/etc/magic",
                                           "/etc/locale.alias",
-                                          "/etc/gitconfig", "/etc/resolv.conf", "/etc/services", "/etc/protocols", "/run/systemd/resolve",
+                                          "/etc/gitconfig",
+                                          "/etc/resolv.conf",
+                                          "/etc/services",
+                                          "/etc/protocols",
+                                          "/run/systemd/resolve",
                                           "/etc/debian_version",
                                           "/etc/os-release",
                                           "/proc/cpuinfo",
@@ -194,7 +198,7 @@ void choir_confine_exec(const ChoirLimits *limits) {
     return;
   }
   /* Without its own process namespace a signal reaches every process of the user, unless Landlock keeps it in. */
-  if (!choir_seccomp_apply(limits->proxy_socket != NULL || limits->network, limits->full || abi >= 6)) {
+  if (!choir_seccomp_apply(limits->proxy_socket != NULL || limits->network, limits->full || abi >= 6, !limits->full)) {
     fprintf(stderr, "choir-sandbox: seccomp: %s\n", g_strerror(errno));
     return;
   }

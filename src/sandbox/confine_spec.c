@@ -10,11 +10,12 @@ static json_t *list(const char *const *strings) {
 }
 
 json_t *choir_limits_to_json(const ChoirLimits *l) {
-  json_t *json = json_pack("{s:o,s:o,s:o,s:o,s:i,s:i,s:i,s:i,s:i,s:b,s:b,s:b}", "argv", list((const char *const *)l->argv),
-                           "env", list((const char *const *)l->env), "writable", list((const char *const *)l->writable),
-                           "hidden", list((const char *const *)l->hidden), "seconds", (int)l->seconds, "cpu_seconds",
-                           (int)l->cpu_seconds, "memory_mb", (int)l->memory_mb, "processes", (int)l->processes,
-                           "file_mb", (int)l->file_mb, "pty", (int)l->pty, "network", (int)l->network, "full", (int)l->full);
+  json_t *json =
+      json_pack("{s:o,s:o,s:o,s:o,s:i,s:i,s:i,s:i,s:i,s:b,s:b,s:b}", "argv", list((const char *const *)l->argv), "env",
+                list((const char *const *)l->env), "writable", list((const char *const *)l->writable), "hidden",
+                list((const char *const *)l->hidden), "seconds", (int)l->seconds, "cpu_seconds", (int)l->cpu_seconds,
+                "memory_mb", (int)l->memory_mb, "processes", (int)l->processes, "file_mb", (int)l->file_mb, "pty",
+                (int)l->pty, "network", (int)l->network, "full", (int)l->full);
   json_object_set_new(json, "cwd", json_string(l->cwd));
   if (l->proxy_socket)
     json_object_set_new(json, "proxy_socket", json_string(l->proxy_socket));

@@ -80,6 +80,14 @@ static const char *const denied[] = {
 static const char *const signalling[] = {
     "kill", "tkill", "tgkill", "rt_sigqueueinfo", "rt_tgsigqueueinfo", "pidfd_send_signal"};
 
+static const char *const priorities[] = {"setpriority", "sched_setscheduler", "sched_setparam", "sched_setattr",
+                                         "ioprio_set"};
+static const char *const metadata[] = {
+    "chmod",        "fchmod",       "fchmodat", "fchmodat2", "chown",     "fchown",
+    "lchown",       "fchownat",     "setxattr", "lsetxattr", "fsetxattr", "removexattr",
+    "lremovexattr", "fremovexattr", "utime",    "utimes",    "futimesat", "utimensat",
+};
+
 static int deny(scmp_filter_ctx filter, const char *name) {
   int call = seccomp_syscall_resolve_name(name);
   return call == __NR_SCMP_ERROR ? 0 : seccomp_rule_add(filter, SCMP_ACT_ERRNO(EPERM), call, 0);
@@ -131,7 +139,7 @@ static int deny_sockets(scmp_filter_ctx filter, gboolean network) {
                                 SCMP_A1(SCMP_CMP_MASKED_EQ, 0xf, SOCK_RAW));
 }
 
-gboolean choir_seccomp_apply(gboolean network, gboolean signals) {
+gboolean choir_seccomp_apply(gboolean network, gboolean signals, gboolean outside) {
   scmp_filter_ctx filter = seccomp_init(SCMP_ACT_ALLOW); /* other ABIs (32 bit, x32) end the program */
   if (!filter) {
     errno = ENOMEM;
@@ -140,6 +148,12 @@ gboolean choir_seccomp_apply(gboolean network, gboolean signals) {
   int bad = deny_by_arguments(filter) | deny_sockets(filter, network);
   for (guint i = 0; i < G_N_ELEMENTS(denied); i++)
     bad |= deny(filter, denied[i]);
+  for (guint i = 0; i < G_N_ELEMENTS(priorities); i++)
+    bad |= deny(filter, priorities[i]);
+  for (guint i = 0; outside && i < G_N_ELEMENTS(metadata); i++)
+    bad |= deny(filter, metadata[i]);
+  /* Its own limits only: other processes of the user are within reach of the call. */
+  bad |= seccomp_rule_add(filter, SCMP_ACT_ERRNO(EPERM), SCMP_SYS(prlimit64), 1, SCMP_A0(SCMP_CMP_NE, 0));
   for (guint i = 0; !signals && i < G_N_ELEMENTS(signalling); i++)
     bad |= deny(filter, signalling[i]);
   if (bad == 0)

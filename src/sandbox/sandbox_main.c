@@ -17,6 +17,7 @@
 #include <unistd.h>
 #include "base/text.h"
 #include "sandbox/confine.h"
+#include "sandbox/forward.h"
 #include "sandbox/tree.h"
 
 #define SPEC_FD 3
@@ -144,6 +145,8 @@ int main(int argc, char **argv) {
   g_auto(ChoirLimits) limits = {0};
   static char path[] = "PATH=/usr/bin:/bin";
   char *const clean[] = {path, NULL};
+  if (argc >= 2 && g_str_equal(argv[1], "--forward")) /* inside already: the environment is the program's */
+    return choir_forward_main(argc - 2, argv + 2);
   environ = (char **)clean;
   if (argc == 3 && g_str_equal(argv[1], "--inner")) {
     if (!read_limits(atoi(argv[2]), &limits))
