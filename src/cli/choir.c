@@ -24,6 +24,7 @@ static const Command commands[] = {
     {"approve", "see and answer what waits for a person's yes", choir_approve_main},
     {"owner", "the people of this Choir, and the set-up code", choir_owner_main},
     {"token", "keys for programs", choir_token_main},
+    {"cert", "the certificate authority of the LAN, and how to trust it", choir_cert_main},
     {"audit", "show and verify the log of everything that was done", choir_audit_main},
     {"memory", "what is remembered: list, search, add, forget", choir_memory_main},
     {"config", "print, check and explain the settings", choir_config_main},

@@ -19,6 +19,7 @@ int choir_tools_main(int argc, char **argv);
 int choir_approve_main(int argc, char **argv);
 int choir_audit_main(int argc, char **argv);
 int choir_memory_main(int argc, char **argv);
+int choir_cert_main(int argc, char **argv);
 int choir_owner_main(int argc, char **argv);
 int choir_token_main(int argc, char **argv);
 

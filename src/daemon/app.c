@@ -39,18 +39,25 @@ static gboolean open_server(ChoirApp *app, GError **error) {
   const char *address = choir_config_string(app->config, "web", "address");
   if (!g_str_equal(address, "127.0.0.1") && !g_str_equal(address, "::1") && !g_str_equal(address, "localhost")) {
     g_set_error(error, CHOIR_CONFIG_ERROR, CHOIR_CONFIG_ERROR_BAD_VALUE,
-                "[web] address = %s is not loopback; Choir listens on 127.0.0.1 only until an owner can log in",
+                "[web] address = %s is not loopback; to serve other machines use lan = true, or choir serve --lan",
                 address);
     return FALSE;
   }
+  gboolean lan = choir_config_bool(app->config, "web", "lan");
+  gboolean six = g_file_test("/proc/net/if_inet6", G_FILE_TEST_EXISTS);
   ChoirHttpServerOptions options = {.address = g_str_equal(address, "localhost") ? "127.0.0.1" : address,
                                     .port = (guint16)choir_config_int(app->config, "web", "port")};
+  if (lan)
+    options.address = six ? "::" : "0.0.0.0";
   app->server = choir_http_server_new(app->hub, &options, error);
   if (!app->server) {
     g_prefix_error(error, "cannot listen on %s port %u: ", options.address, options.port);
     return FALSE;
   }
-  return TRUE;
+  if (lan)
+    app->tls = choir_tls_new(app->paths.state, (guint16)choir_config_int(app->config, "web", "tls_port"),
+                             choir_http_server_port(app->server), error);
+  return !lan || app->tls;
 }
 
 static const ChoirModel *choose_model(ChoirApp *app, GError **error) {
@@ -371,6 +378,11 @@ gboolean choir_app_start(ChoirApp *app, GError **error) {
                          .use_model = on_use_model,
                          .user = app};
   web.owners = app->owners;
+  if (app->tls) {
+    web.ca_file = choir_tls_ca_file(app->tls);
+    web.twin_secret = choir_tls_secret(app->tls);
+    web.tls_port = (guint16)choir_config_int(app->config, "web", "tls_port");
+  }
   web.machine_keys = choir_config_string(app->config, "web", "machine_keys");
   web.toolbox = choir_mind_toolbox(app->mind);
   web.approvals = choir_mind_approvals(app->mind);
@@ -390,6 +402,8 @@ gboolean choir_app_start(ChoirApp *app, GError **error) {
   choir_worker_start(app->stt);
   choir_worker_start(app->tts);
   choir_local_voice_start(app->card);
+  if (app->tls)
+    choir_tls_start(app->tls);
   return TRUE;
 }
 
@@ -409,6 +423,10 @@ void choir_app_stop(ChoirApp *app) {
   choir_worker_stop(app->tts, on_part_stopped, app);
   choir_local_voice_stop(app->card, on_part_stopped, app);
   choir_mind_stop(app->mind, on_part_stopped, app);
+  if (app->tls) {
+    app->stopping++;
+    choir_tls_stop(app->tls, on_part_stopped, app);
+  }
   on_part_stopped(app);
 }
 
@@ -416,6 +434,7 @@ void choir_app_clear(ChoirApp *app) {
   g_clear_pointer(&app->local, choir_http_server_free);
   g_clear_pointer(&app->web, choir_web_free);
   g_clear_pointer(&app->owners, choir_owners_free);
+  g_clear_pointer(&app->tls, choir_tls_free);
   g_clear_pointer(&app->wyoming, choir_wyoming_free);
   g_clear_pointer(&app->server, choir_http_server_free);
   g_clear_pointer(&app->card, choir_local_voice_free);

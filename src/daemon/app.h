@@ -4,6 +4,7 @@
 #include "daemon/local_voice.h"
 #include "daemon/mind.h"
 #include "daemon/settings.h"
+#include "daemon/tls.h"
 #include "llm/models.h"
 #include "net/http_server.h"
 #include "speech/desk.h"
@@ -33,6 +34,7 @@ typedef struct {
   ChoirLocalVoice *card; /* NULL: this machine's own microphone is off */
   ChoirWeb *web;
   ChoirOwners *owners;
+  ChoirTls *tls; /* NULL: loopback only */
   gint64 started_us;
   guint stopping; /* parts that still have to stop */
   gboolean signalled;
@@ -47,7 +49,7 @@ void choir_app_clear(ChoirApp *app);
 /* The daemon's part of GET /api/status. Caller decrefs. */
 json_t *choir_app_status(ChoirApp *app);
 
-#define CHOIR_APP_CHILDREN 7
+#define CHOIR_APP_CHILDREN 8
 /* Every supervised process, NULL where there is none. */
 void choir_app_children(ChoirApp *app, ChoirChild *ret_children[CHOIR_APP_CHILDREN]);
 gint64 choir_app_memory_kb(void); /* resident memory of the daemon itself, -1 when unknown */

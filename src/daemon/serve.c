@@ -12,7 +12,7 @@
 
 static char *option_config, *option_state;
 static int option_port = -1;
-static gboolean option_json;
+static gboolean option_json, option_lan;
 static char **option_set;
 
 static const GOptionEntry entries[] = {
@@ -22,6 +22,7 @@ static const GOptionEntry entries[] = {
     {"state", 's', 0, G_OPTION_ARG_FILENAME, &option_state, "folder for history and choices", "DIR"},
     {"set", 0, 0, G_OPTION_ARG_STRING_ARRAY, &option_set, "a setting, as in --set vad.silence_ms=800; may be repeated",
      "SECTION.KEY=VALUE"},
+    {"lan", 0, 0, G_OPTION_ARG_NONE, &option_lan, "serve other machines too, over TLS and with a login", NULL},
     {"log-json", 0, 0, G_OPTION_ARG_NONE, &option_json, "log JSON lines", NULL},
     G_OPTION_ENTRY_NULL,
 };
@@ -29,6 +30,8 @@ static const GOptionEntry entries[] = {
 static gboolean apply_options(ChoirConfig *config, GError **error) {
   g_autofree char *port = option_port >= 0 ? g_strdup_printf("%d", option_port) : NULL;
   if (port && !choir_config_set(config, "web", "port", port, error))
+    return FALSE;
+  if (option_lan && !choir_config_set(config, "web", "lan", "true", error))
     return FALSE;
   if (option_state) {
     g_autofree char *absolute = g_canonicalize_filename(option_state, NULL);
@@ -130,6 +133,9 @@ int choir_serve_main(int argc, char **argv) {
   const char *address = choir_config_string(app.config, "web", "address");
   if (choir_owners_code(app.owners)) /* goes out together with the address, for what waits for that */
     printf("Set-up code of the first owner, for /setup or 'choir owner add': %s\n", choir_owners_code(app.owners));
+  if (app.tls)
+    printf("Other machines use https://%s:%d (choir cert tells how to trust it)\n", g_get_host_name(),
+           (int)choir_config_int(app.config, "web", "tls_port"));
   printf("Choir listens on http://%s:%u\n", g_str_equal(address, "::1") ? "[::1]" : "127.0.0.1",
          choir_http_server_port(app.server));
   fflush(stdout);

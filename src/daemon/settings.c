@@ -10,9 +10,12 @@
 
 const ChoirConfigItem choir_settings[] = {
     {"web", "address", CHOIR_CONFIG_STRING, "127.0.0.1", 0, 0, NULL, "CHOIR_ADDRESS",
-     "address to listen on; only loopback is served until an owner exists"},
+     "loopback address to listen on; lan serves every one"},
     {"web", "port", CHOIR_CONFIG_INT, "8000", 0, 65535, NULL, "WEB_PORT",
      "TCP port of the page and the API; 0 takes any free one"},
+    {"web", "lan", CHOIR_CONFIG_BOOL, "false", 0, 0, NULL, NULL,
+     "serve every address, with a TLS twin; the same as choir serve --lan"},
+    {"web", "tls_port", CHOIR_CONFIG_INT, "8443", 1, 65535, NULL, NULL, "TCP port of the TLS twin"},
     {"web", "machine_keys", CHOIR_CONFIG_STRING, "", 0, 0, NULL, "PIPECAT_API_KEYS,PIECAT_API_KEYS",
      "SHA-256 of keys that the original's clients send, comma separated; they may do what an operator may"},
     CHOIR_WEB_CONFIG_ITEMS{"paths", "state", CHOIR_CONFIG_STRING, "", 0, 0, NULL, "CHOIR_STATE",
