@@ -2,6 +2,7 @@
 #include <string.h>
 
 #define WORD_MAX 24
+#define HALF_WORDS 6
 
 typedef struct {
   char text[WORD_MAX]; /* lower case, without marks; longer words are cut */
@@ -10,13 +11,15 @@ typedef struct {
 
 /* Words behind which a sentence cannot end, or hardly ever does in speech. */
 static const char *const open_words[] = {
-    "a",     "about",   "all",    "also",  "am",     "an",      "and",    "any",    "are",    "around", "as",
-    "at",    "because", "before", "but",   "by",     "could",   "during", "each",   "every",  "except", "for",
-    "from",  "how's",   "i",      "i'd",   "i'll",   "i'm",     "i've",   "if",     "in",     "into",   "is",
-    "it's",  "its",     "like",   "maybe", "my",     "no's",    "of",     "on",     "onto",   "or",     "our",
-    "so",    "since",   "some",   "than",  "that's", "the",     "their",  "these",  "they",   "to",     "uh",
-    "um",    "until",   "unless", "very",  "was",    "we",      "we're",  "were",   "what's", "when",   "where",
-    "which", "while",   "who",    "whose", "with",   "without", "would",  "you're", "your",   "er",     "hmm"};
+    "a",       "about",   "all",    "also",   "am",    "an",     "and",  "any",   "are",    "around", "as",    "at",
+    "because", "before",  "but",    "by",     "could", "during", "each", "every", "except", "for",    "from",  "how's",
+    "i",       "i'd",     "i'll",   "i'm",    "i've",  "if",     "in",   "into",  "is",     "it's",   "its",   "like",
+    "maybe",   "my",      "no's",   "of",     "on",    "onto",   "or",   "our",   "so",     "rather", "quite", "since",
+    "some",    "than",    "that's", "the",    "their", "these",  "they", "to",    "uh",     "um",     "until", "unless",
+    "very",    "was",     "we",     "we're",  "were",  "what's", "when", "where", "which",  "while",  "who",   "whose",
+    "with",    "without", "would",  "you're", "your",  "er",     "hmm"};
+/* A short sentence that begins so has a second half, behind a comma. */
+static const char *const halves[] = {"although", "if", "though", "unless", "whenever", "whether"};
 static const char *const digits[] = {"zero",  "oh",    "one",  "two",    "three",  "four",    "five",    "six",
                                      "seven", "eight", "nine", "double", "triple", "hundred", "thousand"};
 static const char *const backchannels[] = {
@@ -99,7 +102,7 @@ static gboolean is_number(const char *word) {
 TurnEnding turn_text_ending(const char *text, const char *language) {
   Word word, last = {.text = ""};
   gsize at = 0;
-  gboolean before_number = FALSE, before_spelled = FALSE;
+  gboolean before_number = FALSE, before_spelled = FALSE, half = FALSE;
   guint words = 0;
   if (!known(language))
     return TURN_ENDING_NEUTRAL;
@@ -107,6 +110,7 @@ TurnEnding turn_text_ending(const char *text, const char *language) {
     before_number = is_number(last.text);
     before_spelled = spelled(last.text);
     last = word;
+    half = half || (words == 0 && ONE_OF(word.text, halves));
     words++;
   }
   if (words == 0)
@@ -118,11 +122,13 @@ TurnEnding turn_text_ending(const char *text, const char *language) {
   gboolean trails = mark == ',' || mark == '-' || mark == ':' ||
                     (length >= 3 && memcmp(text + length - 3, "...", 3) == 0) ||
                     (length >= 3 && memcmp(text + length - 3, "\xe2\x80\xa6", 3) == 0);
+  if (half && words <= HALF_WORDS && strchr(text, ',') == NULL && mark != '?')
+    return TURN_ENDING_OPEN;
   if (trails || (ONE_OF(last.text, open_words) && mark != '?'))
     return TURN_ENDING_OPEN;
-  /* One number is an answer; a row of them goes on, and so does spelling. */
+  /* One number is an answer; a row of them goes on, and so does spelling; a single letter is half a word. */
   gboolean row = is_number(last.text) && (before_number || (g_ascii_isdigit(last.text[0]) && strlen(last.text) >= 3));
-  if ((row && mark != '?') || (spelled(last.text) && before_spelled))
+  if ((row && mark != '?') || (spelled(last.text) && (before_spelled || words == 1)))
     return TURN_ENDING_OPEN;
   if (mark == '.' || mark == '?' || mark == '!')
     return TURN_ENDING_COMPLETE;

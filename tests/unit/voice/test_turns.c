@@ -99,7 +99,7 @@ static void test_reopened(void) {
   w->ending = TURN_ENDING_COMPLETE;
   w->twin_first_ms = 1500;
   world_say(w, 1000);
-  between(endpoint(w), 420, 520); /* 75 % of the usual time */
+  between(endpoint(w), 510, 610); /* 85 % of the usual time */
   g_assert_cmpuint(w->responses, ==, 0);
   world_run(w, 200);
   guint pause = w->s.pause_ms;
@@ -221,11 +221,11 @@ static guint ending_after(TurnEnding ending, guint judge_ms, double verdict) {
 
 static void test_end_adapts(void) {
   between(ending_after(TURN_ENDING_NEUTRAL, 0, 0), 600, 680);
-  between(ending_after(TURN_ENDING_COMPLETE, 0, 0), 430, 510);
+  between(ending_after(TURN_ENDING_COMPLETE, 0, 0), 510, 590);
   between(ending_after(TURN_ENDING_COMPLETE, 50, 0.97), 300, 400);
   between(ending_after(TURN_ENDING_NEUTRAL, 50, 0.97), 320, 400);
   between(ending_after(TURN_ENDING_NEUTRAL, 50, 0.02), 1000, 1100);
-  between(ending_after(TURN_ENDING_COMPLETE, 50, 0.02), 560, 660);
+  between(ending_after(TURN_ENDING_COMPLETE, 50, 0.02), 650, 750);
   between(ending_after(TURN_ENDING_OPEN, 0, 0), 1180, 1280);
   between(ending_after(TURN_ENDING_OPEN, 50, 0.97), 1180, 1280);
   between(ending_after(TURN_ENDING_OPEN, 50, 0.02), 1480, 1580);
@@ -247,10 +247,10 @@ static void test_end_learns(void) {
   w = start();
   for (guint i = 0; i < 12; i++) {
     world_say(w, 700);
-    world_run(w, 140);
+    world_run(w, 220);
   }
   world_say(w, 700);
-  between(endpoint(w), 420, 560);
+  between(endpoint(w), 480, 590);
   finish(w);
 }
 
