@@ -182,7 +182,7 @@ export class Approvals {
     const { target } = this;
     if (!target || !this.mayAnswer) return;
     event.preventDefault();
-    if (this.inSight(target)) void this.answer(target, key === 'y');
+    if (key === 'n' || this.inSight(target)) void this.answer(target, key === 'y');
     else target.element.scrollIntoView({ block: 'nearest' });
   }
 
@@ -190,7 +190,8 @@ export class Approvals {
   inSight(one) {
     const box = this.box.getBoundingClientRect();
     const card = one.element.getBoundingClientRect();
-    return card.bottom <= box.bottom + 1 && (card.top >= box.top - 1 || card.height > box.height);
+    const foot = one.element.querySelector('.approval-foot')?.getBoundingClientRect().bottom ?? card.bottom;
+    return foot <= box.bottom + 1 && (card.top >= box.top - 1 || card.height > box.height);
   }
 
   /** @param {Waiting} one @param {boolean} yes */
