@@ -8,6 +8,7 @@
 #include <faiss/impl/IDSelector.h>
 #include <faiss/index_io.h>
 #include <memory>
+#include <omp.h>
 
 namespace {
 
@@ -19,6 +20,7 @@ void say(char *why, size_t room, const char *text) {
 }
 
 Map *fresh(int dimensions) {
+  omp_set_num_threads(1); // one query at a time: more would wait for one another, spinning
   auto *map = new Map(new faiss::IndexFlatIP(dimensions));
   map->own_fields = true;
   return map;
@@ -45,6 +47,7 @@ void *make(int dimensions, char *why, size_t room) {
 void *load(const char *path, int dimensions, char *why, size_t room) {
   Map *map = nullptr;
   guarded(why, room, [&] {
+    omp_set_num_threads(1);
     std::unique_ptr<faiss::Index> index(faiss::read_index(path));
     auto *read = dynamic_cast<Map *>(index.get());
     if (!read || read->d != dimensions || !dynamic_cast<faiss::IndexFlat *>(read->index) ||

@@ -280,7 +280,7 @@ static int size(guint n) {
   double made = (double)(g_get_monotonic_time() - begin) / 1000;
   for (guint i = 0; i < G_N_ELEMENTS(times); i++) {
     g_autofree char *query =
-        g_strdup_printf("where is the %s number %u", things[i % 10], (guint)g_rand_int_range(random, 0, (gint32)n));
+        g_strdup_printf("where is the %s %u", things[i % 10], (guint)g_rand_int_range(random, 0, (gint32)n));
     at_random(random, vector);
     begin = g_get_monotonic_time();
     json_auto_t *found = choir_facts_search(facts, query, vector, 5, NULL);
