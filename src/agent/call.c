@@ -56,6 +56,7 @@ struct ChoirCall {
   guint idle;
   ChoirChatTimings usage;
   gboolean choice_only, small;
+  double temperature;
   double favour[CHOIR_CALL_SHORTLIST + 1];
   char *shots; /* part of the prompt, or NULL */
   guint limit_ms, limit;
@@ -325,7 +326,8 @@ static void fill(ChoirCall *call) {
       "%sFunction: %s%s%s\nArguments: %s\n%sSaid: %s\nJSON:", call->shots ? "" : FILL, tool->label.words,
       *description ? ", " : "", description, arguments, call->shots ? call->shots : "", call->text);
   guint most = call->small ? SMALL_TOKENS : call->tight ? TIGHT_TOKENS : ARGUMENT_TOKENS;
-  ChoirCompleteRequest request = {.prompt = prompt, .slot = call->slot, .max_tokens = most, .grammar = grammar};
+  ChoirCompleteRequest request = {
+      .prompt = prompt, .slot = call->slot, .max_tokens = most, .temperature = call->temperature, .grammar = grammar};
   call->running = choir_complete_begin(call->chat, &request, on_filled, call);
 }
 
@@ -430,6 +432,7 @@ ChoirCall *choir_call_begin(ChoirChat *chat, const ChoirCallRequest *request, Ch
   call->user = user;
   call->choice_only = request->choice_only;
   call->small = request->small;
+  call->temperature = request->temperature;
   call->shots = shots_text(request);
   call->limit_ms = request->limit_ms;
   call->begin_us = g_get_monotonic_time();

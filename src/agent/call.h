@@ -62,7 +62,8 @@ typedef struct {
   const ChoirCallShot *shots; /* of CHOIR_CALL_NAMED: what is shown instead of the general examples, best last */
   guint n_shots;
   gboolean small; /* a model that does not find an end: texts are short from the start, and there is no second try */
-  guint limit_ms; /* 0 = none; or 5 times the time of the first answer, on a machine where that is longer */
+  double temperature; /* of the arguments; 0 = the most likely ones */
+  guint limit_ms;     /* 0 = none; or 5 times the time of the first answer, on a machine where that is longer */
 } ChoirCallRequest;
 
 /* Exactly once, from the main loop. name NULL: an answer in words is wanted (AUTO only). arguments: compact JSON that

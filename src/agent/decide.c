@@ -141,6 +141,7 @@ static void fill(ChoirDecide *decide) {
                               .shots = shown,
                               .n_shots = n,
                               .small = decide->request.small,
+                              .temperature = decide->request.temperature,
                               .limit_ms = limit_of(decide)};
   decide->call = choir_call_begin(decide->request.chat, &request, on_filled, decide);
 }

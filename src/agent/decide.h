@@ -17,6 +17,7 @@ typedef struct {
   const char *const *used; /* names of actions that are not to be chosen; may be NULL */
   const char *name;        /* not NULL: this action, only its arguments are wanted */
   gboolean choice_only;    /* arguments are not filled in: "{}" */
+  double temperature;      /* of the arguments; 0 = the most likely ones */
   const json_t *wrong;     /* arguments of it that did not work; may be NULL */
 } ChoirDecideRequest;
 

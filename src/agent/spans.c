@@ -107,9 +107,12 @@ json_t *choir_spans_bind(json_t *schema, const char *text, const char *const *ke
     json_t *list =
         copied ? choir_spans(text, (gsize)choir_json_int(property, "maxLength", 200)) : said_numbers(property, text);
     leave_out(list, key, wrong);
-    if (json_array_size(list) > 0)
+    /* Nothing that could be copied: an empty enum, of which no grammar can be made, so that the call is refused. */
+    if (copied || json_array_size(list) > 0)
       json_object_set(property, "enum", list);
     json_decref(list);
+    if (copied && json_array_size(json_object_get(property, "enum")) == 0 && !is_required(bound, key))
+      json_object_del(properties, key);
   }
   return bound;
 }

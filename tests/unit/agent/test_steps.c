@@ -4,6 +4,7 @@
 #include <libsoup/soup.h>
 #include <string.h>
 #include <unistd.h>
+#include "agent/call_grammar.h"
 #include "agent/numbers.h"
 #include "agent/spans.h"
 #include "agent/steps.h"
@@ -402,6 +403,14 @@ static void test_spans(void) {
   g_autoptr(GString) flood = g_string_new(NULL);
   for (guint i = 0; i < 5000; i++)
     g_string_append_printf(flood, "w%u ", i);
+  /* Nothing to copy from: an empty enum, so that nothing is decoded. */
+  json_t *schema =
+      json_loads("{\"type\":\"object\",\"properties\":{\"a\":{\"type\":\"string\",\"$comment\":\"copied\"},"
+                 "\"b\":{\"type\":\"string\",\"$comment\":\"copied\"}},\"required\":[\"a\"]}",
+                 0, NULL);
+  json_auto_t *bound = choir_spans_bind(schema, "\"", NULL, NULL, FALSE);
+  g_assert_null(choir_call_grammar(bound, FALSE, NULL));
+  g_assert_cmpuint(json_object_size(json_object_get(bound, "properties")), ==, 1);
   json_auto_t *many = choir_spans(flood->str, 200);
   g_assert_cmpuint(json_array_size(many), <=, 250);
 }
