@@ -120,6 +120,12 @@ const ChoirConfigItem choir_settings[] = {
     {"tools", "documents", CHOIR_CONFIG_STRING, "", 0, 0, NULL, NULL,
      "folders whose documents may be added to the searchable ones, colon separated; empty: Documents of the home "
      "folder; the agent's own folder always is"},
+    {"tools", "web_hosts", CHOIR_CONFIG_STRING, "", 0, 0, NULL, NULL,
+     "hosts whose pages the web browser opens without asking, comma separated"},
+    {"tools", "web_local", CHOIR_CONFIG_STRING, "", 0, 0, NULL, NULL,
+     "ADDRESS:PORT of servers in this house that the web browser may reach nonetheless, comma separated"},
+    {"tools", "web_ports", CHOIR_CONFIG_STRING, "80,443", 0, 0, NULL, NULL,
+     "ports that the web browser may reach, comma separated"},
     {"tools", "summarizer", CHOIR_CONFIG_BOOL, "false", 0, 0, NULL, "USE_SUMMARIZER",
      "offer the summarizer, which finds what was said about something"},
     {"memory", "enabled", CHOIR_CONFIG_BOOL, "true", 0, 0, NULL, NULL, "the long-term memory"},

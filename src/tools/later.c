@@ -111,10 +111,3 @@ LATER(smol_agent_computer, "Sub-agent", "Does a task in several steps.", COMING,
        .class = CHOIR_CLASS_LOCAL,
        .schema = TOOL_OBJECT(TOOL_TEXT("task_description", 1000, "the task"), "\"task_description\""),
        .run = run});
-
-LATER(web_browser, "Web browser", "Opens and reads web pages.", COMING, "open the page yourself",
-      {.name = "goto",
-       .help = "Open a web page.",
-       .class = CHOIR_CLASS_CHANGE,
-       .schema = TOOL_OBJECT(TOOL_TEXT("url", 2000, "its address"), "\"url\""),
-       .run = run});

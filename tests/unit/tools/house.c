@@ -94,6 +94,9 @@ static const ChoirConfigItem items[] = {
     {"tools", "git_protocols", CHOIR_CONFIG_STRING, "git:https", 0, 0, NULL, NULL, ""},
     {"tools", "known_hosts", CHOIR_CONFIG_STRING, "", 0, 0, NULL, NULL, ""},
     {"tools", "documents", CHOIR_CONFIG_STRING, "", 0, 0, NULL, NULL, ""},
+    {"tools", "web_hosts", CHOIR_CONFIG_STRING, "", 0, 0, NULL, NULL, ""},
+    {"tools", "web_local", CHOIR_CONFIG_STRING, "", 0, 0, NULL, NULL, ""},
+    {"tools", "web_ports", CHOIR_CONFIG_STRING, "80,443", 0, 0, NULL, NULL, ""},
     {"tools", "playbooks", CHOIR_CONFIG_STRING, "", 0, 0, NULL, NULL, ""},
     {NULL, NULL, CHOIR_CONFIG_STRING, NULL, 0, 0, NULL, NULL, NULL}};
 
