@@ -243,7 +243,7 @@ export class Approvals {
 
   /** The exact arguments, each under its name. @param {Approval} card */
   args(card) {
-    const rows = Object.entries(card.args ?? {}).map(([key, value]) => h('div', {}, h('dt', {}, visible(key)), h('dd', {}, h('pre', { tabindex: '0', 'aria-label': visible(key) }, shown(value)))));
+    const rows = Object.entries(card.args ?? {}).map(([key, value]) => h('div', {}, h('dt', {}, visible(key)), h('dd', {}, h('pre', { tabindex: '0', role: 'group', 'aria-label': visible(key) }, shown(value)))));
     return rows.length ? h('dl', { class: 'args' }, ...rows) : h('p', { class: 'dim' }, 'without arguments');
   }
 }
@@ -259,5 +259,5 @@ function preview(card) {
     const kind = /^\+(?!\+\+)/.test(line) ? 'added' : /^-(?!--)/.test(line) ? 'removed' : /^@@/.test(line) ? 'place' : '';
     return h('span', { class: kind }, `${visible(line)}\n`);
   });
-  return h('div', { class: 'preview' }, h('p', { class: 'dim' }, 'What it would do'), h('pre', { tabindex: '0', 'aria-label': 'What it would do' }, ...lines));
+  return h('div', { class: 'preview' }, h('p', { class: 'dim' }, 'What it would do'), h('pre', { tabindex: '0', role: 'group', 'aria-label': 'What it would do' }, ...lines));
 }

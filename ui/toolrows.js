@@ -21,7 +21,7 @@ export class ToolRows {
     const call = parse(data);
     const name = visible(String(call.tool ?? 'a tool'));
     const state = h('span', { class: 'state' }, 'runs…');
-    const pre = h('pre', { tabindex: '0', 'aria-label': `Output of ${name}` });
+    const pre = h('pre', { tabindex: '0', role: 'group', 'aria-label': `Output of ${name}` });
     const args = Object.entries(call.args ?? {}).map(([key, value]) => h('div', {}, h('dt', {}, visible(key)), h('dd', {}, h('code', {}, shown(value)))));
     const row = this.add(
       h('summary', {}, icon('tool'), h('b', {}, name), h('code', {}, oneLine(call.args)), state),

@@ -188,6 +188,15 @@ function fetchModel(name) {
   }, 400);
 }
 
+/** What the page asks for beside the conversation: nothing waits, nothing is remembered, nobody owns it. */
+const QUIET = {
+  '/api/approvals': { approvals: [], grants: [], may_answer: false },
+  '/api/tools': { tools: [], sandbox: 'none' },
+  '/api/audit': { entries: [], chain: { good: true, lines: 0, problem: '' } },
+  '/api/memory': { facts: [] },
+  '/api/me': { name: 'loopback', role: 'operator', channel: 'loopback', logged_in: false, owner_exists: false, may_approve: false, lan: false, tls_port: 0 },
+};
+
 function api(request, response, body) {
   const path = request.url.split('?')[0];
   const post = request.method === 'POST';
@@ -213,6 +222,7 @@ function api(request, response, body) {
     const list = [...conversations.values()].map(({ id, title, turns, updated }) => ({ id, title, turns, updated }));
     return respond(response, 200, { current: state.current, conversations: list.sort((a, b) => b.updated - a.updated) });
   }
+  if (path in QUIET && !post) return respond(response, 200, QUIET[path]);
   if (match) return conversationRoute(request, response, Number(match[1]), match[2], body);
   return asset(request, response);
 }

@@ -2,15 +2,19 @@
 import { createServer, request as httpRequest } from 'node:http';
 import { connect } from 'node:net';
 
-/** @param {string} target http://127.0.0.1:8000 */
-export async function startProxy(target) {
+/**
+ * @param {string} target http://127.0.0.1:8000
+ * @param {string} [socketPath] the daemon's unix socket: what comes this way comes from its terminal
+ */
+export async function startProxy(target, socketPath) {
   const { hostname, port, host } = new URL(target);
+  const where = socketPath ? { path: socketPath } : { host: hostname, port: Number(port) };
   const sockets = new Set();
   let up = true;
   // The daemon checks Host and Origin; both are rewritten as a reverse proxy in front of it would.
   const rewrite = (headers) => ({ ...headers, host, ...(headers.origin ? { origin: `http://${host}` } : {}) });
   const server = createServer((request, response) => {
-    const onward = httpRequest({ hostname, port, path: request.url, method: request.method, headers: rewrite(request.headers) }, (answer) => {
+    const onward = httpRequest({ ...(socketPath ? { socketPath } : { hostname, port }), path: request.url, method: request.method, headers: rewrite(request.headers) }, (answer) => {
       const headers = { ...answer.headers };
       const policy = headers['content-security-policy'];
       if (policy) headers['content-security-policy'] = policy.replaceAll(host, request.headers.host);
@@ -30,7 +34,7 @@ export async function startProxy(target) {
     socket.on('error', () => {});
   });
   server.on('upgrade', (request, socket, head) => {
-    const onward = connect(Number(port), hostname, () => {
+    const onward = connect(where, () => {
       const headers = Object.entries(rewrite(request.headers)).map(([name, value]) => `${name}: ${value}`);
       onward.write(`GET ${request.url} HTTP/1.1\r\n${headers.join('\r\n')}\r\n\r\n`);
       onward.write(head);
