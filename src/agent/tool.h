@@ -75,8 +75,8 @@ typedef struct {
 } ChoirToolShot;
 
 typedef struct {
-  const char *name;   /* "run_command": its wire name is ID.NAME */
-  const char *help;   /* one sentence that says when to use it */
+  const char *name; /* "run_command": its wire name is ID.NAME */
+  const char *help; /* one sentence that says when to use it */
   /* JSON Schema of the arguments: a closed object, bounded strings (choir_schema_check_closed()). A string whose
    * "$comment" is "copied" may only be some of the person's own words, when a model fills it in. */
   const char *schema;
@@ -85,7 +85,7 @@ typedef struct {
   guint timeout_s;             /* 0 = 30 */
   gsize output_max;            /* bytes; 0 = 64 KiB; what is above is cut with a note */
   const char *const *examples; /* utterances it answers; NULL-ended; for the shortlist. None of the test set's */
-  const ChoirToolShot *shots;  /* the same with their arguments: shown to the model that fills them in; NULL said ends */
+  const ChoirToolShot *shots; /* the same with their arguments: shown to the model that fills them in; NULL said ends */
   /* Values an argument may have now ("enum filled at call time"), NULL = free; caller decrefs the array. */
   json_t *(*choices)(const ChoirToolHouse *house, const char *argument);
   /* May raise the class for these arguments and say why (caller frees); never lowers it. NULL = as above. */
