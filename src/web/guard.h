@@ -23,8 +23,8 @@ typedef struct {
 
 /* hosts and origins: comma separated, may be empty. port: the one we listen on. */
 ChoirGuard *choir_guard_new(guint16 port, const char *hosts, const char *origins);
-/* Also answers to this machine's own names and addresses, at `port` and at the TLS twin's; addresses that come later are
- * noticed. */
+/* Also answers to this machine's own names and addresses, at `port` and at the TLS twin's; addresses that come later
+ * are noticed. */
 void choir_guard_allow_node(ChoirGuard *guard, guint16 tls_port);
 void choir_guard_free(ChoirGuard *guard);
 ChoirGuardVerdict choir_guard_check(const ChoirGuard *guard, const ChoirGuardRequest *request);

@@ -1,4 +1,5 @@
-/* What each route needs, in one table: a route without a line is refused. Runs behind Host and Origin. Main thread only.
+/* What each route needs, in one table: a route without a line is refused. Runs behind Host and Origin. Main thread
+ * only.
  */
 #pragma once
 #include "base/principal.h"

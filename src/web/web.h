@@ -26,7 +26,7 @@ typedef struct {
   ChoirToolbox *toolbox;
   ChoirApprovals *approvals;
   ChoirAudit *audit;
-  ChoirMemory *memory; /* NULL: switched off */
+  ChoirMemory *memory;                                /* NULL: switched off */
   ChoirOwners *owners;                                /* NULL: none are to be, loopback is served */
   const char *machine_keys;                           /* SHA-256 list of PIPECAT_API_KEYS; may be NULL */
   const char *ca_file;                                /* our certificate authority, NULL without TLS twin */

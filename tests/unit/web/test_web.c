@@ -6,6 +6,7 @@
 #include "fake_house.h"
 #include "fake_live.h"
 #include "net/http_client.h"
+#include "web/guard_roles.h"
 #include "web/realtime.h"
 #include "web/web.h"
 #include "web/web_config.h"
@@ -714,6 +715,32 @@ static void test_models(Fixture *f, gconstpointer data) {
   g_assert_true(json_is_null(json_object_get(after->json, "fetch")));
 }
 
+static void check_route(const char *method, const char *path, gpointer user) {
+  ChoirRole role;
+  g_autofree char *below = g_str_has_suffix(path, "/*") ? g_strdup_printf("%.*sx", (int)strlen(path) - 1, path) : NULL;
+  ++*(guint *)user;
+  if (!choir_roles_find(method, below ? below : path, &role))
+    g_error("%s %s has no line in the table of src/web/guard_roles.c", method, path);
+  gboolean open = strcmp(path, "/health") == 0 || strcmp(method, "OPTIONS") == 0;
+  g_assert_cmpint(role == CHOIR_ROLE_NONE, ==, open); /* the routes of the log-in are not in this house */
+}
+
+static void test_every_route_has_a_role(Fixture *f, gconstpointer data) {
+  guint n = 0;
+  ChoirRole role;
+  choir_http_server_each_route(f->server, check_route, &n);
+  g_assert_cmpuint(n, >, 30);
+  static const char *const none[][2] = {{"GET", "/no/such"}, {"POST", "/"},       {"DELETE", "/api/tools"},
+                                        {"GET", "/v1"},      {"POST", "/health"}, {"GET", "/api/approvals/answer"},
+                                        {"GET", "/api/mex"}};
+  for (gsize i = 0; i < G_N_ELEMENTS(none); i++)
+    g_assert_false(choir_roles_find(none[i][0], none[i][1], &role));
+  g_assert_true(choir_roles_find("GET", "/api/setup/code", &role) && role == CHOIR_ROLE_OWNER);
+  g_assert_true(choir_roles_find("POST", "/api/people/remove", &role) && role == CHOIR_ROLE_OWNER);
+  g_assert_true(choir_roles_find("POST", "/api/approvals/answer", &role) && role == CHOIR_ROLE_APPROVER);
+  g_assert_true(choir_roles_find("HEAD", "/api/audit", &role) && role == CHOIR_ROLE_OPERATOR);
+}
+
 int main(int argc, char **argv) {
   alarm(120);
   g_test_init(&argc, &argv, NULL);
@@ -739,5 +766,6 @@ int main(int argc, char **argv) {
   ADD("realtime", NULL, test_realtime);
   ADD("conversations", NULL, test_conversations);
   ADD("models", NULL, test_models);
+  g_test_add("/web/every-route-has-a-role", Fixture, NULL, setup, test_every_route_has_a_role, teardown);
   return g_test_run();
 }
