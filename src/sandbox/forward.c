@@ -16,8 +16,8 @@
 #define RULES_MAX 4
 #define LINKS_MAX 80
 #define CHUNK (16u << 10)
-#define THREAD_STACK (1u << 20) /* a browser has a hundred threads; the sandbox's 64 MB each would use up its memory   \
-                                 */
+/* A browser has a hundred threads; the 64 MB each that the sandbox allows would use up its memory. */
+#define THREAD_STACK (1u << 20)
 
 typedef struct {
   int fd;
