@@ -5,6 +5,8 @@ import http.client
 import json
 import os
 import pathlib
+import pty
+import select
 import socket
 import subprocess
 import threading
@@ -410,3 +412,33 @@ def test_socket_of_a_logged_out_person(house):
         await socket_.close()
 
     asyncio.run(asyncio.wait_for(walk(), 60))
+
+
+@pytest.mark.parametrize("word, ran", [("y", True), ("n", False), ("yes please", False)])
+def test_choir_chat_takes_the_answer(house, word, ran):
+    """In a terminal of the machine, over the daemon's own socket: the card is shown, y runs it, anything else does not."""
+    near, far = pty.openpty()
+    environment = {k: v for k, v in os.environ.items() if k not in ("CHOIR_URL", "WEB_PORT")}
+    chat = subprocess.Popen([CHOIR, "chat"], stdin=far, stdout=far, stderr=far, env={**environment, "CHOIR_STATE": str(house.state)})
+    try:
+        shown = b""
+
+        def read_until(wanted):
+            nonlocal shown
+            end = time.monotonic() + 20
+            while wanted not in shown:
+                assert time.monotonic() < end, shown
+                if select.select([near], [], [], 0.2)[0]:
+                    shown += os.read(near, 4096)
+
+        read_until(b"you")
+        call = Call(house, person(house, "operator"), "chat")
+        read_until(b"approve? [y/N]")
+        assert b"choir-approval" in shown
+        os.write(near, word.encode() + b"\n")
+        assert call.end() == (200 if ran else 403, ran)
+    finally:
+        chat.kill()
+        chat.wait()
+        os.close(near)
+        os.close(far)
