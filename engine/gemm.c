@@ -69,7 +69,7 @@ static void chunk(const job *j, core2_scratch *s, int64_t column, int64_t k0) {
   const size_t a_at = (size_t)(k0 / a_elements * j->a_block), b_at = (size_t)(k0 / b_elements * j->b_block);
   float *c = j->c + column * j->ldc;
   for (int t = 0; t < columns; t++)
-    core2_pack_column(j->type, j->b + (size_t)(column + t) * j->b_stride + b_at, n, &s->columns[t]);
+    core2_pack_column(j->type, j->b + (size_t)(column + t) * j->b_stride + b_at, n, j->columns == 1, &s->columns[t]);
   if (j->columns == 1) { // unpacking would cost more than it saves
     core2_gemv(j->type, j->a + (size_t)j->row0 * j->a_stride + a_at, j->a_stride, (int)(j->row1 - j->row0), n,
                s->columns, c + j->row0, k0 > 0);

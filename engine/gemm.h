@@ -3,8 +3,10 @@
 // A panel is eight weight rows over at most CHUNK elements, unpacked to bytes and interleaved so that one 16-byte
 // vector holds four neighbouring elements of four rows:
 //     q[((k / 4) * 2 + g)] = row 4g: k k+1 k+2 k+3 | row 4g+1: k .. k+3 | row 4g+2 ... | row 4g+3 ...
-// A pmaddubsw against the same four elements of one activation column, broadcast, then leaves each row's sum in its
-// own 32-bit lane: no horizontal additions, and one vector of scales serves four rows.
+// A pmaddubsw of the same four elements of one activation column, broadcast, with it then leaves each row's sum in its
+// own 32-bit lane: no horizontal additions, and one vector of scales serves four rows. The unsigned factor is the
+// activations, plus 128; an accumulator starts from minus 128 times the weights, so that it ends, modulo 2^16, at the
+// product of weights and activations, which fits.
 #pragma once
 #include "simd.h"
 
@@ -12,33 +14,34 @@ enum { CORE2_CHUNK = 2048, CORE2_ROWS = 8, CORE2_COLUMNS = 128 };
 enum { CORE2_BLOCKS = CORE2_CHUNK / 32, CORE2_SUPERS = CORE2_CHUNK / 256 };
 
 typedef struct {
-  __m128i q[CORE2_CHUNK * CORE2_ROWS / 16]; // unsigned quants, or signed ones for q8_0
+  __m128i q[CORE2_CHUNK * CORE2_ROWS / 16]; // quants, less their format's offset
   union {
     struct {
       float d[CORE2_BLOCKS][CORE2_ROWS], m[CORE2_BLOCKS][CORE2_ROWS];
+      __m128i start[CORE2_BLOCKS][2]; // what int16 accumulators start from
     } b32;
     struct {
       float d[CORE2_SUPERS][CORE2_ROWS], dmin[CORE2_SUPERS][CORE2_ROWS];
       __m128i scales[CORE2_SUPERS][16][2]; // each row's scale twice, as int16; q4_K and q5_K use eight of them
       __m128i minima[CORE2_SUPERS][8][2];  // minima 2j and 2j + 1 of four rows; q4_K and q5_K use four of them
+      __m128i start[CORE2_SUPERS][16][2];  // as above per 16 elements; q4_K per 32, it uses eight of them
     } k;
   };
 } core2_panel;
 
 // One activation column of the same chunk, aligned.
 typedef struct {
-  int8_t q[CORE2_CHUNK];
+  int8_t q[CORE2_CHUNK]; // plus 128 for core2_tile, where core2_has_room()
   union {
     struct {
       float d[CORE2_BLOCKS], s[CORE2_BLOCKS];
       int32_t whole[CORE2_BLOCKS]; // offset times the activations, where it is added again (q5_1)
-      int32_t start[CORE2_BLOCKS]; // two int16 that an accumulator starts from: minus offset times the activations
+      int32_t start[CORE2_BLOCKS]; // for core2_gemv: two int16, together minus offset times the activations
     } b32;
     struct {
       float d[CORE2_SUPERS];
       int16_t sums[CORE2_SUPERS][8] __attribute__((aligned(16)));    // of 32 activations each
       int16_t sums16[CORE2_SUPERS][16] __attribute__((aligned(16))); // of 16
-      int32_t start[CORE2_SUPERS][16];                               // as above per 16 activations
     } k;
   };
 } __attribute__((aligned(64))) core2_column;
@@ -57,6 +60,11 @@ CORE2_INLINE int core2_is_super(enum core2_type t) {
 // Whose scales are for 16 elements, not 32.
 CORE2_INLINE int core2_has_groups(enum core2_type t) {
   return t == CORE2_Q6_K || t == CORE2_Q2_K || t == CORE2_Q3_K || t == CORE2_TQ2_0;
+}
+
+// Whether int16 holds two products of a weight with an activation plus 128.
+CORE2_INLINE int core2_has_room(enum core2_type t) {
+  return t != CORE2_Q8_0 && t != CORE2_IQ4_NL && t != CORE2_IQ4_XS;
 }
 
 // Elements in one block of the file.
@@ -117,8 +125,8 @@ CORE2_INLINE int core2_offset(enum core2_type t) {
 
 // rows[] points at the chunk's first block in each of eight rows; n is the chunk's number of elements.
 void core2_pack_panel(enum core2_type type, const char *const rows[CORE2_ROWS], int n, core2_panel *ret);
-// column is q8_0, q8_1 or q8_K, as `type` (the weights' format) wants it.
-void core2_pack_column(enum core2_type type, const char *column, int n, core2_column *ret);
+// column is q8_0, q8_1 or q8_K, as `type` (the weights' format) wants it. `alone`: for core2_gemv, else for core2_tile.
+void core2_pack_column(enum core2_type type, const char *column, int n, int alone, core2_column *ret);
 
 // One column times m rows; row i begins at rows + i * stride. Adds to out when `add` is set.
 void core2_gemv(enum core2_type type, const char *rows, size_t stride, int m, int n, const core2_column *column,

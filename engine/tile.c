@@ -3,18 +3,41 @@
 // Element group kq (four elements) of 16 loaded ones, in every lane.
 #define SPREAD(y, kq) _mm_shuffle_epi32(y, ((kq)&3) * 0x55)
 
-// Adds 16 elements (four vectors per row group) into int16 accumulators.
-CORE2_INLINE void step16(const __m128i *q, const int8_t *const y[], int at, int width, __m128i acc[2][CORE2_TILE]) {
+// Where one column's factors are. pmaddubsw overwrites its unsigned factor: that is the activations, since a spread
+// copy of them is made anyway, and weights can be operands in memory. A Core 2 has one load port and three others,
+// though, so the first row group's weights are loaded once for both columns, and only the second's are read by each.
+// For the compiler not to share these, too, and copy registers instead, the second column has pointers of its own.
+typedef struct {
+  const __m128i *q, *start;
+  const int8_t *y;
+} source;
+
+CORE2_INLINE const void *hidden(const void *p) {
+  __asm__("" : "+r"(p));
+  return p;
+}
+
+CORE2_INLINE void open_sources(source ret[CORE2_TILE], const __m128i *q, const __m128i *start, const core2_column *c,
+                               int width) {
+  for (int t = 0; t < width; t++)
+    ret[t] = (source){t ? hidden(q) : q, t ? hidden(start) : start, c[t].q};
+}
+
+// Sums of the products of 16 elements (four vectors per row group), in int16. The first 16 of a block begin it.
+CORE2_INLINE void step16(const source s[CORE2_TILE], size_t at, int width, int first, __m128i acc[2][CORE2_TILE]) {
   __m128i v[CORE2_TILE];
   for (int t = 0; t < width; t++)
-    v[t] = _mm_load_si128((const __m128i *)(y[t] + at));
+    v[t] = _mm_load_si128((const __m128i *)(s[t].y + 16 * at));
 #define QUAD(kq)                                                                                                       \
   {                                                                                                                    \
-    const __m128i w0 = q[2 * (kq)], w1 = q[2 * (kq) + 1];                                                              \
+    __m128i w = s[0].q[8 * at + 2 * (kq)];                                                                             \
+    if (width > 1)                                                                                                     \
+      __asm__("" : "+x"(w)); /* really loaded, once */                                                                 \
     for (int t = 0; t < width; t++) {                                                                                  \
       const __m128i b = SPREAD(v[t], kq);                                                                              \
-      acc[0][t] = _mm_add_epi16(acc[0][t], _mm_maddubs_epi16(w0, b));                                                  \
-      acc[1][t] = _mm_add_epi16(acc[1][t], _mm_maddubs_epi16(w1, b));                                                  \
+      const __m128i m0 = _mm_maddubs_epi16(b, w), m1 = _mm_maddubs_epi16(b, s[t].q[8 * at + 2 * (kq) + 1]);            \
+      acc[0][t] = first && (kq) == 0 ? m0 : _mm_add_epi16(acc[0][t], m0);                                              \
+      acc[1][t] = first && (kq) == 0 ? m1 : _mm_add_epi16(acc[1][t], m1);                                              \
     }                                                                                                                  \
   }
   QUAD(0)
@@ -24,9 +47,20 @@ CORE2_INLINE void step16(const __m128i *q, const int8_t *const y[], int at, int 
 #undef QUAD
 }
 
-CORE2_INLINE void begin(__m128i acc[2][CORE2_TILE], const int32_t *const start[], int i, int width) {
+// 16 or 32 elements from 16 * at on, whose start is number `block`.
+CORE2_INLINE void products(const source s[CORE2_TILE], size_t at, int elements, size_t block, int width,
+                           __m128i acc[2][CORE2_TILE]) {
+  step16(s, at, width, 1, acc);
+  if (elements == 32)
+    step16(s, at + 1, width, 0, acc);
   for (int t = 0; t < width; t++)
-    acc[0][t] = acc[1][t] = start ? _mm_set1_epi32(start[t][i]) : _mm_setzero_si128();
+    for (int g = 0; g < 2; g++)
+      acc[g][t] = _mm_add_epi16(acc[g][t], s[t].start[2 * block + g]);
+}
+
+CORE2_INLINE void clear(__m128i acc[2][CORE2_TILE], int width) {
+  for (int t = 0; t < width; t++)
+    acc[0][t] = acc[1][t] = _mm_setzero_si128();
 }
 
 // The minima's share of q4_1 and q5_1, in a loop of its own: inside the other one it would cost registers.
@@ -43,20 +77,14 @@ CORE2_INLINE void add_minima(const core2_panel *p, const core2_column *c, int bl
 CORE2_INLINE void tile32(enum core2_type type, const core2_panel *p, const core2_column *c, int n, int width,
                          float ret[CORE2_TILE][CORE2_ROWS]) {
   const __m128i one = _mm_set1_epi16(1);
-  const int offset = core2_offset(type);
-  const int8_t *y[CORE2_TILE];
-  const int32_t *start[CORE2_TILE];
+  source s[CORE2_TILE];
   __m128 out[2][CORE2_TILE];
-  for (int t = 0; t < width; t++) {
-    y[t] = c[t].q;
-    start[t] = c[t].b32.start;
+  open_sources(s, p->q, p->b32.start[0], c, width);
+  for (int t = 0; t < width; t++)
     out[0][t] = out[1][t] = _mm_setzero_ps();
-  }
   for (int b = 0; b < n / 32; b++) {
     __m128i acc[2][CORE2_TILE];
-    begin(acc, offset ? start : NULL, b, width);
-    step16(p->q + 16 * b, y, 32 * b, width, acc);
-    step16(p->q + 16 * b + 8, y, 32 * b + 16, width, acc);
+    products(s, 2 * (size_t)b, 32, (size_t)b, width, acc);
     for (int t = 0; t < width; t++) {
       const __m128 d = _mm_set1_ps(c[t].b32.d[b]);
       for (int g = 0; g < 2; g++) {
@@ -85,7 +113,7 @@ CORE2_INLINE void tile8(const core2_panel *p, const core2_column *c, int n, int 
     out[0][t] = out[1][t] = _mm_setzero_ps();
   for (int b = 0; b < n / 32; b++) {
     __m128i acc[2][CORE2_TILE];
-    begin(acc, NULL, b, width);
+    clear(acc, width);
     for (int h = 0; h < 2; h++) {
       const __m128i *q = p->q + 16 * b + 8 * h;
       __m128i v[CORE2_TILE];
@@ -141,26 +169,21 @@ CORE2_INLINE void subtract_minima(enum core2_type type, const core2_panel *p, co
 CORE2_INLINE void tile_super(enum core2_type type, const core2_panel *p, const core2_column *c, int n, int width,
                              float ret[CORE2_TILE][CORE2_ROWS]) {
   // How many elements int16 lanes can hold before they are scaled: 32 of four bits, 16 of five or six.
-  const int group = type == CORE2_Q4_K ? 32 : 16;
-  const int8_t *y[CORE2_TILE];
+  const size_t group = type == CORE2_Q4_K ? 32 : 16;
   __m128 out[2][CORE2_TILE];
-  for (int t = 0; t < width; t++) {
-    y[t] = c[t].q;
+  for (int t = 0; t < width; t++)
     out[0][t] = out[1][t] = _mm_setzero_ps();
-  }
   for (int b = 0; b < n / 256; b++) {
     __m128i sum[2][CORE2_TILE];
-    const int32_t *start[CORE2_TILE];
-    begin(sum, NULL, 0, width);
+    clear(sum, width);
+    source s[CORE2_TILE];
+    open_sources(s, p->q + 128 * b, p->k.start[b][0], c, width);
     for (int t = 0; t < width; t++)
-      start[t] = c[t].k.start[b];
-    for (int i = 0; i < 16; i += group / 16) {
+      s[t].y += 256 * b;
+    for (size_t i = 0; i < 256 / group; i++) {
       __m128i acc[2][CORE2_TILE];
-      begin(acc, core2_offset(type) ? start : NULL, i, width);
-      step16(p->q + 128 * b + 8 * i, y, 256 * b + 16 * i, width, acc);
-      if (group == 32)
-        step16(p->q + 128 * b + 8 * i + 8, y, 256 * b + 16 * i + 16, width, acc);
-      const __m128i *scales = p->k.scales[b][core2_has_groups(type) ? i : i / 2];
+      products(s, i * (group / 16), (int)group, i, width, acc);
+      const __m128i *scales = p->k.scales[b][group == 32 || core2_has_groups(type) ? i : i / 2];
       for (int t = 0; t < width; t++) {
         sum[0][t] = _mm_add_epi32(sum[0][t], _mm_madd_epi16(acc[0][t], scales[0]));
         sum[1][t] = _mm_add_epi32(sum[1][t], _mm_madd_epi16(acc[1][t], scales[1]));
@@ -187,7 +210,7 @@ CORE2_INLINE void tile_xs(const core2_panel *p, const core2_column *c, int n, in
     out[0][t] = out[1][t] = _mm_setzero_ps();
   for (int b = 0; b < n / 256; b++) {
     __m128i sum[2][CORE2_TILE];
-    begin(sum, NULL, 0, width);
+    clear(sum, width);
     for (int i = 0; i < 16; i++) {
       const __m128i *q = p->q + 128 * b + 8 * i, *scales = p->k.scales[b][i / 2];
       __m128i v[CORE2_TILE];
