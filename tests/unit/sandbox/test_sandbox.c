@@ -224,6 +224,10 @@ static void until(const Outcome *outcome, const char *text) {
     g_error("no %s in: %s", text, outcome->out->str);
 }
 
+static gboolean typed(ChoirSandboxRun *terminal, const char *text) {
+  return choir_sandbox_write(terminal, text, strlen(text));
+}
+
 static void test_terminal(gconstpointer data) {
   SKIP_UNLESS(MODE(data));
   World *world = world_new(MODE(data));
@@ -234,20 +238,20 @@ static void test_terminal(gconstpointer data) {
       .argv = argv, .writable = writable, .pty = TRUE, .rows = 30, .columns = 100, .stdin_fd = -1, .seconds = 200};
   ChoirSandboxRun *terminal = choir_sandbox_run(world->sandbox, &spec, &handlers, &outcome, &error);
   g_assert_no_error(error);
-  g_assert_true(choir_sandbox_write(terminal, "stty size; echo mark-$((1+1))\n", 30));
+  g_assert_true(typed(terminal, "stty size; echo mark-$((1+1))\n"));
   until(&outcome, "mark-2");
   g_assert_nonnull(strstr(outcome.out->str, "30 100"));
   choir_sandbox_resize(terminal, 40, 120);
-  g_assert_true(choir_sandbox_write(terminal, "stty size; echo mark-$((2+1))\n", 30));
+  g_assert_true(typed(terminal, "stty size; echo mark-$((2+1))\n"));
   until(&outcome, "mark-3");
   g_assert_nonnull(strstr(outcome.out->str, "40 120"));
-  g_assert_true(choir_sandbox_write(terminal, "echo up-$((4+4)); sleep 50\n", 27));
+  g_assert_true(typed(terminal, "echo up-$((4+4)); sleep 50\n"));
   until(&outcome, "up-8");
-  g_assert_true(choir_sandbox_write(terminal, "\003", 1)); /* Ctrl-C reaches the program in front */
+  g_assert_true(typed(terminal, "\003")); /* Ctrl-C reaches the program in front */
   until(&outcome, "^C");
   /* A shell throws away what was typed while it took up the signal, so it is typed until it is heard. */
   for (guint i = 0; i < 40 && !strstr(outcome.out->str, "mark-4"); i++) {
-    g_assert_true(choir_sandbox_write(terminal, "\necho mark-$((3+1))\n", 21));
+    g_assert_true(typed(terminal, "\necho mark-$((3+1))\n"));
     gboolean late = FALSE;
     g_timeout_add(500, on_late, &late);
     while (!late)
@@ -256,7 +260,7 @@ static void test_terminal(gconstpointer data) {
   until(&outcome, "mark-4");
   g_autofree char *flood = g_strnfill(100000, 'x');
   g_assert_false(choir_sandbox_write(terminal, flood, 100000)); /* bounded */
-  g_assert_true(choir_sandbox_write(terminal, "exit\n", 5));
+  g_assert_true(typed(terminal, "exit\n"));
   while (!outcome.ended)
     g_main_context_iteration(NULL, TRUE);
   g_assert_null(outcome.killed);
