@@ -26,7 +26,7 @@ export default [
       ],
     },
   },
-  { files: ['ui/**/*.js'], languageOptions: { globals: globals.browser } },
+  { files: ['ui/**/*.js', 'src/web/login/*.js'], languageOptions: { globals: globals.browser } },
   { files: ['ui/*-worklet.js'], languageOptions: { globals: worklet } },
   { files: ['ui/boot.js'], languageOptions: { sourceType: 'script' } },
   // Tests run in Node and hand functions to the page.

@@ -30,8 +30,9 @@ gboolean choir_cli_parse(const char *name, const char *usage, const char *text, 
 /* Prints "choir NAME: message" on stderr; returns CHOIR_CLI_FAILED, or CHOIR_CLI_USAGE with a hint at --help. */
 int choir_cli_fail(const char *name, const char *format, ...) G_GNUC_PRINTF(2, 3);
 int choir_cli_usage(const char *name, const char *format, ...) G_GNUC_PRINTF(2, 3);
-/* given (an option, may be NULL), else $CHOIR_URL, else loopback with $WEB_PORT, else the unix socket of the daemon that
- * runs with the settings ("unix:PATH", which needs no login), else loopback with the usual port; no slash at the end. */
+/* given (an option, may be NULL), else $CHOIR_URL, else loopback with $WEB_PORT, else the unix socket of the daemon
+ * that runs with the settings ("unix:PATH", which needs no login), else loopback with the usual port; no slash at the
+ * end. */
 char *choir_cli_url(const char *given);
 /* "unix:PATH" of the running daemon's socket: the given state folder's (may be NULL), else the one of the settings.
  * Requests to it come from "this terminal", which may answer approvals. */

@@ -35,8 +35,9 @@ void choir_llm_server_on_change(ChoirLlmServer *server, void (*changed)(gpointer
 ChoirChat *choir_llm_server_chat(ChoirLlmServer *server);
 ChoirChild *choir_llm_server_child(ChoirLlmServer *server); /* NULL when external */
 json_t *choir_llm_server_status(
-    const ChoirLlmServer *server); /* {"state","progress","model","variant","variant_why","why","batch","ubatch","threads","url"};
-                                      caller decrefs */
+    const ChoirLlmServer
+        *server); /* {"state","progress","model","variant","variant_why","why","batch","ubatch","threads","url"};
+                     caller decrefs */
 /* Slot file under state_dir/slots, by model and prompt hash; done(ok). No-ops (done(FALSE)) on an external server. */
 void choir_llm_server_slot_save(ChoirLlmServer *server, int slot, const char *key,
                                 void (*done)(gboolean ok, gint tokens, gpointer user), gpointer user);

@@ -249,10 +249,9 @@ char *choir_llm_loaded_variant(GPid pid) {
 char *choir_llm_variant_why(const ChoirLlmCommand *command, const char *variant, const char *said) {
   g_autofree char *bin = g_build_filename(command->engine_dir, "bin", NULL);
   g_autofree char *have = variants_in(bin);
-  g_autofree char *choice =
-      command->cpu_variant
-          ? g_strdup("forced by [llm] variant")
-          : g_strdup_printf("the highest score among %s on this processor (%s)", have, choir_cpu_class());
+  g_autofree char *choice = command->cpu_variant ? g_strdup("forced by [llm] variant")
+                                                 : g_strdup_printf("the highest score among %s on this processor (%s)",
+                                                                   have, choir_cpu_class());
   /* The file knows whether it really serves: it stands aside for a ggml that it does not know. */
   return said && g_str_equal(variant, "core2") ? g_strdup_printf("%s; %s", choice, said) : g_steal_pointer(&choice);
 }

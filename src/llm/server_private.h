@@ -26,7 +26,8 @@ void choir_llm_command_init(ChoirLlmCommand *command, const ChoirLlmServerOption
 gboolean choir_llm_command_build(ChoirLlmCommand *command, GStrv *ret_argv, GStrv *ret_env, GError **error);
 /* Which libggml-cpu-NAME.so the process has mapped; NULL when none yet. Caller frees. */
 char *choir_llm_loaded_variant(GPid pid);
-/* One sentence: why that variant serves. said: what the core2 file wrote about itself, NULL when nothing. Caller frees. */
+/* One sentence: why that variant serves. said: what the core2 file wrote about itself, NULL when nothing. Caller frees.
+ */
 char *choir_llm_variant_why(const ChoirLlmCommand *command, const char *variant, const char *said);
 
 /* Probe results live in <state_dir>/llm-probe.json by a key of model, processor, variants and threads. */
@@ -61,7 +62,7 @@ struct ChoirLlmServer {
   ChoirLlmState state;
   char *progress, *variant, *why;
   char *variant_said, *variant_why; /* what the core2 file wrote; why that variant serves */
-  gboolean plain; /* external and not a llama-server */
+  gboolean plain;                   /* external and not a llama-server */
   guint64 params;
   guint context;
   double rate;

@@ -47,8 +47,8 @@ const char *choir_http_request_method(const ChoirHttpRequest *request);
 const char *choir_http_request_path(const ChoirHttpRequest *request);
 const char *choir_http_request_header(const ChoirHttpRequest *request, const char *name); /* NULL when absent */
 const char *choir_http_request_query(const ChoirHttpRequest *request, const char *name); /* decoded, NULL when absent */
-gboolean choir_http_request_routed(const ChoirHttpRequest *request); /* a handler waits behind the guard */
-const char *choir_http_request_peer(const ChoirHttpRequest *request);                    /* "127.0.0.1", "unix:1000" */
+gboolean choir_http_request_routed(const ChoirHttpRequest *request);  /* a handler waits behind the guard */
+const char *choir_http_request_peer(const ChoirHttpRequest *request); /* "127.0.0.1", "unix:1000" */
 /* Body bytes (not NUL-safe text: NUL-terminated for convenience). */
 const char *choir_http_request_body(const ChoirHttpRequest *request, gsize *ret_length);
 /* Parses the body as JSON; on failure answers 400 and returns NULL. Caller decrefs. */

@@ -144,10 +144,10 @@ static int supervise(const ChoirLimits *limits, const char *self) {
 int main(int argc, char **argv) {
   g_auto(ChoirLimits) limits = {0};
   static char path[] = "PATH=/usr/bin:/bin";
-  char *const clean[] = {path, NULL};
+  static char *clean[] = {path, NULL};
   if (argc >= 2 && g_str_equal(argv[1], "--forward")) /* inside already: the environment is the program's */
     return choir_forward_main(argc - 2, argv + 2);
-  environ = (char **)clean;
+  environ = clean;
   if (argc == 3 && g_str_equal(argv[1], "--inner")) {
     if (!read_limits(atoi(argv[2]), &limits))
       return 126;

@@ -34,7 +34,7 @@ void echo_level_play(EchoLevel *echo, guint64 at, const gint16 *pcm, gsize sampl
 static double level(const EchoLevel *echo, guint64 bin, gint lag) {
   if (lag < 0 || (guint64)lag > bin || bin - (guint64)lag > echo->bin || bin - (guint64)lag + ECHO_BINS <= echo->bin)
     return 0;
-  return sqrt(echo->played[(bin - (guint64)lag) % ECHO_BINS] / BIN_OUT);
+  return sqrt(echo->played[(bin - (guint64)lag) % ECHO_BINS] / (double)BIN_OUT);
 }
 
 static void learn(EchoLevel *echo, guint64 bin, double rms) {

@@ -192,7 +192,7 @@ static void on_checked(GObject *source, GAsyncResult *result, gpointer user) {
   gboolean good = g_task_propagate_boolean(G_TASK(result), &error);
   if (check->api)
     g_ptr_array_remove_fast(check->api->checks, check);
-  if (check->request)
+  if (check->api && check->request)
     answer_audit(check->api, check->request, check->n,
                  json_pack("{s:b,s:I,s:s}", "good", (int)good, "lines", (json_int_t)check->lines, "problem",
                            error ? error->message : ""));

@@ -62,7 +62,8 @@ typedef struct {
   char *head;
 } Server;
 
-static gboolean on_request(GThreadedSocketService *service, GSocketConnection *connection, GObject *source, gpointer user) {
+static gboolean on_request(GThreadedSocketService *service, GSocketConnection *connection, GObject *source,
+                           gpointer user) {
   Server *server = user;
   char head[4096];
   gssize n =

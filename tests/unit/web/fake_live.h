@@ -7,7 +7,7 @@ typedef struct {
   ChoirLiveOptions options;
   char *instructions, *notes; /* of choir_live_prompt() */
   guint max_tokens;
-  gsize heard; /* what choir_live_heard() says */
+  gsize heard;          /* what choir_live_heard() says */
   guint texts;          /* items handed out */
   gboolean full;        /* choir_live_audio() refuses */
   gboolean knows_reply; /* choir_live_truncate() says TRUE */
