@@ -53,6 +53,8 @@ static void on_frame(const ChoirWireFrame *frame, gpointer user) {
     g_array_append_vals(rig->pcm, frame->payload, frame->length / 2);
     rig->pcm_gen = frame->gen;
     break;
+  case CHOIR_WIRE_TTS_MOUTH: /* the table of DONE, piece by piece */
+    break;
   case CHOIR_WIRE_ERROR:
     g_test_message("error: %.*s", (int)frame->length, (const char *)frame->payload);
     rig->errors++;
