@@ -11,6 +11,7 @@ static const char *const stops[] = {
 /* No repeat penalty: at 1.1 the default model's answers grew from one sentence to several in the persona bench, because
  * the right words were used up. Loops are stopped by choir_repeat_check() instead. */
 #define TOP_P 0.9
+#define ORDER_ANYWAY 0.45 /* likeness to an example of a tool */
 
 gsize choir_turn_utf8_floor(const char *text, gsize bytes) {
   while (bytes > 0 && ((guchar)text[bytes] & 0xc0) == 0x80)
@@ -371,7 +372,10 @@ static gboolean begin_steps(ChoirTurn *turn) {
     turn->stepped = TRUE;
     return FALSE;
   }
-  if (!choir_steps_wanted(twin->shortlist, turn->text)) {
+  ChoirShortlistEntry best = {0};
+  choir_shortlist_find(twin->shortlist, turn->text, &best, 1);
+  /* What the memory knows is answered, unless the words are much like an order. */
+  if ((turn->knows && best.score < ORDER_ANYWAY) || !choir_steps_wanted(twin->shortlist, turn->text)) {
     turn->stepped = TRUE;
     return FALSE;
   }
@@ -404,6 +408,7 @@ static void take_recalled(ChoirTurn *turn, const char *notes, const char *shown)
     return;
   g_autofree char *before = turn->notes;
   turn->notes = g_strconcat(before ? before : "", before ? "\n" : "", notes, NULL);
+  turn->knows = TRUE;
   turn->shown = g_strdup(shown);
   show_recalled(turn);
 }
@@ -443,7 +448,7 @@ void choir_turn_start(ChoirTurn *turn) {
   twin->running = turn;
   choir_prefix_yield(twin);
   choir_twin_set_state(twin, "thinking");
-  if (begin_steps(turn) || begin_recall(turn))
+  if (begin_recall(turn) || begin_steps(turn))
     return;
   const char *ours = choir_prefix_persona(twin);
   const char *persona = turn->instructions ? turn->instructions : ours;

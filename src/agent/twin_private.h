@@ -35,6 +35,7 @@ struct ChoirTurn {
   gboolean recalled; /* ... or was, or is not wanted */
   char *shown;       /* what was recalled, until observers may see it */
   gboolean aside;    /* answered without the live slot */
+  gboolean knows;    /* the memory had something to say */
   gboolean waiting;  /* for choir_turn_confirm(): no tool runs for a guess */
   gboolean cancelled, retried, abandoned, telling;
   guint cancel_idle;
