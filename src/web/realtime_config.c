@@ -109,8 +109,14 @@ static gboolean set_turn_key(const char *key, const json_t *value, ChoirRealtime
     return set_bool(value, param, &live->create_response, fault);
   if (strcmp(key, "interrupt_response") == 0)
     return set_bool(value, param, &live->interrupt, fault);
-  if (strcmp(key, "silence_duration_ms") == 0)
-    return set_ms(value, param, 200, 3000, &live->silence_ms, fault);
+  if (strcmp(key, "silence_duration_ms") == 0) {
+    /* A client that names a silence gets that one: nothing shortens or lengthens it. */
+    if (!set_ms(value, param, 200, 3000, &live->silence_ms, fault))
+      return FALSE;
+    live->silence_min_ms = live->silence_ms;
+    live->silence_max_ms = 0;
+    return TRUE;
+  }
   if (strcmp(key, "prefix_padding_ms") == 0)
     return set_ms(value, param, 0, 1000, &live->prefix_ms, fault);
   if (strcmp(key, "idle_timeout_ms") == 0)
