@@ -4,6 +4,7 @@
 #include "base/log.h"
 #include "base/names.h"
 #include "base/text.h"
+#include "tools/boxed.h"
 #include "tools/schema.h"
 #include "tools/tools.h"
 #include "tools/when.h"
@@ -125,42 +126,23 @@ static void close_clock(gpointer state) {
   g_free(clock);
 }
 
-static void fail(ChoirToolCall *call, const char *format, ...) G_GNUC_PRINTF(2, 3);
-static void fail(ChoirToolCall *call, const char *format, ...) {
-  va_list args;
-  va_start(args, format);
-  GError *error = g_error_new_valist(CHOIR_TOOL_ERROR, CHOIR_TOOL_ERROR_FAILED, format, args);
-  va_end(args);
-  choir_tool_call_done(call, TRUE, error);
-}
-
 /* Other arguments may do. */
 static void no_sense(ChoirToolCall *call, const char *text, const char *why) {
   choir_tool_call_done(call, TRUE,
                        g_error_new(CHOIR_TOOL_ERROR, CHOIR_TOOL_ERROR_ARGUMENTS, "\"%s\" is no %s", text, why));
 }
 
-static void answer(ChoirToolCall *call, const char *format, ...) G_GNUC_PRINTF(2, 3);
-static void answer(ChoirToolCall *call, const char *format, ...) {
-  va_list args;
-  va_start(args, format);
-  g_autofree char *text = g_strdup_vprintf(format, args);
-  va_end(args);
-  choir_tool_call_output(call, text, -1);
-  choir_tool_call_done(call, TRUE, NULL);
-}
-
 static void get_time(ChoirToolCall *call) {
   g_autoptr(GDateTime) now = g_date_time_new_now_local();
   g_autofree char *text = g_date_time_format(now, "It is %H:%M on %A, %-d %B %Y.");
-  answer(call, "%s", text);
+  tool_answer(call, TRUE, "%s", text);
 }
 
 static void add(ChoirToolCall *call, gint64 due, const char *text) {
   Clock *clock = choir_tool_call_state(call);
   g_autoptr(GError) error = NULL;
   if (clock->entries->len >= WAITING_MAX) {
-    fail(call, "%d timers wait already; cancel one first", WAITING_MAX);
+    tool_fail(call, CHOIR_TOOL_ERROR_FAILED, "%d timers wait already; cancel one first", WAITING_MAX);
     return;
   }
   Entry entry = {++clock->last_id, due, g_strdup(text)};
@@ -170,13 +152,13 @@ static void add(ChoirToolCall *call, gint64 due, const char *text) {
     for (guint i = 0; i < clock->entries->len; i++)
       if (g_array_index(clock->entries, Entry, i).id == clock->last_id)
         g_array_remove_index(clock->entries, i);
-    fail(call, "the timer was not set: %s", error->message);
+    tool_fail(call, CHOIR_TOOL_ERROR_FAILED, "the timer was not set: %s", error->message);
     return;
   }
   arm(clock);
   g_autoptr(GDateTime) at = g_date_time_new_from_unix_local(due);
   g_autofree char *left = choir_when_say(due - now_s()), *moment = g_date_time_format(at, "%H:%M");
-  answer(call, "Number %" G_GINT64_FORMAT " is set for %s, in %s.", clock->last_id, moment, left);
+  tool_answer(call, TRUE, "Number %" G_GINT64_FORMAT " is set for %s, in %s.", clock->last_id, moment, left);
 }
 
 static void set_timer(ChoirToolCall *call) {
@@ -232,18 +214,18 @@ static void cancel_timer(ChoirToolCall *call) {
     if (!save(clock, &error)) {
       g_array_append_val(clock->entries, entry);
       g_array_sort(clock->entries, by_due);
-      fail(call, "the timer was not cancelled: %s", error->message);
+      tool_fail(call, CHOIR_TOOL_ERROR_FAILED, "the timer was not cancelled: %s", error->message);
       return;
     }
     arm(clock);
-    answer(call, "Number %" G_GINT64_FORMAT " is cancelled: %s", entry.id, entry.text);
+    tool_answer(call, TRUE, "Number %" G_GINT64_FORMAT " is cancelled: %s", entry.id, entry.text);
     entry_clear(&entry);
     return;
   }
   if (id)
-    fail(call, "there is no timer number %" G_GINT64_FORMAT "; ask for the list", id);
+    tool_fail(call, CHOIR_TOOL_ERROR_FAILED, "there is no timer number %" G_GINT64_FORMAT "; ask for the list", id);
   else
-    fail(call, "no timer or reminder waits");
+    tool_fail(call, CHOIR_TOOL_ERROR_FAILED, "no timer or reminder waits");
 }
 
 static const char *const time_examples[] = {"do you know what day it is",

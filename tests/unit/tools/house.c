@@ -190,3 +190,21 @@ char *house_fails(House *house, const char *name, const char *args) {
     g_error("%s %s should have failed: %s", name, args, text);
   return g_strdup(error->message);
 }
+
+void house_holds(const char *text, const char *part) {
+  if (!strstr(text, part))
+    g_error("\"%s\" is not in: %s", part, text);
+}
+
+void house_shell(const char *format, ...) {
+  va_list args;
+  int status = 0;
+  g_autofree char *out = NULL, *err = NULL;
+  va_start(args, format);
+  g_autofree char *script = g_strdup_vprintf(format, args);
+  va_end(args);
+  const char *argv[] = {"sh", "-ec", script, NULL};
+  g_spawn_sync(NULL, (char **)argv, NULL, G_SPAWN_SEARCH_PATH, NULL, NULL, &out, &err, &status, NULL);
+  if (status != 0)
+    g_error("%s: %s%s", script, out, err);
+}

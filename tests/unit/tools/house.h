@@ -26,4 +26,8 @@ char *house_call(House *house, const char *name, const char *args, GError **ret_
 char *house_ok(House *house, const char *name, const char *args);
 /* house_call() that must fail; returns the sentence. */
 char *house_fails(House *house, const char *name, const char *args);
+/* text must hold part. */
+void house_holds(const char *text, const char *part);
+/* A script of the test itself, outside every sandbox; it must work. */
+void house_shell(const char *format, ...) G_GNUC_PRINTF(1, 2);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(House, house_free)

@@ -6,11 +6,6 @@
 #include "house.h"
 #include "tools/when.h"
 
-static void holds(const char *text, const char *part) {
-  if (!strstr(text, part))
-    g_error("\"%s\" is not in: %s", part, text);
-}
-
 static void test_table(void) {
   static const char *const ids[] = {"ssh",
                                     "mcp",
@@ -123,30 +118,30 @@ static void wait_said(House *house, guint n) {
 static void test_clock(void) {
   g_autoptr(House) house = house_new();
   g_autofree char *time = house_ok(house, "clock.get_time", "{}");
-  holds(time, "It is ");
+  house_holds(time, "It is ");
   g_free(house_ok(house, "clock.set_timer", "{\"duration\":\"1 second\",\"label\":\"egg\"}"));
   wait_said(house, 1);
   g_assert_cmpstr(house->said->pdata[0], ==, "The egg timer is over.");
   g_autofree char *bad = house_fails(house, "clock.set_timer", "{\"duration\":\"soon\"}");
-  holds(bad, "is no duration");
+  house_holds(bad, "is no duration");
   g_free(house_ok(house, "clock.set_reminder", "{\"when\":\"in 2 seconds\",\"text\":\"call Ada\"}"));
   g_free(house_ok(house, "clock.set_timer", "{\"duration\":\"1 hour\"}"));
   house_restart(house); /* what waits survives it */
   g_autofree char *list = house_ok(house, "clock.list_timers", "{}");
-  holds(list, "Reminder: call Ada.");
-  holds(list, "1 hour");
+  house_holds(list, "Reminder: call Ada.");
+  house_holds(list, "1 hour");
   wait_said(house, 2);
   g_assert_cmpstr(house->said->pdata[1], ==, "Reminder: call Ada.");
   g_free(house_ok(house, "clock.cancel_timer", "{\"number\":0}"));
   g_autofree char *none = house_fails(house, "clock.cancel_timer", "{\"number\":0}");
-  holds(none, "no timer");
+  house_holds(none, "no timer");
   /* What fell due while nobody was there is said at the next start. */
   choir_toolbox_free(g_steal_pointer(&house->toolbox));
   g_autofree char *path = g_build_filename(house->state, "timers.json", NULL);
   g_assert_true(g_file_set_contents(path, "[{\"id\":7,\"due\":1000,\"text\":\"Old.\"}]", -1, NULL));
   house_restart(house);
   wait_said(house, 3);
-  holds(house->said->pdata[2], "Old. This was due ");
+  house_holds(house->said->pdata[2], "Old. This was due ");
   choir_toolbox_free(g_steal_pointer(&house->toolbox));
   g_assert_true(g_file_set_contents(path, "{broken", -1, NULL));
   house_restart(house); /* a broken file stops nobody */
@@ -156,58 +151,58 @@ static void test_clock(void) {
 static void test_agent(void) {
   g_autoptr(House) house = house_new();
   g_autofree char *status = house_ok(house, "mcp.get_status", "{}");
-  holds(status, "- Task test: ready");
+  house_holds(status, "- Task test: ready");
   g_free(house_ok(house, "mcp.get_memory_summary", "{}"));
   g_free(house_ok(house, "mcp.clear_short_term_memory", "{}"));
   g_assert_cmpuint(house->said->len, ==, 1);
   g_autofree char *final = house_ok(house, "final_answer.submit_task", "{\"summary\":\"all is well\"}");
   g_assert_cmpstr(final, ==, "all is well");
   g_autofree char *summary = house_ok(house, "summarizer.get_summary", "{\"query\":\"what is the printer called\"}");
-  holds(summary, "You said: The printer is called Juno.");
+  house_holds(summary, "You said: The printer is called Juno.");
   g_assert_null(strstr(summary, "seven"));
   g_autofree char *nothing = house_ok(house, "summarizer.get_summary", "{\"query\":\"zebra\"}");
-  holds(nothing, "Nothing in this conversation");
+  house_holds(nothing, "Nothing in this conversation");
   g_autofree char *plan = house_ok(house, "prompt_improver.create_prompt_plan", "{\"user_input\":\"a bird counter\"}");
-  holds(plan, "One page\n\n<a bird counter>");
-  holds(plan, "Plan\n\n<<<a bird counter>>>");
+  house_holds(plan, "One page\n\n<a bird counter>");
+  house_holds(plan, "Plan\n\n<<<a bird counter>>>");
   g_autofree char *later = house_fails(house, "vision.get_observation", "{}");
-  holds(later, "not available");
+  house_holds(later, "not available");
 }
 
 static void test_shell(void) {
   g_autoptr(House) house = house_new();
   g_autofree char *out = house_ok(house, "shell.execute_command", "{\"command\":\"echo $((6*7)); pwd; id -u\"}");
-  holds(out, "42\n");
-  holds(out, house->work);
+  house_holds(out, "42\n");
+  house_holds(out, house->work);
   g_assert_cmpuint(house->asked, ==, 0);
   g_autofree char *failed = house_ok(house, "shell.execute_command", "{\"command\":\"exit 3\"}");
-  holds(failed, "(exit code 3)");
+  house_holds(failed, "(exit code 3)");
   g_autofree char *hidden =
       house_ok(house, "shell.execute_command", "{\"command\":\"cat ../state/audit.jsonl; echo over\"}");
   g_assert_null(strstr(hidden, "\"seq\""));
   g_autofree char *slow = house_fails(house, "shell.execute_command", "{\"command\":\"sleep 30\",\"timeout\":1}");
-  holds(slow, "time");
+  house_holds(slow, "time");
   /* Outside the sandbox: asks; a no does nothing, a yes really changes files, and the shell lives on. */
   g_autofree char *target = g_build_filename("/var/tmp", "choir-host-test", NULL);
   g_unlink(target);
   g_autofree char *touch = g_strdup_printf("{\"command\":\"touch %s\",\"host\":true}", target);
   house->approve = FALSE;
   g_autofree char *denied = house_fails(house, "shell.execute_command", touch);
-  holds(denied, "a person said no");
+  house_holds(denied, "a person said no");
   g_assert_false(g_file_test(target, G_FILE_TEST_EXISTS));
   house->approve = TRUE;
   g_free(house_ok(house, "shell.execute_command", touch));
   g_assert_true(g_file_test(target, G_FILE_TEST_EXISTS));
   g_assert_cmpuint(house->asked, ==, 2);
-  holds(house->last_card, "it wants to leave the sandbox");
+  house_holds(house->last_card, "it wants to leave the sandbox");
   g_free(house_ok(house, "shell.execute_command", "{\"command\":\"cd /usr; word=kept; false\",\"host\":true}"));
   g_autofree char *kept =
       house_ok(house, "shell.execute_command", "{\"command\":\"pwd; echo $word; cat\",\"host\":true}");
-  holds(kept, "/usr\nkept");
+  house_holds(kept, "/usr\nkept");
   g_autofree char *who = house_ok(house, "shell.execute_command", "{\"command\":\"id -u\",\"host\":true}");
   g_assert_cmpint(atoi(who), !=, 0); /* never root */
   g_autofree char *ended = house_fails(house, "shell.execute_command", "{\"command\":\"exit 0\",\"host\":true}");
-  holds(ended, "the shell ended");
+  house_holds(ended, "the shell ended");
   g_free(house_ok(house, "shell.execute_command", "{\"command\":\"true\",\"host\":true}"));
   g_unlink(target);
 }
@@ -217,28 +212,28 @@ static void test_code(void) {
   g_autofree char *python = house_ok(house, "code_runner.run_python_code", "{\"code\":\"print(sum(range(10)))\"}");
   g_assert_cmpstr(g_strstrip(python), ==, "45");
   g_autofree char *trouble = house_ok(house, "code_runner.run_python_code", "{\"code\":\"1/0\"}");
-  holds(trouble, "ZeroDivisionError");
+  house_holds(trouble, "ZeroDivisionError");
   g_autofree char *c =
       house_ok(house, "code_runner.run_code_in_sandbox",
                "{\"language\":\"c\",\"code\":\"#include <stdio.h>\\nint main(void) { puts(\\\"from c\\\"); }\"}");
-  holds(c, "from c");
+  house_holds(c, "from c");
   if (g_file_test("/usr/bin/node", G_FILE_TEST_IS_EXECUTABLE)) {
     g_autofree char *js = house_ok(house, "code_runner.run_code_in_sandbox",
                                    "{\"language\":\"javascript\",\"code\":\"console.log(6*7)\"}");
-    holds(js, "42");
+    house_holds(js, "42");
   }
   if (g_file_test("/usr/bin/go", G_FILE_TEST_IS_EXECUTABLE)) {
     g_autofree char *text = house_ok(
         house, "code_runner.run_code_in_sandbox",
         "{\"language\":\"go\",\"code\":\"package main\\nimport \\\"fmt\\\"\\nfunc main() { fmt.Println(6*7) }\"}");
-    holds(text, "42");
+    house_holds(text, "42");
   }
   g_autofree char *cobol =
       house_fails(house, "code_runner.run_code_in_sandbox", "{\"language\":\"cobol\",\"code\":\"x\"}");
-  holds(cobol, "must be one of \"python\"");
+  house_holds(cobol, "must be one of \"python\"");
   g_autofree char *libraries = house_fails(house, "code_runner.run_code_in_sandbox",
                                            "{\"language\":\"python\",\"code\":\"x\",\"libraries\":[\"requests\"]}");
-  holds(libraries, "no network");
+  house_holds(libraries, "no network");
   g_autoptr(GDir) left = g_dir_open(house->work, 0, NULL);
   g_assert_null(g_dir_read_name(left)); /* its folders are gone */
 }
@@ -258,7 +253,7 @@ static char *screen_with(House *house, const char *part) {
 static void test_terminal(void) {
   g_autoptr(House) house = house_new();
   g_autofree char *none = house_ok(house, "term_everything.read_screen", "{}");
-  holds(none, "No program runs");
+  house_holds(none, "No program runs");
   g_free(house_ok(house, "term_everything.execute",
                   "{\"command\":\"printf '\\\\033[2J\\\\033[5;10Hhere'; read line; echo got $line\"}"));
   g_autofree char *drawn = screen_with(house, "here");

@@ -6,25 +6,6 @@
 #include <unistd.h>
 #include "house.h"
 
-static void holds(const char *text, const char *part) {
-  if (!strstr(text, part))
-    g_error("\"%s\" is not in: %s", part, text);
-}
-
-static void sh(const char *format, ...) G_GNUC_PRINTF(1, 2);
-static void sh(const char *format, ...) {
-  va_list args;
-  int status = 0;
-  g_autofree char *out = NULL, *err = NULL;
-  va_start(args, format);
-  g_autofree char *script = g_strdup_vprintf(format, args);
-  va_end(args);
-  const char *argv[] = {"sh", "-ec", script, NULL};
-  g_spawn_sync(NULL, (char **)argv, NULL, G_SPAWN_SEARCH_PATH, NULL, NULL, &out, &err, &status, NULL);
-  if (status != 0)
-    g_error("%s: %s%s", script, out, err);
-}
-
 #define CALL(house, name, ...)                                                                                         \
   ({                                                                                                                   \
     g_autofree char *args_ = g_strdup_printf(__VA_ARGS__);                                                             \
@@ -56,9 +37,10 @@ static GPid serve(const char *base, guint16 *ret_port) {
 static void test_work(void) {
   g_autoptr(House) house = house_new();
   g_autofree char *remote = g_build_filename(house->dir, "remote.git", NULL);
-  sh("git init -q --bare -b main %s && git clone -q %s %s/seed && cd %s/seed && echo one > a.txt && git add . && "
-     "git -c user.name=t -c user.email=t@t commit -qm first && git push -q origin HEAD:main",
-     remote, remote, house->dir, house->dir);
+  house_shell(
+      "git init -q --bare -b main %s && git clone -q %s %s/seed && cd %s/seed && echo one > a.txt && git add . && "
+      "git -c user.name=t -c user.email=t@t commit -qm first && git push -q origin HEAD:main",
+      remote, remote, house->dir, house->dir);
   guint16 port;
   GPid server = serve(house->dir, &port);
   g_free(CALL(house, "git.clone", "{\"repo_url\":\"git://127.0.0.1:%u/remote.git\",\"directory\":\"copy\"}", port));
@@ -67,37 +49,37 @@ static void test_work(void) {
   g_assert_true(g_file_test(file, G_FILE_TEST_EXISTS));
   g_assert_true(g_file_set_contents(file, "two\n", -1, NULL));
   g_autofree char *status = house_ok(house, "git.status", "{\"working_dir\":\"copy\"}");
-  holds(status, " M a.txt");
+  house_holds(status, " M a.txt");
   g_autofree char *diff = house_ok(house, "git.diff", "{\"working_dir\":\"copy\"}");
-  holds(diff, "+two");
+  house_holds(diff, "+two");
   g_autofree char *fresh = g_build_filename(house->work, "copy", "b.txt", NULL);
   g_assert_true(g_file_set_contents(fresh, "new\n", -1, NULL));
   g_free(house_ok(house, "git.add", "{\"working_dir\":\"copy\",\"path\":\"b.txt\"}"));
   g_autofree char *commit = house_ok(house, "git.commit", "{\"working_dir\":\"copy\",\"message\":\"second; `id`\"}");
-  holds(commit, "second; `id`");
-  holds(commit, "2 files changed");
+  house_holds(commit, "second; `id`");
+  house_holds(commit, "2 files changed");
   g_free(house_ok(house, "git.branch", "{\"working_dir\":\"copy\",\"branch_name\":\"side\"}"));
   g_free(house_ok(house, "git.checkout", "{\"working_dir\":\"copy\",\"branch_name\":\"side\"}"));
   g_assert_true(g_file_set_contents(fresh, "side\n", -1, NULL));
   g_free(house_ok(house, "git.commit", "{\"working_dir\":\"copy\",\"message\":\"on the side\"}"));
   g_free(house_ok(house, "git.checkout", "{\"working_dir\":\"copy\",\"branch_name\":\"main\"}"));
   g_autofree char *merge = house_ok(house, "git.merge", "{\"working_dir\":\"copy\",\"branch\":\"side\"}");
-  holds(merge, "b.txt");
+  house_holds(merge, "b.txt");
   g_autofree char *list = house_ok(house, "git.branch", "{\"working_dir\":\"copy\"}");
-  holds(list, "on the side");
+  house_holds(list, "on the side");
   house->asked = 0;
   g_autofree char *push = house_ok(house, "git.push", "{\"working_dir\":\"copy\"}");
   g_assert_cmpuint(house->asked, ==, 1);
-  holds(push, "main -> main");
-  sh("cd %s/seed && git pull -q --ff-only && grep -q side b.txt && echo three > c.txt && git add . && "
-     "git -c user.name=t -c user.email=t@t commit -qm third && git push -q origin HEAD:main",
-     house->dir);
+  house_holds(push, "main -> main");
+  house_shell("cd %s/seed && git pull -q --ff-only && grep -q side b.txt && echo three > c.txt && git add . && "
+              "git -c user.name=t -c user.email=t@t commit -qm third && git push -q origin HEAD:main",
+              house->dir);
   g_free(house_ok(house, "git.pull", "{\"working_dir\":\"copy\"}"));
   g_autofree char *third = g_build_filename(house->work, "copy", "c.txt", NULL);
   g_assert_true(g_file_test(third, G_FILE_TEST_EXISTS));
   house->approve = FALSE;
   g_autofree char *denied = house_fails(house, "git.push", "{\"working_dir\":\"copy\"}");
-  holds(denied, "said no");
+  house_holds(denied, "said no");
   kill(server, SIGTERM);
   g_spawn_close_pid(server);
 }
@@ -114,19 +96,20 @@ static void test_harm(void) {
   };
   for (gsize i = 0; i < G_N_ELEMENTS(refused); i++) {
     g_autofree char *why = house_fails(house, refused[i].name, refused[i].args);
-    holds(why, refused[i].what);
+    house_holds(why, refused[i].what);
   }
   g_autofree char *ext =
       house_ok(house, "git.clone", "{\"repo_url\":\"ext::sh -c touch% /var/tmp/choir-ext\",\"directory\":\"x\"}");
-  holds(ext, "not allowed");
+  house_holds(ext, "not allowed");
   g_assert_false(g_file_test("/var/tmp/choir-ext", G_FILE_TEST_EXISTS));
   /* What a repository's own configuration wants to run stays in the sandbox. */
   g_autofree char *mark = g_build_filename(house->state, "ran", NULL);
-  sh("cd %s && git init -q -b main evil && cd evil && echo x > f && git add f && git config core.fsmonitor 'touch %s' "
-     "&& "
-     "git config diff.external 'touch %s' && git config alias.status '!touch %s' && "
-     "printf '#!/bin/sh\\ntouch %s\\n' > .git/hooks/pre-commit && chmod +x .git/hooks/pre-commit",
-     house->work, mark, mark, mark, mark);
+  house_shell(
+      "cd %s && git init -q -b main evil && cd evil && echo x > f && git add f && git config core.fsmonitor 'touch %s' "
+      "&& "
+      "git config diff.external 'touch %s' && git config alias.status '!touch %s' && "
+      "printf '#!/bin/sh\\ntouch %s\\n' > .git/hooks/pre-commit && chmod +x .git/hooks/pre-commit",
+      house->work, mark, mark, mark, mark);
   g_free(house_ok(house, "git.status", "{\"working_dir\":\"evil\"}"));
   g_free(house_ok(house, "git.diff", "{\"working_dir\":\"evil\"}"));
   g_free(house_ok(house, "git.commit", "{\"working_dir\":\"evil\",\"message\":\"x\"}"));

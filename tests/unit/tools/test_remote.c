@@ -9,25 +9,6 @@
 #include "base/text.h"
 #include "house.h"
 
-static void holds(const char *text, const char *part) {
-  if (!strstr(text, part))
-    g_error("\"%s\" is not in: %s", part, text);
-}
-
-static void sh(const char *format, ...) G_GNUC_PRINTF(1, 2);
-static void sh(const char *format, ...) {
-  va_list args;
-  int status = 0;
-  g_autofree char *out = NULL, *err = NULL;
-  va_start(args, format);
-  g_autofree char *script = g_strdup_vprintf(format, args);
-  va_end(args);
-  const char *argv[] = {"sh", "-ec", script, NULL};
-  g_spawn_sync(NULL, (char **)argv, NULL, G_SPAWN_SEARCH_PATH, NULL, NULL, &out, &err, &status, NULL);
-  if (status != 0)
-    g_error("%s: %s%s", script, out, err);
-}
-
 typedef struct {
   GPid pid;
   guint16 port;
@@ -46,13 +27,14 @@ static Server server_start(House *house) {
   g_socket_listener_close(listener);
   if (getuid() == 0)
     g_mkdir_with_parents("/run/sshd", 0755);
-  sh("cd %s && ssh-keygen -q -t ed25519 -N '' -f host && ssh-keygen -q -t ed25519 -N '' -f key && ssh-keygen -q -t "
-     "ed25519 -N '' -f stranger && "
-     "cp key.pub authorized && printf '[127.0.0.1]:%u %%s\\n' \"$(cut -d' ' -f1,2 host.pub)\" > known && "
-     "printf 'HostKey %s/host\\nAuthorizedKeysFile %s/authorized\\nPidFile none\\nUsePAM no\\nStrictModes "
-     "no\\nListenAddress 127.0.0.1\\n"
-     "PasswordAuthentication no\\nPermitRootLogin prohibit-password\\n' > conf",
-     house->dir, server.port, house->dir, house->dir);
+  house_shell(
+      "cd %s && ssh-keygen -q -t ed25519 -N '' -f host && ssh-keygen -q -t ed25519 -N '' -f key && ssh-keygen -q -t "
+      "ed25519 -N '' -f stranger && "
+      "cp key.pub authorized && printf '[127.0.0.1]:%u %%s\\n' \"$(cut -d' ' -f1,2 host.pub)\" > known && "
+      "printf 'HostKey %s/host\\nAuthorizedKeysFile %s/authorized\\nPidFile none\\nUsePAM no\\nStrictModes "
+      "no\\nListenAddress 127.0.0.1\\n"
+      "PasswordAuthentication no\\nPermitRootLogin prohibit-password\\n' > conf",
+      house->dir, server.port, house->dir, house->dir);
   g_autofree char *conf = g_build_filename(house->dir, "conf", NULL), *port = g_strdup_printf("%u", server.port);
   const char *argv[] = {"/usr/sbin/sshd", "-D", "-e", "-f", conf, "-p", port, NULL};
   g_assert_true(g_spawn_async(NULL, (char **)argv, NULL, G_SPAWN_DO_NOT_REAP_CHILD | G_SPAWN_STDERR_TO_DEV_NULL, NULL,
@@ -82,25 +64,25 @@ static void test_ssh(void) {
                   host, server.port, user, key, command)
   g_autofree char *args = ARGS("127.0.0.1", server.key, "echo from the other side; echo $SSH_CONNECTION | wc -w");
   g_autofree char *out = house_ok(house, "ssh.run_command", args);
-  holds(out, "from the other side\n4\n");
-  holds(house->last_card, "\"target\":\"host 127.0.0.1\"");
+  house_holds(out, "from the other side\n4\n");
+  house_holds(house->last_card, "\"target\":\"host 127.0.0.1\"");
   /* The second command goes over the first one's connection. */
   g_autofree char *control = g_build_filename(house->state, "ssh", NULL);
   g_autoptr(GDir) sockets = g_dir_open(control, 0, NULL);
   g_assert_nonnull(g_dir_read_name(sockets));
   g_autofree char *failing = ARGS("127.0.0.1", server.key, "echo trouble >&2; exit 7");
   g_autofree char *trouble = house_ok(house, "ssh.run_command", failing);
-  holds(trouble, "trouble\n\n(exit code 7)");
+  house_holds(trouble, "trouble\n\n(exit code 7)");
   g_autofree char *unknown = ARGS("localhost", server.key, "true");
   g_autofree char *stranger = house_fails(house, "ssh.run_command", unknown);
-  holds(stranger, "this machine is not known yet");
-  sh("for s in %s/*; do rm -f $s; done", control);
+  house_holds(stranger, "this machine is not known yet");
+  house_shell("for s in %s/*; do rm -f $s; done", control);
   g_autofree char *wrong_key = ARGS("127.0.0.1", server.stranger, "true");
   g_autofree char *refused = house_fails(house, "ssh.run_command", wrong_key);
-  holds(refused, "does not accept our key");
+  house_holds(refused, "does not accept our key");
   g_autofree char *option = ARGS("-oProxyCommand=touch /tmp/x", server.key, "true");
   g_autofree char *no_host = house_fails(house, "ssh.run_command", option);
-  holds(no_host, "is no user and machine");
+  house_holds(no_host, "is no user and machine");
   house->approve = FALSE;
   g_autofree char *mark = g_build_filename(house->dir, "mark", NULL);
   g_autofree char *touch = g_strdup_printf("touch %s", mark), *denied = ARGS("127.0.0.1", server.key, touch);
@@ -109,43 +91,44 @@ static void test_ssh(void) {
   house->approve = TRUE;
   g_autofree char *password =
       house_fails(house, "ssh.run_command", "{\"host\":\"a\",\"username\":\"b\",\"command\":\"c\",\"password\":\"d\"}");
-  holds(password, "passwords are not used");
+  house_holds(password, "passwords are not used");
   server_stop(&server);
 }
 
 static void test_ansible(void) {
   g_autoptr(House) house = house_new();
   g_autofree char *target = g_build_filename(house->dir, "made-by-ansible", NULL);
-  sh("mkdir %s/plays && cd %s/plays && cat > playbook.yaml <<'EOF'\n"
-     "- hosts: localhost\n  connection: local\n  gather_facts: false\n  tasks:\n"
-     "    - name: a file\n      ansible.builtin.copy:\n        content: \"hello {{ who | default('nobody') }}\\n\"\n   "
-     "     dest: %s\n"
-     "        mode: \"0644\"\n      tags: [file]\nEOF\n"
-     "cat > broken.yaml <<'EOF'\n- hosts: localhost\n  connection: local\n  gather_facts: false\n  tasks:\n"
-     "    - ansible.builtin.debug:\n        msg: \"{{ not_there }}\"\nEOF\necho 'just: data' > data.yaml",
-     house->dir, house->dir, target);
+  house_shell("mkdir %s/plays && cd %s/plays && cat > playbook.yaml <<'EOF'\n"
+              "- hosts: localhost\n  connection: local\n  gather_facts: false\n  tasks:\n"
+              "    - name: a file\n      ansible.builtin.copy:\n        content: \"hello {{ who | default('nobody') "
+              "}}\\n\"\n   "
+              "     dest: %s\n"
+              "        mode: \"0644\"\n      tags: [file]\nEOF\n"
+              "cat > broken.yaml <<'EOF'\n- hosts: localhost\n  connection: local\n  gather_facts: false\n  tasks:\n"
+              "    - ansible.builtin.debug:\n        msg: \"{{ not_there }}\"\nEOF\necho 'just: data' > data.yaml",
+              house->dir, house->dir, target);
   g_autofree char *plays = g_build_filename(house->dir, "plays", NULL);
   g_assert_true(choir_config_set(house->config, "tools", "playbooks", plays, NULL));
   house->approve = FALSE;
   g_free(house_fails(house, "ansible.run_playbook", "{\"playbook\":\"playbook.yaml\"}"));
-  holds(house->last_card, "+hello nobody"); /* the dry run is on the card */
-  holds(house->last_card, "\"class\":\"fleet\"");
+  house_holds(house->last_card, "+hello nobody"); /* the dry run is on the card */
+  house_holds(house->last_card, "\"class\":\"fleet\"");
   g_assert_false(g_file_test(target, G_FILE_TEST_EXISTS));
   house->approve = TRUE;
   g_autofree char *out = house_ok(house, "ansible.run_playbook",
                                   "{\"playbook\":\"playbook.yaml\",\"limit\":\"localhost\",\"tags\":\"file\","
                                   "\"extra_vars\":[{\"name\":\"who\",\"value\":\"Ada; $(id)\"}]}");
-  holds(out, "changed=1");
+  house_holds(out, "changed=1");
   g_autofree char *text = NULL;
   g_assert_true(g_file_get_contents(target, &text, NULL, NULL));
-  holds(text, "hello Ada");
+  house_holds(text, "hello Ada");
   g_autofree char *undefined = house_fails(house, "ansible.run_playbook", "{\"playbook\":\"broken.yaml\"}");
-  holds(undefined, "a variable has no value");
+  house_holds(undefined, "a variable has no value");
   g_autofree char *data = house_fails(house, "ansible.run_playbook", "{\"playbook\":\"data.yaml\"}");
-  holds(data, "must be one of");
+  house_holds(data, "must be one of");
   g_autofree char *option =
       house_fails(house, "ansible.run_playbook", "{\"playbook\":\"playbook.yaml\",\"limit\":\"-vvv\"}");
-  holds(option, "limit and tags are names");
+  house_holds(option, "limit and tags are names");
 }
 
 int main(int argc, char **argv) {
