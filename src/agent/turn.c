@@ -362,6 +362,11 @@ static void on_steps_done(const char *answer, const char *notes, gpointer user) 
   choir_turn_start(turn);
 }
 
+static gboolean much_like_an_order(const ChoirTurn *turn) {
+  ChoirShortlistEntry best;
+  return choir_shortlist_find(turn->twin->shortlist, turn->text, &best, 1) > 0 && best.score >= ORDER_ANYWAY;
+}
+
 /* TRUE: tools are asked first, or the person must have finished first. */
 static gboolean begin_steps(ChoirTurn *turn) {
   static const ChoirStepsHandlers handlers = {on_tool_started, on_tool_output, on_steps_done};
@@ -372,10 +377,8 @@ static gboolean begin_steps(ChoirTurn *turn) {
     turn->stepped = TRUE;
     return FALSE;
   }
-  ChoirShortlistEntry best = {0};
-  choir_shortlist_find(twin->shortlist, turn->text, &best, 1);
   /* What the memory knows is answered, unless the words are much like an order. */
-  if ((turn->knows && best.score < ORDER_ANYWAY) || !choir_steps_wanted(twin->shortlist, turn->text)) {
+  if ((turn->knows && !much_like_an_order(turn)) || !choir_steps_wanted(twin->shortlist, turn->text)) {
     turn->stepped = TRUE;
     return FALSE;
   }
