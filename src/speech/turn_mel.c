@@ -25,12 +25,12 @@ static double hertz(double mel) {
 static void fill_filters(Tables *tables) {
   const double top = 15 + log(RATE / 2000.0) * 27 / log(6.4);
   double edge[CHOIR_TURN_MELS + 2];
-  for (gsize i = 0; i < G_N_ELEMENTS(edge); i++)
-    edge[i] = hertz(top * (double)i / (G_N_ELEMENTS(edge) - 1));
+  for (guint i = 0; i < CHOIR_TURN_MELS + 2; i++)
+    edge[i] = hertz(top * i / (CHOIR_TURN_MELS + 1));
   for (guint m = 0; m < CHOIR_TURN_MELS; m++) {
     tables->first[m] = BINS;
     for (guint k = 0; k < BINS; k++) {
-      double f = RATE / 2.0 * k / (BINS - 1);
+      double f = (double)RATE * k / N;
       double up = (f - edge[m]) / (edge[m + 1] - edge[m]), down = (edge[m + 2] - f) / (edge[m + 2] - edge[m + 1]);
       double value = MIN(up, down) * 2 / (edge[m + 2] - edge[m]);
       if (value <= 0)

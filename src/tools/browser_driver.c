@@ -194,7 +194,8 @@ static gboolean on_look(gpointer user) {
 
 static gboolean start(BrowserDriver *driver, GError **error) {
   static const ChoirSandboxHandlers handlers = {NULL, on_ended};
-  static const char *const argv[] = {INSIDE, "--forward",  "3128=/run/proxy.sock", "./" SOCKET "=9515",
+  static const char forward[] = "./" SOCKET "=9515";
+  static const char *const argv[] = {INSIDE, "--forward",  "3128=/run/proxy.sock", forward,
                                      "--",   CHROMEDRIVER, "--port=9515",          NULL};
   const char *writable[] = {driver->folder, NULL};
   ProxyRules rules = {.ports = driver->ports, .allowed = driver->allowed, .names = driver->names};

@@ -138,10 +138,11 @@ static void pump(Pump *pump);
 
 static void end_pump(Pump *pump) {
   Link *link = pump->link;
-  if (link->proxy && --link->pumping == 0)
+  if (!link->proxy)
+    return;
+  link->pumping--;
+  if (link->pumping == 0 || pump == &link->down) /* the server is done: nothing is left to say to it */
     cut(link);
-  else if (link->proxy && pump == &link->down)
-    cut(link); /* the server is done: nothing is left to say to it */
 }
 
 static void on_written(GObject *source, GAsyncResult *result, gpointer user) {

@@ -6,7 +6,8 @@
 #define LEARNT 12.0       /* windows, before anything is believed */
 #define CORRELATION 0.6
 #define LOUDER 2.0 /* 6 dB above the echo that is expected */
-#define BIN_OUT (CHOIR_VAD_WINDOW * (CHOIR_RATE_OUT / 1000) / (CHOIR_RATE_MIC / 1000))
+
+enum { BIN_OUT = CHOIR_VAD_WINDOW * (CHOIR_RATE_OUT / 1000) / (CHOIR_RATE_MIC / 1000) };
 
 void echo_level_reset(EchoLevel *echo) {
   *echo = (EchoLevel){0};
