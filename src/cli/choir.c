@@ -2,8 +2,8 @@
 #include <locale.h>
 #include <stdio.h>
 #include <string.h>
-#include "base/names.h"
 #include "base/text.h"
+#include "base/version.h"
 #include "cli/cli.h"
 #include "daemon/serve.h"
 
@@ -69,7 +69,7 @@ int main(int argc, char **argv) {
     return CHOIR_CLI_OK;
   }
   if (strcmp(word, "--version") == 0) {
-    printf("choir %s\n", CHOIR_VERSION_STRING);
+    printf("choir %s\n", choir_version());
     return CHOIR_CLI_OK;
   }
   for (gsize i = 0; i < G_N_ELEMENTS(commands); i++)

@@ -2,11 +2,17 @@
 #include <string.h>
 #include <unistd.h>
 #include "base/names.h"
+#include "base/place.h"
 #include "web/web_config.h"
 
 #ifndef CHOIR_SOURCE_DIR
 #define CHOIR_SOURCE_DIR "/usr/share/choir"
 #endif
+
+#define SYSTEM_STATE "/var/lib/choir"
+#define SYSTEM_MODELS "/opt/nomad/models"
+#define SYSTEM_ENGINE "/usr/lib/choir/engine"
+#define SYSTEM_RUNTIME "/usr/lib/choir/runtime"
 
 const ChoirConfigItem choir_settings[] = {
     {"web", "address", CHOIR_CONFIG_STRING, "127.0.0.1", 0, 0, NULL, "CHOIR_ADDRESS",
@@ -18,18 +24,20 @@ const ChoirConfigItem choir_settings[] = {
     {"web", "tls_port", CHOIR_CONFIG_INT, "8443", 1, 65535, NULL, NULL, "TCP port of the TLS twin"},
     {"web", "machine_keys", CHOIR_CONFIG_STRING, "", 0, 0, NULL, "PIPECAT_API_KEYS,PIECAT_API_KEYS",
      "SHA-256 of keys that the original's clients send, comma separated; they may do what an operator may"},
-    CHOIR_WEB_CONFIG_ITEMS{"paths", "state", CHOIR_CONFIG_STRING, "", 0, 0, NULL, "CHOIR_STATE",
-                           "folder for history, caches and choices; empty: the user's state folder"},
+    CHOIR_WEB_CONFIG_ITEMS{
+        "paths", "state", CHOIR_CONFIG_STRING, "", 0, 0, NULL, "CHOIR_STATE",
+        "folder for history, caches and choices; empty: /var/lib/choir where it is installed and ours, else the user's "
+        "state folder"},
     {"paths", "engine", CHOIR_CONFIG_STRING, "", 0, 0, NULL, "CHOIR_ENGINE",
      "folder that holds bin/llama-server; empty: found"},
     {"paths", "models", CHOIR_CONFIG_STRING, "", 0, 0, NULL, "CHOIR_MODELS",
-     "folder of the converted models; empty: found"},
+     "folder of the converted models; empty: found (/opt/nomad/models where it is installed)"},
     {"paths", "runtime", CHOIR_CONFIG_STRING, "", 0, 0, NULL, "CHOIR_RUNTIME",
      "folder of libonnxruntime.so; empty: found"},
     {"paths", "prompts", CHOIR_CONFIG_STRING, "", 0, 0, NULL, "CHOIR_PROMPTS",
-     "folder of the persona files; empty: /etc/choir/prompts or the checkout's"},
+     "folder of the persona files; empty: the checkout's, or /etc/choir/prompts where it is installed"},
     {"paths", "list", CHOIR_CONFIG_STRING, "", 0, 0, NULL, "CHOIR_MODEL_LIST",
-     "models.yaml; empty: /etc/choir/models.yaml or the checkout's"},
+     "models.yaml; empty: the checkout's, or /etc/choir/models.yaml where it is installed"},
     {"log", "format", CHOIR_CONFIG_ENUM, "plain", 0, 0, "plain|json", "CHOIR_LOG_FORMAT",
      "plain lines or one JSON object a line"},
     {"log", "levels", CHOIR_CONFIG_STRING, "info", 0, 0, NULL, "CHOIR_LOG",
@@ -146,60 +154,73 @@ char *choir_settings_default_file(void) {
   return g_strdup("/etc/choir/choir.conf");
 }
 
-static char *first_existing(const char *setting, ...) {
-  if (setting && *setting)
-    return g_strdup(setting);
-  va_list list;
-  va_start(list, setting);
-  const char *last = NULL;
-  for (const char *path = va_arg(list, const char *); path; path = va_arg(list, const char *)) {
-    last = path;
-    if (g_file_test(path, G_FILE_TEST_EXISTS))
-      break;
-  }
-  va_end(list);
-  return g_strdup(last);
+/* Where an installed Choir keeps its state: the system's folder for whom it belongs to, else the user's own. */
+static char *default_state(const ChoirPlace *place) {
+  if (place->installed && access(SYSTEM_STATE, W_OK) == 0)
+    return g_strdup(SYSTEM_STATE);
+  return g_build_filename(g_get_user_state_dir(), "choir", NULL);
 }
 
-static char *own_folder(void) {
-  g_autofree char *self = g_file_read_link("/proc/self/exe", NULL);
-  return self ? g_path_get_dirname(self) : g_strdup(".");
+/* What ./run made. A checkout looks here first, and an installed Choir last. */
+static char *in_cache(const char *a, const char *b) {
+  return g_build_filename(g_get_user_cache_dir(), "choir", a, b, NULL);
+}
+
+static void resolve_installed(ChoirPaths *paths, const ChoirConfig *config, const ChoirPlace *place) {
+  g_autofree char *engine = g_build_filename(place->library, "engine", NULL);
+  g_autofree char *runtime = g_build_filename(place->library, "runtime", NULL);
+  g_autofree char *cache_engine = in_cache("engine", CHOIR_ENGINE_VERSION), *cache_models = in_cache("models", NULL),
+                  *cache_runtime = in_cache("runtime", NULL);
+  g_autofree char *set_prompts = g_build_filename(place->settings, "prompts", NULL);
+  g_autofree char *set_list = g_build_filename(place->settings, "models.yaml", NULL);
+  g_autofree char *set_grammar = g_build_filename(place->settings, "commands.gram", NULL);
+  g_autofree char *prompts = g_build_filename(place->data, "prompts", NULL);
+  g_autofree char *list = g_build_filename(place->data, "group_vars", "models.yaml", NULL);
+  g_autofree char *grammar = g_build_filename(place->data, "commands.gram", NULL);
+  paths->engine = choir_place_first(choir_config_string(config, "paths", "engine"), engine, cache_engine, NULL);
+  /* The last one is named where none is there. */
+  paths->models = choir_place_first(choir_config_string(config, "paths", "models"), SYSTEM_MODELS, cache_models,
+                                    SYSTEM_MODELS, NULL);
+  paths->runtime = choir_place_first(choir_config_string(config, "paths", "runtime"), runtime, cache_runtime, NULL);
+  paths->prompts = choir_place_first(choir_config_string(config, "paths", "prompts"), set_prompts, prompts, NULL);
+  paths->list = choir_place_first(choir_config_string(config, "paths", "list"), set_list, list, NULL);
+  paths->grammar = choir_place_first(NULL, set_grammar, grammar, NULL);
+  paths->index = g_build_filename(place->library, "choir-index.so", NULL);
+  paths->sandbox = g_build_filename(place->library, "choir-sandbox", NULL);
+  paths->programs = g_strdup(place->library);
+  paths->source = g_strdup(g_file_test(place->data, G_FILE_TEST_IS_DIR) ? place->data : "");
+}
+
+static void resolve_checkout(ChoirPaths *paths, const ChoirConfig *config, const ChoirPlace *place) {
+  g_autofree char *cache_engine = in_cache("engine", CHOIR_ENGINE_VERSION), *cache_models = in_cache("models", NULL),
+                  *cache_runtime = in_cache("runtime", NULL);
+  paths->engine = choir_place_first(choir_config_string(config, "paths", "engine"), cache_engine, SYSTEM_ENGINE,
+                                    cache_engine, NULL);
+  paths->models = choir_place_first(choir_config_string(config, "paths", "models"), cache_models, SYSTEM_MODELS,
+                                    cache_models, NULL);
+  paths->runtime = choir_place_first(choir_config_string(config, "paths", "runtime"), cache_runtime, SYSTEM_RUNTIME,
+                                     cache_runtime, NULL);
+  paths->prompts =
+      choir_place_first(choir_config_string(config, "paths", "prompts"), CHOIR_SOURCE_DIR "/prompts", NULL);
+  paths->list =
+      choir_place_first(choir_config_string(config, "paths", "list"), CHOIR_SOURCE_DIR "/group_vars/models.yaml", NULL);
+  paths->grammar = g_strdup(CHOIR_SOURCE_DIR "/src/speech/data/commands.gram");
+  paths->index = g_build_filename(place->own, "src", "memory", "choir-index.so", NULL);
+  paths->sandbox = g_build_filename(place->own, "src", "sandbox", "choir-sandbox", NULL);
+  paths->programs = g_build_filename(place->own, "src", "speech", NULL);
+  paths->source = g_strdup(g_file_test(CHOIR_SOURCE_DIR, G_FILE_TEST_IS_DIR) ? CHOIR_SOURCE_DIR : "");
 }
 
 void choir_paths_resolve(ChoirPaths *paths, const ChoirConfig *config) {
-  g_autofree char *cache = g_build_filename(g_get_user_cache_dir(), "choir", NULL);
-  g_autofree char *cache_engine = g_build_filename(cache, "engine", CHOIR_ENGINE_VERSION, NULL);
-  g_autofree char *cache_models = g_build_filename(cache, "models", NULL);
-  g_autofree char *cache_runtime = g_build_filename(cache, "runtime", NULL);
-  g_autofree char *state = g_build_filename(g_get_user_state_dir(), "choir", NULL);
-  g_autofree char *own = own_folder();
-  g_autofree char *built = g_build_filename(own, "src", "speech", NULL);
-  const char *set_state = choir_config_string(config, "paths", "state");
-  paths->state = g_strdup(*set_state ? set_state : state);
-  paths->engine =
-      first_existing(choir_config_string(config, "paths", "engine"), "/usr/lib/choir/engine", cache_engine, NULL);
-  paths->models =
-      first_existing(choir_config_string(config, "paths", "models"), "/opt/nomad/models/choir", cache_models, NULL);
-  paths->runtime =
-      first_existing(choir_config_string(config, "paths", "runtime"), "/usr/lib/choir/runtime", cache_runtime, NULL);
-  paths->prompts = first_existing(choir_config_string(config, "paths", "prompts"), "/etc/choir/prompts",
-                                  CHOIR_SOURCE_DIR "/prompts", NULL);
-  paths->list = first_existing(choir_config_string(config, "paths", "list"), "/etc/choir/models.yaml",
-                               CHOIR_SOURCE_DIR "/group_vars/models.yaml", NULL);
-  paths->grammar =
-      first_existing(NULL, "/etc/choir/commands.gram", CHOIR_SOURCE_DIR "/src/speech/data/commands.gram", NULL);
-  g_autofree char *built_index = g_build_filename(own, "src", "memory", "choir-index.so", NULL);
-  g_autofree char *beside_index = g_build_filename(own, "..", "lib", "choir", "choir-index.so", NULL);
-  paths->index = first_existing(g_file_test(built_index, G_FILE_TEST_EXISTS) ? built_index : NULL, beside_index,
-                                "/usr/lib/choir/choir-index.so", NULL);
-  g_autofree char *built_sandbox = g_build_filename(own, "src", "sandbox", "choir-sandbox", NULL);
-  g_autofree char *beside_sandbox = g_build_filename(own, "choir-sandbox", NULL);
-  paths->sandbox = first_existing(g_file_test(beside_sandbox, G_FILE_TEST_EXISTS) ? beside_sandbox : NULL,
-                                  built_sandbox, "/usr/lib/choir/choir-sandbox", NULL);
-  paths->source = g_strdup(g_file_test(CHOIR_SOURCE_DIR, G_FILE_TEST_IS_DIR) ? CHOIR_SOURCE_DIR : "");
-  g_autofree char *beside = g_build_filename(own, "choir-ear", NULL);
-  paths->programs = g_file_test(beside, G_FILE_TEST_EXISTS) ? g_steal_pointer(&own)
-                                                            : first_existing(NULL, built, "/usr/lib/choir", NULL);
+  ChoirPlace place;
+  choir_place_find(&place, NULL);
+  const char *state = choir_config_string(config, "paths", "state");
+  paths->state = *state ? g_strdup(state) : default_state(&place);
+  if (place.installed)
+    resolve_installed(paths, config, &place);
+  else
+    resolve_checkout(paths, config, &place);
+  choir_place_clear(&place);
 }
 
 void choir_paths_clear(ChoirPaths *paths) {

@@ -20,6 +20,7 @@ typedef struct {
 
 /* The file `choir serve` reads when --config is not given: the user's, else /etc/choir/choir.conf. Caller frees. */
 char *choir_settings_default_file(void);
-/* Fills every path: the setting, else an installed place that exists, else the checkout's and the user's cache. */
+/* Fills every path: the setting, else what belongs to this program (base/place.h): installed below its prefix, or the
+ * checkout's and the user's cache. */
 void choir_paths_resolve(ChoirPaths *paths, const ChoirConfig *config);
 void choir_paths_clear(ChoirPaths *paths);

@@ -5,6 +5,7 @@
 #include "base/metrics.h"
 #include "base/names.h"
 #include "base/text.h"
+#include "base/version.h"
 #include "daemon/app.h"
 
 static json_t *child_json(ChoirChild *child) {
@@ -122,7 +123,7 @@ json_t *choir_app_status(ChoirApp *app) {
   json_t *engines = json_pack("{s:o,s:o,s:o}", "vad", engine_json(app->ear, "silero"), "stt",
                               engine_json(app->stt, stt), "tts", engine_json(app->tts, tts));
   return json_pack("{s:s,s:s,s:s,s:f,s:o,s:o,s:o,s:o,s:o,s:o,s:i,s:i,s:I,s:I}", "status", text, "version",
-                   CHOIR_VERSION_STRING, "state", choir_twin_state(app->twin), "uptime_s",
+                   choir_version(), "state", choir_twin_state(app->twin), "uptime_s",
                    (double)(g_get_monotonic_time() - app->started_us) / 1e6, "model", model_json(app), "engines",
                    engines, "children", children, "missing", missing_json(app), "card",
                    choir_local_voice_status(app->card), "wyoming", choir_wyoming_status(app->wyoming), "queue",

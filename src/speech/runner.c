@@ -1,5 +1,5 @@
 #include "speech/runner.h"
-#include "base/names.h"
+#include "base/version.h"
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
@@ -34,7 +34,7 @@ void choir_runner_options(int *argc, char ***argv, const GOptionEntry *entries, 
     exit(2);
   }
   if (version) {
-    printf("%s %s\n", runner_name, CHOIR_VERSION_STRING);
+    printf("%s %s\n", runner_name, choir_version());
     exit(0);
   }
   if (*argc > 1) {

@@ -3,8 +3,8 @@
 #include <string.h>
 #include "base/log.h"
 #include "base/metrics.h"
-#include "base/names.h"
 #include "base/text.h"
+#include "base/version.h"
 #include "web/answer.h"
 #include "web/principal.h"
 #include "web/web_private.h"
@@ -275,7 +275,7 @@ static void on_upgrade(ChoirHttpRequest *request, gpointer user) {
   g_ptr_array_add(owner->pages, page);
   choir_gauge_set(owner->gauge, owner->pages->len);
   gint64 conversation = choir_history_current(choir_twin_history(owner->options->twin));
-  send_json(page, json_pack("{s:s,s:s,s:I}", "type", "hello", "version", CHOIR_VERSION_STRING, "conversation",
+  send_json(page, json_pack("{s:s,s:s,s:I}", "type", "hello", "version", choir_version(), "conversation",
                             (json_int_t)conversation));
   page->log_id = choir_log_listen(BACKLOG, on_log, page);
   show_waiting(page);
