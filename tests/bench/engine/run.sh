@@ -10,7 +10,7 @@ usage() {
 usage: choir bench engine [OPTION...]
 Measures libggml-cpu-core2.so against stock x64, sse42, sandybridge and haswell, and against ggml built with -march=core2
 -msse4.1; SmolLM2, synthetic models of 1B shape in Q4_K_M, Q4_0 and Q8_0, and Whisper, also against OpenBLAS. What is missing
-it builds and writes to the cache the first time: some minutes and 3 GB. Then about 40 minutes on a quiet machine, 15 with
+it builds and writes to the cache the first time: some minutes and 3 GB. Then about 20 minutes, 8 with
 --quick. Nothing else should run; --cpu-time makes a busy machine bearable. Options, all of which have values here:
 U
   "$here/engine/bench/run" --help | sed -n '/^options:/,$p'
