@@ -1,0 +1,7 @@
+# The health check: asks every expert.
+node_prefix "" {
+  policy = "read"
+}
+service_prefix "" {
+  policy = "read"
+}

@@ -1,0 +1,10 @@
+# The assistant: finds experts and where it runs itself.
+node_prefix "" {
+  policy = "read"
+}
+service_prefix "" {
+  policy = "read"
+}
+key_prefix "config/" {
+  policy = "read"
+}
