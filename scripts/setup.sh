@@ -160,6 +160,21 @@ setup_engine() {
   stamp engine "$engine_key"
 }
 
+# For nodes of every kind: all CPU variants, and the runtime that the packages carry.
+setup_all_variants() {
+  local key
+  key=$(key_of all "$engine_key" "$models_key")
+  if ! stamped variants "$key" || ! engine_ready || ! models_ready; then
+    announce engine models runtime
+    setup_parts engine models runtime
+    say "Engine (llama.cpp and whisper.cpp), all CPU variants"
+    "$here/tools/build-engine" --all
+    stamp engine "$engine_key"
+    setup_models
+    stamp variants "$key"
+  fi
+}
+
 setup_models() {
   models_ready && return
   say "Models"
