@@ -10,6 +10,7 @@
 #define CHOIR_SERVICE_CLASS "TwinService"
 #define CHOIR_PORT_WEB 8000
 #define CHOIR_PORT_LLM 8081
+#define CHOIR_PORT_JOIN 8002 /* the original provisioning API */
 #define CHOIR_PORT_EMBEDDING 8082
 #define CHOIR_PORT_WYOMING_STT 10300
 #define CHOIR_PORT_WYOMING_TTS 10200
@@ -38,6 +39,7 @@
 #define CHOIR_TOPIC_AGENT "agent"
 #define CHOIR_TOPIC_VOICE "voice"
 #define CHOIR_TOPIC_MEMORY "memory"
+#define CHOIR_TOPIC_CLUSTER "cluster"
 
 /* Audio formats inside the house: mono signed 16 bit little endian */
 #define CHOIR_RATE_MIC 16000  /* what choir-ear and choir-stt hear */

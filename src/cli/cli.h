@@ -22,6 +22,12 @@ int choir_memory_main(int argc, char **argv);
 int choir_cert_main(int argc, char **argv);
 int choir_owner_main(int argc, char **argv);
 int choir_token_main(int argc, char **argv);
+int choir_expert_main(int argc, char **argv);
+int choir_jobs_main(int argc, char **argv);
+int choir_health_main(int argc, char **argv);
+int choir_logs_main(int argc, char **argv);
+int choir_forward_main(int argc, char **argv);
+int choir_nodes_main(int argc, char **argv);
 
 /* Parses options for `choir NAME`. usage: what follows the options, "" for nothing; text: description with examples.
  * FALSE after an error was printed. */

@@ -1,0 +1,13 @@
+/* The part of `choir nodes` about machines that want to join; it runs on a controller. */
+#pragma once
+#include <glib.h>
+
+/* TRUE for token, pending, requests, approve, refuse, serve. */
+gboolean choir_join_word(const char *word);
+/* argv[0] "nodes", argv[1] one of the words. Returns the exit code. */
+int choir_join_main(int argc, char **argv);
+/* join_serve.c: the service itself, until a signal. dir: state; ready: what the root half leaves. */
+int choir_join_serve(const char *dir, const char *ready, int port);
+
+#define CHOIR_JOIN_STATE "/var/lib/choir-join"
+#define CHOIR_JOIN_READY "/var/lib/choir-join-ready"
