@@ -1,6 +1,7 @@
 #include "audio/card.h"
 #include <string.h>
 #include "audio/aec.h"
+#include "audio/card_align.h"
 #include "audio/card_pcm.h"
 #include "audio/card_queue.h"
 #include "audio/resample.h"
@@ -12,15 +13,18 @@
 #define FAR_MASK (FAR_SAMPLES - 1)
 /* The reference runs so far ahead of the microphone that no jitter of the clocks puts an echo before its cause. */
 #define FAR_MARGIN 128
-#define FAR_SLIP 64   /* samples by which the clocks may disagree before the reference is shifted */
-#define FAR_JUMP 1600 /* a shift beyond this is another path: what was learnt is forgotten */
-#define FAR_SMOOTH 0.02
+#define FAR_KNOWN                                                                                                      \
+  64 /* and never so far that it is not written yet: a driver that knows of no delay would have it so                  \
+      */
+
+#define FAR_WAIT_US 40000 /* of the 200 ms that the microphone's buffer holds */
 
 /* Where the loudspeaker was at a moment, in samples of CHOIR_AEC_RATE since it was opened. */
 typedef struct {
   guint64 written;
   double heard;
   gint64 at_us;
+  gboolean gap; /* it stood still for a while: the microphone's thread has to know */
 } FarClock;
 
 struct ChoirCard {
@@ -30,15 +34,15 @@ struct ChoirCard {
   GThread *listens, *speaks;
   gint stop;   /* atomic */
   GMutex lock; /* queue, far, clock */
+  GCond more;  /* of far */
   CardQueue queue;
   gint16 far[FAR_SAMPLES];
   FarClock clock;
   /* Thread of the microphone */
   ChoirAec *aec;
   ChoirResampler *in;
-  guint64 taken;         /* samples of CHOIR_AEC_RATE */
-  double offset, smooth; /* of the reference to the microphone's count */
-  gboolean aligned;
+  guint64 taken; /* samples of CHOIR_AEC_RATE */
+  CardAlign align;
 };
 
 /* --- the loudspeaker --- */
@@ -94,7 +98,9 @@ static gpointer speak(gpointer data) {
     g_mutex_lock(&card->lock);
     if (result == CARD_PCM_XRUN && sound > 0)
       card->queue.underruns++;
+    card->clock.gap = card->clock.gap || result == CARD_PCM_XRUN;
     remember_far(card, far, delay, rate);
+    g_cond_signal(&card->more);
     g_mutex_unlock(&card->lock);
     gint64 now = g_get_monotonic_time();
     if (busy == 0 || now - reported < REPORT_US)
@@ -109,32 +115,42 @@ static gpointer speak(gpointer data) {
 
 /* --- the microphone --- */
 
+/* What the devices say about their clocks right now. */
+static double offset_now(const ChoirCard *card, gsize waiting) {
+  gint64 now = g_get_monotonic_time();
+  double heard = card->clock.heard + (double)(now - card->clock.at_us) * CHOIR_AEC_RATE / G_USEC_PER_SEC;
+  double recorded = (double)card->taken + (double)waiting * CHOIR_AEC_RATE / card_pcm_rate(card->microphone);
+  return MIN(heard, (double)card->clock.written) - recorded;
+}
+
+/* The loudspeaker's thread got no processor for a moment: its samples come. Called with the lock. */
+static double await_far(ChoirCard *card, double last) {
+  gint64 deadline = g_get_monotonic_time() + FAR_WAIT_US;
+  while ((double)card->clock.written < last && g_cond_wait_until(&card->more, &card->lock, deadline))
+    ;
+  return (double)card->clock.written;
+}
+
 /* What the loudspeaker gave to the air while the last frame was recorded. */
 static void reference(ChoirCard *card, gint16 *ret_far) {
   gsize waiting = card_pcm_delay(card->microphone);
   g_mutex_lock(&card->lock);
-  gint64 now = g_get_monotonic_time();
-  double heard = card->clock.heard + (double)(now - card->clock.at_us) * CHOIR_AEC_RATE / G_USEC_PER_SEC;
-  double recorded = (double)card->taken + (double)waiting * CHOIR_AEC_RATE / card_pcm_rate(card->microphone);
-  double offset = MIN(heard, (double)card->clock.written) - recorded;
-  if (!card->aligned) {
-    card->smooth = card->offset = offset;
-    card->aligned = TRUE;
-  }
-  card->smooth += (offset - card->smooth) * FAR_SMOOTH;
-  double slip = card->smooth - card->offset;
-  if (ABS(slip) > FAR_SLIP) {
-    card->offset = card->smooth;
-    if (ABS(slip) > FAR_JUMP)
-      choir_aec_reset(card->aec);
-  }
-  double drift = choir_aec_drift(card->aec);
-  double at = (double)card->taken - CHOIR_AEC_FRAME + card->offset + FAR_MARGIN, written = (double)card->clock.written;
+  if (card->clock.gap)
+    card_align_gap(&card->align);
+  card->clock.gap = FALSE;
+  if (card_align_report(&card->align, offset_now(card, waiting)))
+    choir_aec_reset(card->aec);
+  double drift = choir_aec_drift(card->aec), written = (double)card->clock.written;
+  double at = (double)card->taken - CHOIR_AEC_FRAME + card->align.offset + FAR_MARGIN;
+  double last = at + (1 + drift) * CHOIR_AEC_FRAME + FAR_KNOWN;
+  if (last > written && card_align_in_sound(&card->align))
+    written = await_far(card, last);
+  at -= card_align_late(&card->align, last - written);
   for (guint i = 0; i < CHOIR_AEC_FRAME; i++, at += 1 + drift) {
     gboolean known = at >= 1 && at + 3 < written && at + FAR_SAMPLES - 3 > written;
     ret_far[i] = known ? (gint16)CLAMP(choir_aec_between(card->far, FAR_SAMPLES, at), -32768, 32767) : 0;
   }
-  card->offset += drift * CHOIR_AEC_FRAME;
+  card->align.offset += drift * CHOIR_AEC_FRAME;
   g_mutex_unlock(&card->lock);
 }
 
@@ -143,9 +159,12 @@ static void hear(ChoirCard *card, GArray *waiting) {
   for (; waiting->len - at >= CHOIR_AEC_FRAME; at += CHOIR_AEC_FRAME) {
     gint16 far[CHOIR_AEC_FRAME] = {0}, clean[CHOIR_AEC_FRAME];
     card->taken += CHOIR_AEC_FRAME;
+    const gint16 *mic = &g_array_index(waiting, gint16, at);
     if (card->speaker)
       reference(card, far);
-    choir_aec_run(card->aec, &g_array_index(waiting, gint16, at), far, clean);
+    if (card->speaker && card_align_hear(&card->align, mic, far))
+      choir_aec_reset(card->aec);
+    choir_aec_run(card->aec, mic, far, clean);
     card->callbacks.heard(clean, CHOIR_AEC_FRAME, card->user);
   }
   if (at > 0)
@@ -165,7 +184,7 @@ static gpointer listen(gpointer data) {
       break;
     }
     if (result == CARD_PCM_XRUN)
-      card->aligned = FALSE; /* samples are missing: its count no longer tells the time */
+      card_align_gap(&card->align); /* samples are missing: its count no longer tells the time */
     choir_resampler_run(card->in, chunk, period, waiting);
     hear(card, waiting);
   }
@@ -180,7 +199,9 @@ ChoirCard *choir_card_open(const ChoirCardOptions *options, const ChoirCardCallb
   card->callbacks = *callbacks;
   card->user = user;
   g_mutex_init(&card->lock);
+  g_cond_init(&card->more);
   card_queue_init(&card->queue);
+  card_align_init(&card->align);
   card->microphone = card_pcm_open(options->microphone, FALSE, error);
   if (card->microphone && options->speaker)
     card->speaker = card_pcm_open(options->speaker, TRUE, error);
@@ -209,6 +230,7 @@ void choir_card_free(ChoirCard *card) {
   choir_aec_free(card->aec);
   choir_resampler_free(card->in);
   g_mutex_clear(&card->lock);
+  g_cond_clear(&card->more);
   g_free(card);
 }
 

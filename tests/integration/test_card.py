@@ -208,10 +208,8 @@ def test_its_own_voice_does_not_come_back(tmp_path):
     losses = []
     for attempt in range(3):  # the room is a program: without a processor it has gaps
         losses.append(echo_loss(tmp_path / str(attempt), voice))
-        if losses[-1] > 8:
+        if losses[-1] > 12:
             return
-    if os.getloadavg()[0] > 4 * os.cpu_count():
-        pytest.skip(f"the machine is too busy for a room in real time: {losses} dB")
     pytest.fail(f"the echo is weaker by {losses} dB only")
 
 
