@@ -8,9 +8,15 @@
 
 #define SHORTLIST 5
 /* Weights chosen on the tuning half of tests/data/utterances. */
-#define WANTED 0.10      /* likeness of the best action below which no tool is meant */
-#define CERTAIN 0.35     /* ... above which the model is not asked which one */
-#define MARGIN 0.12      /* ... when the next one is so much less like it */
+#define WANTED 0.20        /* likeness in words of the best action below which no tool is meant */
+#define WANTED_MARGIN 0.02 /* ... and it must be so much above that of the answer in words */
+#define CERTAIN 0.35       /* ... above which the model is not asked which one */
+#define MARGIN 0.12        /* ... when the next one is so much less like it */
+/* The same where the meaning is known, too. */
+#define MEANT 0.30
+#define MEANT_MARGIN 0.05
+#define MEANT_CERTAIN 0.42
+#define MEANT_CLEAR 0.08
 #define NATS 40.0        /* what a likeness of 1 is worth beside the model's scores */
 #define ANSWER_LIKE 0.10 /* likeness of the answer in words at least */
 #define SHOTS 4
@@ -27,11 +33,13 @@ struct ChoirDecide {
   ChoirCall *call;
   char *arguments;
   GError *error;
-  guint idle;
+  guint idle, preparing;
 };
 
 static void decide_free(ChoirDecide *decide) {
   g_clear_handle_id(&decide->idle, g_source_remove);
+  if (decide->preparing)
+    choir_shortlist_forget(decide->request.shortlist, decide->preparing);
   g_clear_pointer(&decide->call, choir_call_cancel);
   g_clear_error(&decide->error);
   json_decref(decide->wrong);
@@ -70,27 +78,54 @@ static char *name_of(const ChoirShortlistEntry *entry) {
   return g_strdup_printf("%s.%s", entry->tool->id, entry->action->name);
 }
 
+typedef struct {
+  ChoirShortlistEntry entries[SHORTLIST];
+  guint n;
+  double words;                /* the likeness in words of the action that is most like it in words */
+  double answer, answer_words; /* ... of the answer in words */
+  gboolean known;              /* the meaning, too */
+} Candidates;
+
+/* "shell clock" or NULL for all. */
+static gboolean among(const char *tools, const char *id) {
+  g_auto(GStrv) list = tools ? g_strsplit(tools, " ", -1) : NULL;
+  return !list || g_strv_contains((const char *const *)list, id);
+}
+
 /* The best actions without those of used and without the answer, whose likeness comes apart. */
-static guint candidates(const ChoirShortlist *shortlist, const char *text, const char *const *used,
-                        ChoirShortlistEntry *ret_entries, double *ret_answer) {
-  ChoirShortlistEntry all[64];
-  guint found = choir_shortlist_find(shortlist, text, all, G_N_ELEMENTS(all)), n = 0;
-  *ret_answer = ANSWER_LIKE;
+static void find_candidates(const ChoirShortlist *shortlist, const char *text, const char *const *used,
+                            const char *tools, Candidates *ret) {
+  ChoirShortlistEntry all[96];
+  guint found = choir_shortlist_find(shortlist, text, all, G_N_ELEMENTS(all));
+  *ret = (Candidates){.answer = ANSWER_LIKE, .known = choir_shortlist_knows(shortlist, text)};
   for (guint i = 0; i < found; i++) {
     g_autofree char *name = name_of(&all[i]);
-    if (is_final(&all[i]))
-      *ret_answer = MAX(*ret_answer, all[i].score);
-    else if (n < SHORTLIST && !(used && g_strv_contains(used, name)))
-      ret_entries[n++] = all[i];
+    if (is_final(&all[i])) {
+      ret->answer = MAX(ret->answer, all[i].score);
+      ret->answer_words = all[i].words;
+      continue;
+    }
+    if ((used && g_strv_contains(used, name)) || !among(tools, all[i].tool->id))
+      continue;
+    ret->words = MAX(ret->words, all[i].words);
+    if (ret->n < SHORTLIST)
+      ret->entries[ret->n++] = all[i];
+    else if (all[i].action->like) /* on every list */
+      ret->entries[ret->n - 1] = all[i];
   }
-  return n;
+}
+
+/* Nothing on the list is near enough to ask the model about it. */
+static gboolean worth(const Candidates *found) {
+  if (found->n == 0 || found->words < WANTED || found->words < found->answer_words + WANTED_MARGIN)
+    return FALSE;
+  return !found->known || (found->entries[0].score >= MEANT && found->entries[0].score >= found->answer + MEANT_MARGIN);
 }
 
 gboolean choir_decide_wanted(const ChoirShortlist *shortlist, const char *text) {
-  ChoirShortlistEntry entries[SHORTLIST];
-  double answer;
-  guint n = candidates(shortlist, text, NULL, entries, &answer);
-  return n > 0 && entries[0].score >= WANTED && entries[0].score >= answer - MARGIN;
+  Candidates found;
+  find_candidates(shortlist, text, NULL, NULL, &found);
+  return worth(&found);
 }
 
 static guint limit_of(const ChoirDecide *decide) {
@@ -114,6 +149,12 @@ static void fill(ChoirDecide *decide) {
     return;
   }
   const ChoirToolAction *action = choir_toolbox_find(decide->request.toolbox, decide->name, NULL);
+  if (action->fill)
+    decide->arguments = action->fill(choir_toolbox_house(decide->request.toolbox), decide->text);
+  if (decide->arguments) {
+    finish(decide, NULL);
+    return;
+  }
   const ChoirToolShot *shots[SHOTS];
   const char *keys[SHOTS + 1] = {NULL};
   ChoirCallShot shown[SHOTS];
@@ -161,19 +202,21 @@ static void on_chosen(const char *name, const char *arguments, const ChoirChatTi
 }
 
 static void choose(ChoirDecide *decide) {
-  ChoirShortlistEntry entries[SHORTLIST];
-  double favour[CHOIR_CALL_MAX_TOOLS], answer;
+  double favour[CHOIR_CALL_MAX_TOOLS];
   g_autoptr(GError) error = NULL;
-  guint n = candidates(decide->request.shortlist, decide->text, decide->request.used, entries, &answer);
-  if (n == 0 || entries[0].score < WANTED || entries[0].score < answer - MARGIN) {
+  Candidates found;
+  find_candidates(decide->request.shortlist, decide->text, decide->request.used, decide->request.among, &found);
+  if (!worth(&found)) {
     finish(decide, NULL);
     return;
   }
-  double next = MAX(answer, n > 1 ? entries[1].score : 0);
+  const ChoirShortlistEntry *entries = found.entries;
+  double next = MAX(found.answer, found.n > 1 ? entries[1].score : 0), ahead = entries[0].score - next;
   g_autofree char *first = name_of(&entries[0]);
-  gboolean certain = entries[0].score >= CERTAIN && entries[0].score - next >= MARGIN;
-  choir_debug(CHOIR_TOPIC_AGENT, "shortlist: %s %.2f, next %.2f%s", first, entries[0].score, next,
-              certain ? ", certain" : "");
+  gboolean certain = found.known ? entries[0].score >= MEANT_CERTAIN && ahead >= MEANT_CLEAR
+                                 : entries[0].score >= CERTAIN && ahead >= MARGIN;
+  choir_debug(CHOIR_TOPIC_AGENT, "shortlist: %s %.2f, next %.2f%s%s", first, entries[0].score, next,
+              found.known ? ", by meaning" : "", certain ? ", certain" : "");
   if (certain) {
     decide->name = g_steal_pointer(&first);
     fill(decide);
@@ -186,7 +229,7 @@ static void choose(ChoirDecide *decide) {
   }
   for (guint i = 0; i < CHOIR_CALL_MAX_TOOLS; i++)
     favour[i] = -INFINITY;
-  for (guint i = 0; i < n; i++)
+  for (guint i = 0; i < found.n; i++)
     favour[entries[i].index] = NATS * entries[i].score;
   ChoirCallRequest request = {.tools = tools,
                               .choice = CHOIR_CALL_AUTO,
@@ -195,9 +238,15 @@ static void choose(ChoirDecide *decide) {
                               .slot = CHOIR_SLOT_API,
                               .choice_only = TRUE,
                               .favour = favour,
-                              .answer_favour = NATS * answer,
+                              .answer_favour = NATS * found.answer,
                               .limit_ms = limit_of(decide)};
   decide->call = choir_call_begin(decide->request.chat, &request, on_chosen, decide);
+}
+
+static void on_prepared(gpointer user) {
+  ChoirDecide *decide = user;
+  decide->preparing = 0;
+  choose(decide);
 }
 
 ChoirDecide *choir_decide_begin(const ChoirDecideRequest *request, ChoirDecideDone done, gpointer user) {
@@ -209,9 +258,15 @@ ChoirDecide *choir_decide_begin(const ChoirDecideRequest *request, ChoirDecideDo
   decide->wrong = json_incref((json_t *)request->wrong);
   decide->done = done;
   decide->user = user;
-  if (decide->name)
+  if (decide->name) {
     fill(decide);
-  else
+    return decide;
+  }
+  Candidates found;
+  find_candidates(request->shortlist, decide->text, request->used, request->among, &found);
+  if (worth(&found))
+    decide->preparing = choir_shortlist_prepare(request->shortlist, decide->text, on_prepared, decide);
+  if (!decide->preparing)
     choose(decide);
   return decide;
 }

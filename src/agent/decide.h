@@ -15,6 +15,7 @@ typedef struct {
   const char *model;       /* its name */
   gboolean small;          /* CHOIR_SMALL_PARAMS */
   const char *const *used; /* names of actions that are not to be chosen; may be NULL */
+  const char *among;       /* ids of the tools that may be chosen, "shell clock"; NULL = all */
   const char *name;        /* not NULL: this action, only its arguments are wanted */
   gboolean choice_only;    /* arguments are not filled in: "{}" */
   double temperature;      /* of the arguments; 0 = the most likely ones */

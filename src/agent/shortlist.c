@@ -4,12 +4,15 @@
 #include "agent/shortlist.h"
 #include <math.h>
 #include <string.h>
+#include "agent/meaning.h"
 #include "agent/numbers.h"
 
 #define HELP_WEIGHT 0.7    /* of an action's description beside its examples */
 #define PAIR_WEIGHT 0.5    /* of two words in a row beside one */
 #define SECOND_WEIGHT 0.25 /* of an action's second nearest example beside its nearest */
 #define COVER_WEIGHT 0.35  /* of the words that any example or text of an action knows, beside its nearest example */
+#define MEANING_WEIGHT 0.4 /* of the meaning beside the words; chosen on the tuning half, as all of these */
+#define MEANING_HELP 0.8   /* of the meaning of a description beside that of an example */
 #define MAX_WORD 64
 
 typedef struct {
@@ -30,6 +33,8 @@ struct ChoirShortlist {
   GPtrArray *documents;  /* Document */
   GHashTable *counts;    /* stem -> number of documents */
   ChoirCallTools *tools; /* NULL until asked for */
+  GPtrArray *texts;      /* of the documents, in their order */
+  ChoirMeaning *meaning;
 };
 
 static void document_free(gpointer data) {
@@ -101,6 +106,7 @@ static void add(ChoirShortlist *shortlist, guint action, const char *text, doubl
   document->action = action;
   document->shot = shot;
   g_ptr_array_add(shortlist->documents, document);
+  g_ptr_array_add(shortlist->texts, g_strdup(text));
   g_hash_table_iter_init(&iter, document->words);
   while (g_hash_table_iter_next(&iter, &word, NULL)) {
     guint have = GPOINTER_TO_UINT(g_hash_table_lookup(shortlist->counts, word));
@@ -122,6 +128,7 @@ ChoirShortlist *choir_shortlist_new(const ChoirToolbox *toolbox) {
   ChoirShortlist *shortlist = g_new0(ChoirShortlist, 1);
   shortlist->toolbox = toolbox;
   shortlist->owners = g_array_new(FALSE, FALSE, sizeof(Owner));
+  shortlist->texts = g_ptr_array_new_with_free_func(g_free);
   shortlist->documents = g_ptr_array_new_with_free_func(document_free);
   shortlist->counts = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
   for (guint i = 0; i < choir_toolbox_count(toolbox); i++) {
@@ -143,12 +150,18 @@ ChoirShortlist *choir_shortlist_new(const ChoirToolbox *toolbox) {
     Document *document = shortlist->documents->pdata[i];
     document->length = length_of(shortlist, document->words);
   }
+  const ChoirToolHouse *house = choir_toolbox_house(toolbox);
+  g_autofree char *path = house->state_dir ? g_build_filename(house->state_dir, "tools.meaning", NULL) : NULL;
+  shortlist->meaning =
+      choir_meaning_new(&house->agent, path, (const char *const *)shortlist->texts->pdata, shortlist->texts->len);
   return shortlist;
 }
 
 void choir_shortlist_free(ChoirShortlist *shortlist) {
   if (!shortlist)
     return;
+  choir_meaning_free(shortlist->meaning);
+  g_ptr_array_unref(shortlist->texts);
   g_array_unref(shortlist->owners);
   g_ptr_array_unref(shortlist->documents);
   g_hash_table_unref(shortlist->counts);
@@ -199,12 +212,45 @@ static void cover(const ChoirShortlist *shortlist, GHashTable *said, double *ret
     ret_cover[i] /= all;
 }
 
+/* The likeness of meaning of each action's two nearest texts, as of words; FALSE: the meaning of text is not known. */
+static gboolean mean(const ChoirShortlist *shortlist, const char *text, double *ret_near) {
+  g_autofree double *likeness = g_new0(double, MAX(1, shortlist->documents->len)),
+                    *second = g_new0(double, MAX(1, shortlist->owners->len));
+  if (!choir_meaning_likeness(shortlist->meaning, text, likeness))
+    return FALSE;
+  for (guint i = 0; i < shortlist->documents->len; i++) {
+    const Document *document = shortlist->documents->pdata[i];
+    guint owner = document->action;
+    double like = likeness[i] * (document->weight < 1 ? MEANING_HELP : 1);
+    second[owner] = MAX(second[owner], MIN(like, ret_near[owner]));
+    ret_near[owner] = MAX(ret_near[owner], like);
+  }
+  for (guint i = 0; i < shortlist->owners->len; i++)
+    ret_near[i] =
+        ret_near[i] * (1 - SECOND_WEIGHT) + (second[i] > 0 ? second[i] : ret_near[i] * MEANING_HELP) * SECOND_WEIGHT;
+  return TRUE;
+}
+
+gboolean choir_shortlist_knows(const ChoirShortlist *shortlist, const char *text) {
+  return choir_meaning_likeness(shortlist->meaning, text, NULL);
+}
+
+guint choir_shortlist_prepare(ChoirShortlist *shortlist, const char *text, void (*done)(gpointer user), gpointer user) {
+  return choir_meaning_prepare(shortlist->meaning, text, done, user);
+}
+
+void choir_shortlist_forget(ChoirShortlist *shortlist, guint id) {
+  choir_meaning_forget(shortlist->meaning, id);
+}
+
 guint choir_shortlist_find(const ChoirShortlist *shortlist, const char *text, ChoirShortlistEntry *ret_entries,
                            guint most) {
   g_autoptr(GHashTable) said = words_of(text);
   g_autofree double *best = g_new0(double, MAX(1, shortlist->owners->len)),
                     *covered = g_new0(double, MAX(1, shortlist->owners->len)),
-                    *second = g_new0(double, MAX(1, shortlist->owners->len));
+                    *second = g_new0(double, MAX(1, shortlist->owners->len)),
+                    *meant = g_new0(double, MAX(1, shortlist->owners->len));
+  gboolean known = mean(shortlist, text, meant);
   g_autoptr(GArray) found = g_array_new(FALSE, FALSE, sizeof(ChoirShortlistEntry));
   double length = length_of(shortlist, said);
   cover(shortlist, said, covered);
@@ -218,8 +264,12 @@ guint choir_shortlist_find(const ChoirShortlist *shortlist, const char *text, Ch
     const Owner *owner = &g_array_index(shortlist->owners, Owner, i);
     double near = best[i] * (1 - SECOND_WEIGHT) + second[i] * SECOND_WEIGHT;
     double score = near * (1 - COVER_WEIGHT) + covered[i] * COVER_WEIGHT;
-    ChoirShortlistEntry entry = {owner->action, owner->tool, MIN(MAX(score, best[i] > 0.95 ? best[i] : 0), 1), i};
-    if (best[i] > 0 && choir_toolbox_available(shortlist->toolbox, owner->tool, NULL, NULL))
+    double words = MIN(MAX(score, best[i] > 0.95 ? best[i] : 0), 1);
+    double both = known ? words * (1 - MEANING_WEIGHT) + meant[i] * MEANING_WEIGHT : words;
+    ChoirShortlistEntry entry = {owner->action, owner->tool, both, words, i};
+    if (owner->action->like)
+      entry.score = entry.words = owner->action->like(choir_toolbox_house(shortlist->toolbox), text);
+    if ((best[i] > 0 || owner->action->like) && choir_toolbox_available(shortlist->toolbox, owner->tool, NULL, NULL))
       g_array_append_val(found, entry);
   }
   g_array_sort(found, by_score);

@@ -9,12 +9,22 @@ typedef struct ChoirShortlist ChoirShortlist;
 typedef struct {
   const ChoirToolAction *action; /* static */
   const ChoirTool *tool;
-  double score; /* likeness, 0 to 1 */
+  double score; /* likeness, 0 to 1: of words and, where the meaning is known, of that, too */
+  double words; /* ... of words alone */
   guint index;  /* in choir_shortlist_tools() */
 } ChoirShortlistEntry;
 
+/* Embeddings, where the house has them, are kept in its state folder. */
 ChoirShortlist *choir_shortlist_new(const ChoirToolbox *toolbox);
+/* What waits in choir_shortlist_prepare() goes on. */
 void choir_shortlist_free(ChoirShortlist *shortlist);
+/* Asks for the meaning (the embedding) of text, so that choir_shortlist_find() knows it. done runs once, not inside, at
+ * the latest after a moment, with or without it. 0: it is known already, or there are no embeddings (yet): nothing is
+ * to be waited for and done does not run. The returned id is for choir_shortlist_forget(). */
+guint choir_shortlist_prepare(ChoirShortlist *shortlist, const char *text, void (*done)(gpointer user), gpointer user);
+void choir_shortlist_forget(ChoirShortlist *shortlist, guint id); /* done does not run */
+/* The meaning of text is known. */
+gboolean choir_shortlist_knows(const ChoirShortlist *shortlist, const char *text);
 /* The at most `most` available actions that are most like text, best first; those with no word in common are left out.
  */
 guint choir_shortlist_find(const ChoirShortlist *shortlist, const char *text, ChoirShortlistEntry *ret_entries,

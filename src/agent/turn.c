@@ -34,9 +34,16 @@ static void stop_recall(ChoirTurn *turn) {
   turn->recall = 0;
 }
 
+static void stop_preparing(ChoirTurn *turn) {
+  if (turn->preparing && turn->twin->shortlist)
+    choir_shortlist_forget(turn->twin->shortlist, turn->preparing);
+  turn->preparing = 0;
+}
+
 static void turn_free(ChoirTurn *turn) {
   g_clear_pointer(&turn->steps, choir_steps_cancel);
   stop_recall(turn);
+  stop_preparing(turn);
   g_hash_table_remove(turn->twin->turns, turn);
   g_clear_handle_id(&turn->cancel_idle, g_source_remove);
   choir_clause_free(turn->clause);
@@ -204,6 +211,15 @@ static void on_clause(const char *text, gsize begin, gsize end, gpointer user) {
   turn->handlers.clause(turn, text, begin, end, turn->user);
 }
 
+/* What a tool was saying is enough. */
+static gboolean end_steps(gpointer user) {
+  ChoirTurn *turn = user;
+  turn->cancel_idle = 0;
+  g_clear_pointer(&turn->steps, choir_steps_cancel);
+  finish(turn, NULL);
+  return G_SOURCE_REMOVE;
+}
+
 static void on_delta(const char *text, gpointer user) {
   ChoirTurn *turn = user;
   ChoirTwin *twin = turn->twin;
@@ -220,7 +236,10 @@ static void on_delta(const char *text, gpointer user) {
   g_autofree char *fresh = NULL;
   if (turn->keep != G_MAXSIZE) {
     choir_debug(CHOIR_TOPIC_AGENT, "turn %s repeats itself, stopped", turn->id);
-    choir_chat_cancel(turn->call);
+    if (turn->call)
+      choir_chat_cancel(turn->call);
+    else if (turn->steps && turn->cancel_idle == 0)
+      turn->cancel_idle = g_idle_add(end_steps, turn); /* not from inside of the tool */
     if (turn->keep <= before)
       return;
     fresh = g_strndup(text, choir_turn_utf8_floor(text, turn->keep - before));
@@ -344,9 +363,28 @@ static void on_tool_output(const char *text, gsize length, gpointer user) {
   choir_twin_emit(turn->twin, "tool_output", copy, turn);
 }
 
+/* A tool that answers by itself: its words are the turn's. */
+static void on_steps_speak(const char *text, gsize length, gpointer user) {
+  ChoirTurn *turn = user;
+  g_autofree char *copy = choir_utf8(text, (gssize)length);
+  if (!turn->aside && turn->handlers.started)
+    turn->handlers.started(turn, turn->user);
+  turn->aside = TRUE;
+  on_delta(copy, turn);
+}
+
 static void on_steps_done(const char *answer, const char *notes, gpointer user) {
   ChoirTurn *turn = user;
   turn->steps = NULL;
+  if (turn->aside) {
+    if (answer)
+      on_delta(answer, turn);
+    if (turn->cancelled) /* by who heard it: that ends the turn */
+      return;
+    g_clear_handle_id(&turn->cancel_idle, g_source_remove);
+    finish(turn, NULL);
+    return;
+  }
   if (answer) {
     turn->aside = TRUE;
     if (turn->handlers.started)
@@ -364,12 +402,19 @@ static void on_steps_done(const char *answer, const char *notes, gpointer user) 
 
 static gboolean much_like_an_order(const ChoirTurn *turn) {
   ChoirShortlistEntry best;
-  return choir_shortlist_find(turn->twin->shortlist, turn->text, &best, 1) > 0 && best.score >= ORDER_ANYWAY;
+  return choir_shortlist_find(turn->twin->shortlist, turn->text, &best, 1) > 0 && best.words >= ORDER_ANYWAY;
+}
+
+static void on_prepared(gpointer user) {
+  ChoirTurn *turn = user;
+  turn->preparing = 0;
+  choir_turn_start(turn);
 }
 
 /* TRUE: tools are asked first, or the person must have finished first. */
 static gboolean begin_steps(ChoirTurn *turn) {
-  static const ChoirStepsHandlers handlers = {on_tool_started, on_tool_output, on_steps_done};
+  static const ChoirStepsHandlers handlers = {
+      .started = on_tool_started, .output = on_tool_output, .speak = on_steps_speak, .done = on_steps_done};
   ChoirTwin *twin = turn->twin;
   if (turn->stepped || !twin->toolbox || turn->instructions || choir_chat_plain(choir_llm_server_chat(twin->llm)))
     return FALSE;
@@ -382,6 +427,9 @@ static gboolean begin_steps(ChoirTurn *turn) {
     turn->stepped = TRUE;
     return FALSE;
   }
+  turn->preparing = choir_shortlist_prepare(twin->shortlist, turn->text, on_prepared, turn);
+  if (turn->preparing)
+    return TRUE;
   if (turn->unconfirmed) {
     turn->waiting = TRUE;
     return TRUE;
@@ -491,10 +539,12 @@ void choir_turn_cancel(ChoirTurn *turn) {
   turn->cancelled = TRUE;
   g_clear_pointer(&turn->steps, choir_steps_cancel);
   stop_recall(turn);
+  stop_preparing(turn);
   if (turn->call) {
     choir_chat_cancel(turn->call);
   } else {
     g_queue_remove(&turn->twin->queue, turn);
+    g_clear_handle_id(&turn->cancel_idle, g_source_remove);
     turn->cancel_idle = g_idle_add(cancel_queued, turn);
   }
 }

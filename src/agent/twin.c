@@ -303,6 +303,7 @@ void choir_twin_use_tools(ChoirTwin *twin, ChoirToolbox *toolbox) {
       choir_turn_cancel(turn);
     g_list_free_1(item);
   }
+  twin->toolbox = NULL; /* a turn that waited for the list goes on without tools */
   g_clear_pointer(&twin->shortlist, choir_shortlist_free);
   twin->toolbox = toolbox;
   twin->shortlist = toolbox ? choir_shortlist_new(toolbox) : NULL;

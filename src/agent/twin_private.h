@@ -31,6 +31,7 @@ struct ChoirTurn {
   ChoirChatCall *call;
   ChoirSteps *steps; /* tools are being used */
   gboolean stepped;  /* ... or were, or are not wanted */
+  guint preparing;   /* what was said is compared with the tools */
   guint recall;      /* the memory is asked */
   gboolean recalled; /* ... or was, or is not wanted */
   char *shown;       /* what was recalled, until observers may see it */

@@ -37,6 +37,10 @@ static void embed(gpointer self, const char *const *texts, guint n,
                   gpointer user_data) {
   g_autoptr(GError) error =
       g_error_new_literal(CHOIR_TOOL_ERROR, CHOIR_TOOL_ERROR_UNAVAILABLE, "no embeddings in tests");
+  if (((House *)self)->embedder) {
+    choir_llm_embedder_embed(((House *)self)->embedder, texts, n, done, user_data);
+    return;
+  }
   done(NULL, 0, 0, error, user_data);
 }
 
@@ -48,14 +52,21 @@ static void delegate(ChoirToolCall *parent, const char *task, const char *tools,
 }
 
 static void open_toolbox(House *house) {
-  ChoirToolHouse services = {
-      .http = house->http,
-      .config = house->config,
-      .sandbox = house->sandbox,
-      .state_dir = house->state,
-      .work_dir = house->work,
-      .source_dir = SOURCE_DIR,
-      .agent = {house, status, memory_summary, clear_short_term, ask, say, recent, embed, delegate}};
+  ChoirToolHouse services = {.http = house->http,
+                             .config = house->config,
+                             .sandbox = house->sandbox,
+                             .state_dir = house->state,
+                             .work_dir = house->work,
+                             .source_dir = SOURCE_DIR,
+                             .agent = {.self = house,
+                                       .status = status,
+                                       .memory_summary = memory_summary,
+                                       .clear_short_term = clear_short_term,
+                                       .ask = ask,
+                                       .say = say,
+                                       .recent = recent,
+                                       .embed = embed,
+                                       .delegate = delegate}};
   house->toolbox = choir_toolbox_new(choir_tools(TRUE), &services, house->approvals, house->audit);
   choir_toolbox_start(house->toolbox);
 }

@@ -1,6 +1,7 @@
 /* A house for tools under test: real sandbox, real audit log, approvals that the test answers. */
 #pragma once
 #include "agent/toolbox.h"
+#include "llm/embedder.h"
 
 typedef struct {
   char *dir, *state, *work;
@@ -10,8 +11,9 @@ typedef struct {
   ChoirAudit *audit;
   ChoirSandbox *sandbox;
   ChoirToolbox *toolbox;
-  GPtrArray *said;  /* char*: what tools said without being asked */
-  gboolean approve; /* how questions are answered */
+  ChoirEmbedder *embedder; /* of the test; NULL: tools get no embeddings */
+  GPtrArray *said;         /* char*: what tools said without being asked */
+  gboolean approve;        /* how questions are answered */
   guint asked;
   char *last_card; /* JSON of the last question */
 } House;
