@@ -26,6 +26,7 @@ struct ChoirSteps {
   json_t *wrong;
   GString *notes;
   char *answer;
+  gboolean spoke; /* a piece of the answer went out already */
   guint idle;
 };
 
@@ -77,9 +78,17 @@ static void add_note(ChoirSteps *steps, const char *text) {
   g_string_append_printf(steps->notes, "%s%s", steps->notes->len ? "\n" : "", cut);
 }
 
+static gboolean answers_itself(const ChoirSteps *steps) {
+  const ChoirToolAction *action = choir_toolbox_find(steps->request.toolbox, steps->name, NULL);
+  return action && action->answers && steps->handlers.speak;
+}
+
 static void on_output(const char *text, gsize length, gpointer user) {
   ChoirSteps *steps = user;
-  if (steps->handlers.output)
+  if (answers_itself(steps)) {
+    steps->spoke = TRUE;
+    steps->handlers.speak(text, length, steps->user);
+  } else if (steps->handlers.output)
     steps->handlers.output(text, length, steps->user);
 }
 
@@ -98,6 +107,13 @@ static void on_result(const ChoirToolResult *result, const GError *error, gpoint
   }
   steps->step++;
   g_clear_pointer(&steps->answer, g_free);
+  if (steps->spoke) {
+    if (error)
+      steps->answer = g_strdup_printf(" (%s)", error->message);
+    g_string_truncate(steps->notes, 0);
+    finish(steps);
+    return;
+  }
   if (error) {
     /* What went wrong is the answer: a small model would make something up. */
     choir_info(CHOIR_TOPIC_AGENT, "%s: %s", steps->name, error->message);

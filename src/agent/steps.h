@@ -25,6 +25,10 @@ typedef struct {
   /* A tool begins: its name and arguments (JSON), for whoever watches. May be NULL. */
   void (*started)(const char *name, const char *args, gpointer user);
   void (*output)(const char *text, gsize length, gpointer user); /* may be NULL */
+  /* A piece of the answer itself, of a tool that answers; then done has no notes, and an answer only to be
+   * said behind it. May be NULL: such
+   * output is a tool's as any other. */
+  void (*speak)(const char *text, gsize length, gpointer user);
   /* Exactly once, on its own loop turn. answer: what to say as it is, or NULL. notes: what tools found, for the model
    * that writes the answer, or NULL. Both NULL: no tool was meant. */
   void (*done)(const char *answer, const char *notes, gpointer user);

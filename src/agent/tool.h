@@ -5,6 +5,7 @@
 #include <gio/gio.h>
 #include <jansson.h>
 #include "base/config.h"
+#include "cluster/experts.h"
 #include "net/hub.h"
 #include "net/http_client.h"
 #include "sandbox/sandbox.h"
@@ -42,6 +43,7 @@ typedef struct {
   char *(*status)(gpointer self);         /* the text of mcp.get_status; caller frees */
   char *(*memory_summary)(gpointer self); /* of mcp.get_memory_summary; caller frees */
   void (*clear_short_term)(gpointer self);
+  gint64 (*conversation)(gpointer self); /* the one that is open */
   /* One completion beside the conversation, on the API's slot. done: the text, or error. */
   void (*ask)(gpointer self, const char *system, const char *user, guint max_tokens, GCancellable *cancellable,
               void (*done)(const char *text, const GError *error, gpointer user), gpointer user_data);
@@ -66,6 +68,7 @@ typedef struct {
   const char *state_dir;  /* the daemon's own; never writable for a tool's process */
   const char *work_dir;   /* the agent's files: the writable root of sandboxed tools */
   const char *source_dir; /* playbooks, docs; "" when installed without */
+  ChoirExperts *experts;  /* may be NULL */
   ChoirToolAgent agent;
 } ChoirToolHouse;
 
@@ -88,6 +91,15 @@ typedef struct {
   const ChoirToolShot *shots; /* the same with their arguments: shown to the model that fills them in; NULL said ends */
   /* Values an argument may have now ("enum filled at call time"), NULL = free; caller decrefs the array. */
   json_t *(*choices)(const ChoirToolHouse *house, const char *argument);
+  /* What a property of the schema says of itself now, NULL = as it stands there; caller frees. */
+  char *(*describe)(const ChoirToolHouse *house, const char *argument);
+  /* Where an action knows better than its examples what it is like: likeness 0 to 1, and it is offered beside every
+   * other, however little it is like what was said. */
+  double (*like)(const ChoirToolHouse *house, const char *text);
+  /* Its arguments (JSON) for what was said, when no model is needed to find them; NULL = ask the model. Caller frees.
+   */
+  char *(*fill)(const ChoirToolHouse *house, const char *text);
+  gboolean answers; /* what it puts out is the answer itself: said and shown as it comes, and the turn ends with it */
   /* May raise the class for these arguments and say why (caller frees); never lowers it. NULL = as above. */
   ChoirToolClass (*classify)(const ChoirToolHouse *house, const json_t *args, char **ret_why);
   /* What it acts on, for the card and for grants: "host atlas"; caller frees. NULL = "sandbox" or "this machine". */

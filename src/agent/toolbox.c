@@ -81,6 +81,12 @@ const ChoirTool *choir_toolbox_tool(const ChoirToolbox *toolbox, guint index) {
 
 const ChoirToolAction *choir_toolbox_find(const ChoirToolbox *toolbox, const char *name, const ChoirTool **ret_tool) {
   const char *dot = strchr(name, '.');
+  for (guint i = 0; !dot && i < toolbox->n; i++) /* a tool of one action may go by its own name */
+    if (toolbox->tools[i]->n_actions == 1 && g_str_equal(toolbox->tools[i]->id, name)) {
+      if (ret_tool)
+        *ret_tool = toolbox->tools[i];
+      return toolbox->tools[i]->actions;
+    }
   if (!dot)
     return NULL;
   for (guint i = 0; i < toolbox->n; i++) {
@@ -111,12 +117,13 @@ gboolean choir_toolbox_available(const ChoirToolbox *toolbox, const ChoirTool *t
 json_t *choir_toolbox_schema(const ChoirToolbox *toolbox, const ChoirToolAction *action) {
   json_t *schema = json_deep_copy(g_hash_table_lookup(toolbox->schemas, action)), *property;
   const char *name;
-  if (!action->choices)
-    return schema;
   json_object_foreach(json_object_get(schema, "properties"), name, property) {
-    json_t *choices = action->choices(&toolbox->house, name);
+    json_t *choices = action->choices ? action->choices(&toolbox->house, name) : NULL;
+    g_autofree char *text = action->describe ? action->describe(&toolbox->house, name) : NULL;
     if (choices)
       json_object_set_new(property, "enum", choices);
+    if (text)
+      json_object_set_new(property, "description", json_string(text));
   }
   return schema;
 }

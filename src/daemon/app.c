@@ -297,6 +297,7 @@ static gboolean open_mind(ChoirApp *app, GError **error) {
                               .engine_dir = app->paths.engine,
                               .models_dir = app->paths.models,
                               .index_module = app->paths.index,
+                              .experts = app->experts,
                               .status = mind_status,
                               .user = app};
   app->mind = choir_mind_new(&options, error);
@@ -353,6 +354,8 @@ gboolean choir_app_start(ChoirApp *app, GError **error) {
       .wake = choir_config_bool(app->config, "voice", "wake_word"),
       .idle_ms = (guint)choir_config_int(app->config, "voice", "idle_ms"),
   };
+  app->consul = choir_cluster_consul(app->config);
+  app->experts = choir_cluster_experts(app->config, app->http, app->consul, app->llm, app->paths.prompts);
   if (!open_mind(app, error))
     return FALSE;
   app->voice = choir_voice_new(app->hub, app->twin, &live);
@@ -445,6 +448,8 @@ void choir_app_clear(ChoirApp *app) {
   g_clear_pointer(&app->desk, choir_desk_free);
   g_clear_pointer(&app->mind, choir_mind_free);
   g_clear_pointer(&app->twin, choir_twin_free);
+  g_clear_pointer(&app->experts, choir_experts_free);
+  g_clear_pointer(&app->consul, choir_consul_free);
   g_clear_pointer(&app->llm, choir_llm_server_free);
   g_clear_pointer(&app->history, choir_history_close);
   g_clear_pointer(&app->models, choir_models_free);

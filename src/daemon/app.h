@@ -1,6 +1,7 @@
 /* The daemon's parts and how they hang together. Main thread only. */
 #pragma once
 #include "agent/twin.h"
+#include "daemon/cluster.h"
 #include "daemon/local_voice.h"
 #include "daemon/mind.h"
 #include "daemon/settings.h"
@@ -26,6 +27,8 @@ typedef struct {
   char *llm_error; /* why there is none */
   ChoirHistory *history;
   ChoirTwin *twin;
+  ChoirConsul *consul; /* NULL: none is configured */
+  ChoirExperts *experts;
   ChoirMind *mind;
   ChoirVoice *voice;
   ChoirWorker *ear, *stt, *tts;

@@ -42,6 +42,10 @@ static void clear_short_term(gpointer self) {
   choir_twin_open_conversation(mind->options.twin, 0);
 }
 
+static gint64 conversation(gpointer self) {
+  return choir_history_current(choir_twin_history(((ChoirMind *)self)->options.twin));
+}
+
 typedef struct {
   GString *text;
   GCancellable *cancellable;
@@ -265,10 +269,12 @@ ChoirMind *choir_mind_new(const ChoirMindOptions *options, GError **error) {
                           .state_dir = mind->state_dir,
                           .work_dir = mind->work_dir,
                           .source_dir = mind->source_dir,
+                          .experts = options->experts,
                           .agent = {.self = mind,
                                     .status = status,
                                     .memory_summary = memory_summary,
                                     .clear_short_term = clear_short_term,
+                                    .conversation = conversation,
                                     .ask = ask,
                                     .say = say,
                                     .recent = recent,

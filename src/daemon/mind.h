@@ -16,6 +16,7 @@ typedef struct {
   const char *state_dir, *sandbox_program, *source_dir;
   const char *engine_dir, *models_dir; /* for the embeddings */
   const char *index_module;            /* choir-index.so */
+  ChoirExperts *experts;               /* borrowed; may be NULL */
   char *(*status)(gpointer user);      /* for mcp.get_status; caller frees */
   gpointer user;
 } ChoirMindOptions;

@@ -55,10 +55,8 @@ static gboolean apply_options(ChoirConfig *config, GError **error) {
 /* Variables of the original that belong to parts which are not there yet: said once, so that nobody waits for an
  * effect. */
 static void warn_unused_variables(void) {
-  static const char later[] = "EXTERNAL_EXPERTS_CONFIG CONSUL_HOST CONSUL_PORT CONSUL_HTTP_ADDR "
-                              "CONSUL_HTTP_TOKEN NOMAD_ADDR HA_URL HA_TOKEN WORLD_MODEL_URL "
-                              "TOOL_SERVER_API_KEY LLAMA_API_SERVICE_NAME PRIMA_API_SERVICE_NAME MAIN_API_SERVICE_NAME "
-                              "YOLO_MODEL_PATH VISION_MODEL_NAME POWER_AGENT_INTERFACE LLM_PROVIDER ALLOWED_ORIGINS "
+  static const char later[] = "HA_URL HA_TOKEN WORLD_MODEL_URL TOOL_SERVER_API_KEY YOLO_MODEL_PATH "
+                              "VISION_MODEL_NAME POWER_AGENT_INTERFACE LLM_PROVIDER ALLOWED_ORIGINS "
                               "TRUSTED_PROXIES SANDBOX_EXECUTOR TOOL_EXECUTION_MODE SSL_KEYFILE SSL_CERTFILE "
                               "MEMORY_SERVICE_URL MEMORY_ENCRYPTION_KEY OBSIDIAN_VAULT_PATH";
   g_auto(GStrv) names = g_strsplit(later, " ", -1);

@@ -141,6 +141,28 @@ const ChoirConfigItem choir_settings[] = {
      "keep facts that the person states; false: only those given with choir memory add or the API"},
     {"memory", "recall", CHOIR_CONFIG_BOOL, "true", 0, 0, NULL, NULL,
      "give the model the facts that belong to a message"},
+    {"llm", "service", CHOIR_CONFIG_STRING, "", 0, 0, NULL,
+     "LLAMA_API_SERVICE_NAME,MAIN_API_SERVICE_NAME,PRIMA_API_SERVICE_NAME",
+     "service of Consul to use as the language model while it is healthy; this machine's own stays ready for when it "
+     "is "
+     "not"},
+    {"experts", "list", CHOIR_CONFIG_STRING, "", 0, 0, NULL, NULL,
+     "experts without Consul, with one or more servers each: coding=http://10.0.0.5:8080 http://10.0.0.6:8080, "
+     "creative=http://10.0.0.7:8080"},
+    {"experts", "external", CHOIR_CONFIG_STRING, "", 0, 0, NULL, "EXTERNAL_EXPERTS_CONFIG",
+     "experts outside of this house, as JSON or a file of it: {\"NAME\": {\"base_url\": \"https://...\", "
+     "\"api_key_env\": \"...\", \"model\": \"...\"}}"},
+    {"experts", "key_file", CHOIR_CONFIG_STRING, "", 0, 0, NULL, NULL,
+     "file with the key of the experts' servers (llama-server --api-key-file)"},
+    {"experts", "max_tokens", CHOIR_CONFIG_INT, "400", 8, 8192, NULL, NULL, "longest answer of an expert in tokens"},
+    {"cluster", "consul_url", CHOIR_CONFIG_STRING, "", 0, 0, NULL, "CONSUL_HTTP_ADDR",
+     "address of Consul: http://127.0.0.1:8500; empty: CONSUL_HOST and CONSUL_PORT, else none"},
+    {"cluster", "consul_token_file", CHOIR_CONFIG_STRING, "", 0, 0, NULL, "CONSUL_HTTP_TOKEN_FILE",
+     "file with a Consul token that may read services and nodes; read again when it changes"},
+    {"cluster", "nomad_url", CHOIR_CONFIG_STRING, "", 0, 0, NULL, "NOMAD_ADDR",
+     "address of Nomad: http://127.0.0.1:4646; empty: none"},
+    {"cluster", "nomad_token_file", CHOIR_CONFIG_STRING, "", 0, 0, NULL, NULL,
+     "file with a Nomad token that may read jobs and logs; read again when it changes"},
     {"agent", "benchmark", CHOIR_CONFIG_BOOL, "false", 0, 0, NULL, "BENCHMARK_MODE",
      "print the latency block of each turn to standard output"},
     {NULL, NULL, CHOIR_CONFIG_STRING, NULL, 0, 0, NULL, NULL, NULL},

@@ -13,7 +13,8 @@
 
 struct ChoirHttpClient {
   SoupSession *session;
-  GPtrArray *calls; /* running ones, not owned */
+  SoupMessage *answering; /* whose done callback runs */
+  GPtrArray *calls;       /* running ones, not owned */
 };
 
 typedef struct {
@@ -111,15 +112,22 @@ static void report(Call *call, const GError *problem) {
   if (call->completed)
     return;
   call->completed = TRUE;
-  if (call->client != NULL)
-    g_ptr_array_remove_fast(call->client->calls, call);
   g_autoptr(GError) error = error_for(call, problem);
   guint8 end = 0;
   g_byte_array_append(call->collected, &end, 1);
   gsize length = call->collected->len - 1;
   gboolean whole = error == NULL || g_error_matches(error, CHOIR_HTTP_ERROR, CHOIR_HTTP_ERROR_STATUS);
   const char *body = whole && call->sse == NULL ? (const char *)call->collected->data : NULL;
+  ChoirHttpClient *client = call->client;
+  SoupMessage *outer = client != NULL ? client->answering : NULL;
+  g_autoptr(SoupMessage) message = call->message != NULL ? g_object_ref(call->message) : NULL;
+  if (client != NULL)
+    client->answering = message;
   call->done(call->status, body, body != NULL ? length : 0, error, call->user);
+  if (call->client != NULL) { /* done may have freed the client, which tells its calls so */
+    client->answering = outer;
+    g_ptr_array_remove_fast(client->calls, call);
+  }
 }
 
 static void complete(Call *call, const GError *problem) {
@@ -300,6 +308,12 @@ void choir_http_stream(ChoirHttpClient *client, const char *url, const char *bod
   if (call->message != NULL)
     soup_message_headers_replace(soup_message_get_request_headers(call->message), "Accept", "text/event-stream");
   call_begin(call, NULL, body, length);
+}
+
+const char *choir_http_client_header(const ChoirHttpClient *client, const char *name) {
+  if (client->answering == NULL)
+    return NULL;
+  return soup_message_headers_get_one(soup_message_get_response_headers(client->answering), name);
 }
 
 static ChoirHttpClient *client_new(GSocketConnectable *where) {

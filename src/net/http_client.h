@@ -27,6 +27,8 @@ void choir_http_client_free(ChoirHttpClient *client); /* cancels what runs */
 void choir_http_request(ChoirHttpClient *client, const char *method, const char *url, const char *content_type,
                         const char *body, gsize length, const char *headers, guint timeout_ms, gsize max_body,
                         GCancellable *cancellable, ChoirHttpDone done, gpointer user);
+/* A header of the answer whose done callback is running; NULL when absent, and at any other time. */
+const char *choir_http_client_header(const ChoirHttpClient *client, const char *name);
 /* POST whose answer is an SSE stream; `data` runs for each event, then `done` once (status, no body unless status >=
  * 400). idle_ms: longest silence between bytes. A cut between two events cannot be told from the end: look for the
  * protocol's own last event ("[DONE]"). */

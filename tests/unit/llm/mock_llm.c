@@ -16,7 +16,8 @@ struct MockLlm {
   GPtrArray *requests;
   GList *streams;
   guint warms, left;
-  gboolean ready, plain;
+  gboolean ready, plain, mute;
+  guint slots, busy;
 };
 
 typedef struct {
@@ -164,13 +165,33 @@ static void on_chat(SoupServer *server, SoupServerMessage *message, const char *
 static void on_health(SoupServer *server, SoupServerMessage *message, const char *path, GHashTable *query,
                       gpointer user) {
   MockLlm *mock = user;
-  if (mock->plain)
+  if (mock->mute)
+    soup_server_message_pause(message);
+  else if (mock->plain)
     answer(message, 404, "text/plain", "404 page not found");
   else if (mock->ready)
     answer(message, 200, "application/json", "{\"status\":\"ok\"}");
   else
     answer(message, 503, "application/json",
            "{\"error\":{\"code\":503,\"message\":\"Loading model\",\"type\":\"unavailable_error\"}}");
+}
+
+static void on_slots(SoupServer *server, SoupServerMessage *message, const char *path, GHashTable *query,
+                     gpointer user) {
+  MockLlm *mock = user;
+  if (mock->mute) {
+    soup_server_message_pause(message);
+    return;
+  }
+  json_t *slots = json_array();
+  for (guint i = 0; i < mock->slots; i++)
+    json_array_append_new(slots, json_pack("{s:i,s:b}", "id", (int)i, "is_processing", (int)(i < mock->busy)));
+  g_autofree char *text = choir_json_dump(slots);
+  json_decref(slots);
+  if (mock->slots)
+    answer(message, 200, "application/json", text);
+  else
+    answer(message, 404, "text/plain", "404 page not found");
 }
 
 static void on_models(SoupServer *server, SoupServerMessage *message, const char *path, GHashTable *query,
@@ -190,6 +211,7 @@ MockLlm *mock_llm_new(void) {
   soup_server_add_handler(mock->server, "/v1/chat/completions", on_chat, mock, NULL);
   soup_server_add_handler(mock->server, "/v1/models", on_models, mock, NULL);
   soup_server_add_handler(mock->server, "/health", on_health, mock, NULL);
+  soup_server_add_handler(mock->server, "/slots", on_slots, mock, NULL);
   soup_server_listen_local(mock->server, 0, SOUP_SERVER_LISTEN_IPV4_ONLY, &error);
   g_assert_no_error(error);
   GSList *uris = soup_server_get_uris(mock->server);
@@ -239,6 +261,15 @@ guint mock_llm_warms(const MockLlm *mock) {
 
 guint mock_llm_left(const MockLlm *mock) {
   return mock->left;
+}
+
+void mock_llm_set_slots(MockLlm *mock, guint n, guint busy) {
+  mock->slots = n;
+  mock->busy = busy;
+}
+
+void mock_llm_mute(MockLlm *mock) {
+  mock->mute = TRUE;
 }
 
 void mock_llm_set_plain(MockLlm *mock) {

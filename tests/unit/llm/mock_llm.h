@@ -29,4 +29,8 @@ guint mock_llm_warms(const MockLlm *mock);
 /* Streams that the client left before their end. */
 guint mock_llm_left(const MockLlm *mock);
 void mock_llm_set_ready(MockLlm *mock, gboolean ready); /* /health */
+/* GET /slots answers n of them, busy of which work. Without, there is no such route. */
+void mock_llm_set_slots(MockLlm *mock, guint n, guint busy);
+/* Its machine lost the network: what asks for /health or /slots waits for ever. */
+void mock_llm_mute(MockLlm *mock);
 void mock_llm_set_plain(MockLlm *mock);                 /* another make of server: /health is 404 */

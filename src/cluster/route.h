@@ -1,0 +1,13 @@
+/* Which expert what somebody said is for. Main thread only; no model is asked. */
+#pragma once
+#include "cluster/experts.h"
+
+typedef struct {
+  const char *expert; /* NULL: none; belongs to the registry */
+  double likeness;    /* 0 to 1, to be weighed beside the likeness of tools; 1 = it was named */
+  char *query;        /* what to ask it; caller frees */
+} ChoirRoute;
+
+/* Personas are read anew, so that an example that was just added counts. */
+void choir_experts_route(const ChoirExperts *experts, const char *text, ChoirRoute *ret_route);
+void choir_route_clear(ChoirRoute *route);

@@ -1,0 +1,37 @@
+#include "daemon/cluster.h"
+#include "base/log.h"
+#include "base/names.h"
+
+#define CONSUL_PORT "8500"
+
+ChoirConsul *choir_cluster_consul(const ChoirConfig *config) {
+  const char *url = choir_config_string(config, "cluster", "consul_url");
+  const char *host = g_getenv("CONSUL_HOST"), *port = g_getenv("CONSUL_PORT"), *token = g_getenv("CONSUL_HTTP_TOKEN");
+  g_autofree char *from_host = NULL;
+  if (!*url && host && *host)
+    url = from_host = g_strdup_printf("http://%s:%s", host, port && *port ? port : CONSUL_PORT);
+  if (!*url)
+    return NULL;
+  if (token && *token)
+    choir_warning(CHOIR_TOPIC_CLUSTER,
+                  "the Consul token comes from the variable CONSUL_HTTP_TOKEN, which every program "
+                  "of this user can read; put it into a file and name that in [cluster] "
+                  "consul_token_file");
+  ChoirConsulOptions options = {
+      .url = url, .token_file = choir_config_string(config, "cluster", "consul_token_file"), .token = token};
+  ChoirConsul *consul = choir_consul_new(&options);
+  g_unsetenv("CONSUL_HTTP_TOKEN"); /* no child of ours needs it */
+  return consul;
+}
+
+ChoirExperts *choir_cluster_experts(const ChoirConfig *config, ChoirHttpClient *http, ChoirConsul *consul,
+                                    ChoirLlmServer *llm, const char *prompts_dir) {
+  ChoirExpertsOptions options = {.http = http,
+                                 .consul = consul,
+                                 .llm = llm,
+                                 .prompts_dir = prompts_dir,
+                                 .list = choir_config_string(config, "experts", "list"),
+                                 .external = choir_config_string(config, "experts", "external"),
+                                 .key_file = choir_config_string(config, "experts", "key_file")};
+  return choir_experts_new(&options);
+}

@@ -1,0 +1,11 @@
+/* What the daemon knows of its cluster: Consul, Nomad and the experts, as the settings name them. Every part may be
+ * missing. Main thread only. */
+#pragma once
+#include "base/config.h"
+#include "cluster/consul.h"
+#include "cluster/experts.h"
+
+/* Borrowed by whoever gets it; NULL where nothing is configured. */
+ChoirConsul *choir_cluster_consul(const ChoirConfig *config);
+ChoirExperts *choir_cluster_experts(const ChoirConfig *config, ChoirHttpClient *http, ChoirConsul *consul,
+                                    ChoirLlmServer *llm, const char *prompts_dir);
