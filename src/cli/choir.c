@@ -34,6 +34,8 @@ static const Command commands[] = {
     {"audit", "show and verify the log of everything that was done", choir_audit_main},
     {"memory", "what is remembered: list, search, add, forget", choir_memory_main},
     {"config", "print, check and explain the settings", choir_config_main},
+    {"backup", "everything of the state folder into one file", choir_backup_main},
+    {"restore", "bring a backup back", choir_restore_main},
     {"bench", "run one of the benches of a source checkout", choir_bench_main},
 };
 

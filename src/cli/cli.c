@@ -90,6 +90,20 @@ char *choir_cli_socket(const char *state) {
   return url;
 }
 
+char *choir_cli_state(const char *given, GError **error) {
+  if (given)
+    return g_canonicalize_filename(given, NULL);
+  g_autofree char *file = choir_settings_default_file();
+  g_autoptr(ChoirConfig) config = choir_config_load(choir_settings, file, error);
+  ChoirPaths paths = {0};
+  if (!config)
+    return NULL;
+  choir_paths_resolve(&paths, config);
+  char *state = g_steal_pointer(&paths.state);
+  choir_paths_clear(&paths);
+  return state;
+}
+
 typedef struct {
   GMainLoop *loop;
   json_t *answer;

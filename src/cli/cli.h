@@ -22,6 +22,8 @@ int choir_memory_main(int argc, char **argv);
 int choir_cert_main(int argc, char **argv);
 int choir_owner_main(int argc, char **argv);
 int choir_token_main(int argc, char **argv);
+int choir_backup_main(int argc, char **argv);
+int choir_restore_main(int argc, char **argv);
 int choir_expert_main(int argc, char **argv);
 int choir_jobs_main(int argc, char **argv);
 int choir_health_main(int argc, char **argv);
@@ -43,6 +45,8 @@ char *choir_cli_url(const char *given);
 /* "unix:PATH" of the running daemon's socket: the given state folder's (may be NULL), else the one of the settings.
  * Requests to it come from "this terminal", which may answer approvals. */
 char *choir_cli_socket(const char *state);
+/* The state folder: given (an option, may be NULL), else the one of the settings. NULL with error. Caller frees. */
+char *choir_cli_state(const char *given, GError **error);
 /* "Authorization: Bearer $CHOIR_TOKEN" for a url that is no unix socket, else NULL. Caller frees. */
 char *choir_cli_authorization(const char *url);
 /* One request to the daemon, waited for. Returns the parsed answer (json_decref) or NULL with error; an unreachable
