@@ -4,13 +4,14 @@
 
 #define NAME "status"
 
-static char *option_url;
+static char *option_url, *option_engine;
 static gboolean option_json;
 
 static const GOptionEntry entries[] = {
     {"url", 'u', 0, G_OPTION_ARG_STRING, &option_url, "address of the daemon (default: $CHOIR_URL, else this machine)",
      "URL"},
     {"json", 0, 0, G_OPTION_ARG_NONE, &option_json, "everything, as JSON", NULL},
+    {"engine", 0, 0, G_OPTION_ARG_STRING, &option_engine, "only whether this engine is ready: vad, stt or tts", "NAME"},
     G_OPTION_ENTRY_NULL,
 };
 
@@ -18,7 +19,7 @@ static const char description[] = "Examples:\n"
                                   "  choir status\n"
                                   "  choir status --json | jq .engines\n"
                                   "  choir status --url http://127.0.0.1:9000\n\n"
-                                  "Exit codes: 0 a daemon answered, 1 none does, 2 wrong usage.\n";
+                                  "Exit codes: 0 a daemon answered, 1 none does (with --engine: or it is not ready), 2 wrong usage.\n";
 
 static const char *reset(void) {
   return choir_cli_style(CHOIR_CLI_PLAIN);
@@ -89,6 +90,20 @@ static void print_status(const json_t *status, const char *url) {
       choir_json_string(missing, "why", "?"), choir_json_string(missing, "remedy", ""));
 }
 
+/* For checks: one line, and the exit code. */
+static int one_engine(const json_t *status, const char *name) {
+  const json_t *engine = json_object_get(json_object_get(status, "engines"), name);
+  if (!engine)
+    return choir_cli_usage(NAME, "there is no engine '%s'; choir status lists them", name);
+  if (choir_json_bool(engine, "ready", FALSE)) {
+    printf("%s is ready\n", name);
+    return CHOIR_CLI_OK;
+  }
+  const char *detail = choir_json_string(engine, "detail", "");
+  printf("%s is not ready%s%s\n", name, *detail ? ": " : "", detail);
+  return CHOIR_CLI_FAILED;
+}
+
 int choir_status_main(int argc, char **argv) {
   if (!choir_cli_parse(NAME, "", description, entries, &argc, &argv))
     return CHOIR_CLI_USAGE;
@@ -99,6 +114,8 @@ int choir_status_main(int argc, char **argv) {
   json_auto_t *status = choir_cli_request(url, "/api/status", NULL, 5000, &error);
   if (!status)
     return choir_cli_fail(NAME, "%s", error->message);
+  if (option_engine)
+    return one_engine(status, option_engine);
   if (option_json)
     choir_cli_print_json(status);
   else

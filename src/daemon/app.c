@@ -55,8 +55,9 @@ static gboolean open_server(ChoirApp *app, GError **error) {
     return FALSE;
   }
   if (lan)
-    app->tls = choir_tls_new(app->paths.state, (guint16)choir_config_int(app->config, "web", "tls_port"),
-                             choir_http_server_port(app->server), error);
+    app->tls = choir_tls_new_named(app->paths.state, (guint16)choir_config_int(app->config, "web", "tls_port"),
+                                   choir_http_server_port(app->server),
+                                   choir_config_string(app->config, "web", "allowed_hosts"), error);
   return !lan || app->tls;
 }
 
@@ -304,6 +305,31 @@ static gboolean open_mind(ChoirApp *app, GError **error) {
   return app->mind != NULL;
 }
 
+guint16 choir_app_tls_port(const ChoirApp *app) {
+  gint64 port = choir_config_int(app->config, "web", "public_tls_port");
+  return (guint16)(port ? port : choir_config_int(app->config, "web", "tls_port"));
+}
+
+/* What was opened begins to run: all of it, or only what other machines use by Wyoming. */
+static void start_parts(ChoirApp *app) {
+  const char *only = choir_config_string(app->config, "wyoming", "only");
+  gboolean all = g_str_equal(only, "no"), both = all || g_str_equal(only, "both");
+  if (all && app->llm_error)
+    choir_error(TOPIC, "%s", app->llm_error);
+  else if (all)
+    choir_llm_server_start(app->llm);
+  if (all)
+    choir_worker_start(app->ear);
+  if (both || g_str_equal(only, "stt"))
+    choir_worker_start(app->stt);
+  if (both || g_str_equal(only, "tts"))
+    choir_worker_start(app->tts);
+  if (all)
+    choir_local_voice_start(app->card);
+  if (app->tls)
+    choir_tls_start(app->tls);
+}
+
 gboolean choir_app_start(ChoirApp *app, GError **error) {
   app->started_us = g_get_monotonic_time();
   if (!lock_state(app, error))
@@ -384,7 +410,7 @@ gboolean choir_app_start(ChoirApp *app, GError **error) {
   if (app->tls) {
     web.ca_file = choir_tls_ca_file(app->tls);
     web.twin_secret = choir_tls_secret(app->tls);
-    web.tls_port = (guint16)choir_config_int(app->config, "web", "tls_port");
+    web.tls_port = choir_app_tls_port(app);
   }
   web.machine_keys = choir_config_string(app->config, "web", "machine_keys");
   web.toolbox = choir_mind_toolbox(app->mind);
@@ -397,16 +423,7 @@ gboolean choir_app_start(ChoirApp *app, GError **error) {
   if (!app->local)
     return FALSE;
   choir_metrics_on_collect(collect, app);
-  if (app->llm_error)
-    choir_error(TOPIC, "%s", app->llm_error);
-  else
-    choir_llm_server_start(app->llm);
-  choir_worker_start(app->ear);
-  choir_worker_start(app->stt);
-  choir_worker_start(app->tts);
-  choir_local_voice_start(app->card);
-  if (app->tls)
-    choir_tls_start(app->tls);
+  start_parts(app);
   return TRUE;
 }
 

@@ -49,6 +49,7 @@ gboolean choir_app_start(ChoirApp *app, GError **error);
 /* Asks every part to stop; the loop quits when all have. */
 void choir_app_stop(ChoirApp *app);
 void choir_app_clear(ChoirApp *app);
+guint16 choir_app_tls_port(const ChoirApp *app); /* by which other machines reach the TLS twin */
 /* The daemon's part of GET /api/status. Caller decrefs. */
 json_t *choir_app_status(ChoirApp *app);
 

@@ -133,7 +133,7 @@ int choir_serve_main(int argc, char **argv) {
     printf("Set-up code of the first owner, for /setup or 'choir owner add': %s\n", choir_owners_code(app.owners));
   if (app.tls)
     printf("Other machines use https://%s:%d (choir cert tells how to trust it)\n", g_get_host_name(),
-           (int)choir_config_int(app.config, "web", "tls_port"));
+           (int)choir_app_tls_port(&app));
   printf("Choir listens on http://%s:%u\n", g_str_equal(address, "::1") ? "[::1]" : "127.0.0.1",
          choir_http_server_port(app.server));
   fflush(stdout);

@@ -22,6 +22,8 @@ const ChoirConfigItem choir_settings[] = {
     {"web", "lan", CHOIR_CONFIG_BOOL, "false", 0, 0, NULL, NULL,
      "serve every address, with a TLS twin; the same as choir serve --lan"},
     {"web", "tls_port", CHOIR_CONFIG_INT, "8443", 1, 65535, NULL, NULL, "TCP port of the TLS twin"},
+    {"web", "public_tls_port", CHOIR_CONFIG_INT, "0", 0, 65535, NULL, NULL,
+     "port by which others reach the TLS twin where something forwards to it, as choir forward does; 0: tls_port"},
     {"web", "machine_keys", CHOIR_CONFIG_STRING, "", 0, 0, NULL, "PIPECAT_API_KEYS,PIECAT_API_KEYS",
      "SHA-256 of keys that the original's clients send, comma separated; they may do what an operator may"},
     CHOIR_WEB_CONFIG_ITEMS{
@@ -76,6 +78,8 @@ const ChoirConfigItem choir_settings[] = {
      "TCP port of speech to text by the Wyoming protocol; 0: none"},
     {"wyoming", "tts_port", CHOIR_CONFIG_INT, "10200", 0, 65535, NULL, NULL,
      "TCP port of text to speech by the Wyoming protocol, which may be the same one; 0: none"},
+    {"wyoming", "only", CHOIR_CONFIG_ENUM, "no", 0, 0, "no|stt|tts|both", NULL,
+     "run as a server of hearing, voice or both for other machines: no language model, no conversations"},
     {"wyoming", "allow", CHOIR_CONFIG_STRING, "", 0, 0, NULL, NULL,
      "other machines that may call, comma separated: 192.168.1.20, 192.168.1.0/24; the protocol knows no passwords"},
     {"tts", "service", CHOIR_CONFIG_ENUM, "auto", 0, 0, "auto|piper|flite|wyoming", "TTS_SERVICE",

@@ -46,8 +46,20 @@ static gboolean exists(const char *dir, const char *name) {
   return g_file_test(path, G_FILE_TEST_EXISTS);
 }
 
+static void add_names(GString *names, const char *list) {
+  g_auto(GStrv) words = g_strsplit(list ? list : "", ",", -1);
+  for (char **word = words; *word; word++) {
+    g_autofree char *host = g_ascii_strdown(g_strstrip(*word), -1);
+    host[strcspn(host, ":")] = '\0'; /* a port, or an IPv6 address, which nobody lists here */
+    gboolean good = *host && strspn(host, "abcdefghijklmnopqrstuvwxyz0123456789.-") == strlen(host);
+    g_autofree char *entry = g_strdup_printf(",%s:%s", g_hostname_is_ip_address(host) ? "IP" : "DNS", host);
+    if (good && !strstr(names->str, entry))
+      g_string_append(names, entry);
+  }
+}
+
 /* subjectAltName of this moment. */
-static char *alternative_names(void) {
+static char *alternative_names(const char *more) {
   g_auto(GStrv) hosts = choir_node_hosts();
   GString *names = g_string_new("DNS:localhost,IP:127.0.0.1,IP:0:0:0:0:0:0:0:1");
   for (char **host = hosts; *host; host++) {
@@ -57,6 +69,7 @@ static char *alternative_names(void) {
     else
       g_string_append_printf(names, ",%s:%s", g_hostname_is_ip_address(*host) ? "IP" : "DNS", *host);
   }
+  add_names(names, more);
   return g_string_free(names, FALSE);
 }
 
@@ -120,8 +133,8 @@ static gboolean make_certificate(ChoirTls *tls, const char *names, GError **erro
          write_private(tls->dir, "node.names", names, error);
 }
 
-static gboolean make_certificates(ChoirTls *tls, GError **error) {
-  g_autofree char *names = alternative_names();
+static gboolean make_certificates(ChoirTls *tls, const char *more, GError **error) {
+  g_autofree char *names = alternative_names(more);
   g_autofree char *config =
       g_strdup_printf("[req]\ndistinguished_name = name\n[name]\n[authority]\nbasicConstraints = critical,CA:TRUE,"
                       "pathlen:0\nkeyUsage = critical,keyCertSign,cRLSign\nsubjectKeyIdentifier = hash\n[node]\n"
@@ -223,6 +236,11 @@ static char *random_secret(void) {
 }
 
 ChoirTls *choir_tls_new(const char *state_dir, guint16 port, guint16 upstream, GError **error) {
+  return choir_tls_new_named(state_dir, port, upstream, NULL, error);
+}
+
+ChoirTls *choir_tls_new_named(const char *state_dir, guint16 port, guint16 upstream, const char *names,
+                              GError **error) {
   g_autofree char *nginx = find_nginx(), *openssl = g_find_program_in_path("openssl");
   if (!nginx || !openssl) {
     g_set_error(error, G_SPAWN_ERROR, G_SPAWN_ERROR_NOENT,
@@ -238,7 +256,7 @@ ChoirTls *choir_tls_new(const char *state_dir, guint16 port, guint16 upstream, G
   tls->secret = random_secret();
   tls->port = port;
   tls->upstream = upstream;
-  if (g_mkdir_with_parents(tls->dir, 0700) != 0 || !make_certificates(tls, error) || !configure_nginx(tls, error)) {
+  if (g_mkdir_with_parents(tls->dir, 0700) != 0 || !make_certificates(tls, names, error) || !configure_nginx(tls, error)) {
     if (error && !*error)
       g_set_error(error, G_FILE_ERROR, G_FILE_ERROR_FAILED, "cannot write in %s", tls->dir);
     choir_tls_free(tls);

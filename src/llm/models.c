@@ -69,13 +69,18 @@ static void look(ChoirModel *model) {
 }
 
 ChoirModels *choir_models_load(const char *yaml_path, const char *models_dir, const char *state_dir, GError **error) {
+  return choir_models_load_expert(yaml_path, "main", models_dir, state_dir, error);
+}
+
+ChoirModels *choir_models_load_expert(const char *yaml_path, const char *expert, const char *models_dir,
+                                      const char *state_dir, GError **error) {
   ChoirModels *models = g_new0(ChoirModels, 1);
   models->list = g_ptr_array_new_with_free_func((GDestroyNotify)choir_model_free);
   models->hashes = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
   models->yaml_path = g_strdup(yaml_path);
   models->models_dir = g_strdup(models_dir);
   models->state_path = g_build_filename(state_dir, "models.json", NULL);
-  if (!choir_models_parse(yaml_path, models_dir, models->list, error)) {
+  if (!choir_models_parse(yaml_path, expert, models_dir, models->list, error)) {
     choir_models_free(models);
     return NULL;
   }

@@ -26,6 +26,9 @@ enum {
 };
 
 ChoirModels *choir_models_load(const char *yaml_path, const char *models_dir, const char *state_dir, GError **error);
+/* The list of another expert, expert_models.EXPERT. */
+ChoirModels *choir_models_load_expert(const char *yaml_path, const char *expert, const char *models_dir,
+                                      const char *state_dir, GError **error);
 void choir_models_free(ChoirModels *models);
 guint choir_models_count(const ChoirModels *models);
 const ChoirModel *choir_models_get(const ChoirModels *models, guint index);

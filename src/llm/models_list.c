@@ -58,6 +58,13 @@ static gboolean check(const ChoirModel *model, const char *sha256, gboolean unve
   return FALSE;
 }
 
+/* On a node the language models stand in a folder of their own beside those of speech. */
+static char *path_of(const char *models_dir, const char *filename) {
+  g_autofree char *apart = g_build_filename(models_dir, "llm", filename, NULL);
+  return g_file_test(apart, G_FILE_TEST_EXISTS) ? g_steal_pointer(&apart)
+                                                : g_build_filename(models_dir, filename, NULL);
+}
+
 static ChoirModel *read_model(yaml_document_t *document, const yaml_node_t *node, const char *models_dir,
                               GError **error) {
   ChoirModel *model = g_new0(ChoirModel, 1);
@@ -79,22 +86,22 @@ static ChoirModel *read_model(yaml_document_t *document, const yaml_node_t *node
              number_of(document, node, "bytes", model->name, G_MAXINT64, &model->bytes, error) &&
              number_of(document, node, "memory_mb", model->name, 1u << 30, &memory, error)) {
     model->memory_mb = (guint)memory;
-    model->path = g_build_filename(models_dir, model->filename, NULL);
+    model->path = path_of(models_dir, model->filename);
     return model;
   }
   choir_model_free(model);
   return NULL;
 }
 
-static gboolean read_list(yaml_document_t *document, const char *models_dir, GPtrArray *list, GError **error) {
+static gboolean read_list(yaml_document_t *document, const char *expert, const char *models_dir, GPtrArray *list,
+                          GError **error) {
   const yaml_node_t *experts = member(document, yaml_document_get_root_node(document), "expert_models");
-  const yaml_node_t *main_list = member(document, experts, "main");
-  if (!main_list || main_list->type != YAML_SEQUENCE_NODE) {
-    g_set_error(error, CHOIR_MODELS_ERROR, CHOIR_MODELS_ERROR_LIST, "there is no list expert_models: main:");
+  const yaml_node_t *own_list = member(document, experts, expert);
+  if (!own_list || own_list->type != YAML_SEQUENCE_NODE) {
+    g_set_error(error, CHOIR_MODELS_ERROR, CHOIR_MODELS_ERROR_LIST, "there is no list expert_models: %s:", expert);
     return FALSE;
   }
-  for (yaml_node_item_t *item = main_list->data.sequence.items.start; item < main_list->data.sequence.items.top;
-       item++) {
+  for (yaml_node_item_t *item = own_list->data.sequence.items.start; item < own_list->data.sequence.items.top; item++) {
     ChoirModel *model = read_model(document, yaml_document_get_node(document, *item), models_dir, error);
     if (!model)
       return FALSE;
@@ -111,7 +118,8 @@ static gboolean read_list(yaml_document_t *document, const char *models_dir, GPt
   return TRUE;
 }
 
-gboolean choir_models_parse(const char *yaml_path, const char *models_dir, GPtrArray *list, GError **error) {
+gboolean choir_models_parse(const char *yaml_path, const char *expert, const char *models_dir, GPtrArray *list,
+                            GError **error) {
   FILE *file = fopen(yaml_path, "re");
   if (!file) {
     g_set_error(error, CHOIR_MODELS_ERROR, CHOIR_MODELS_ERROR_LIST, "cannot read the model list %s: %s", yaml_path,
@@ -124,7 +132,7 @@ gboolean choir_models_parse(const char *yaml_path, const char *models_dir, GPtrA
   yaml_parser_initialize(&parser);
   yaml_parser_set_input_file(&parser, file);
   if (yaml_parser_load(&parser, &document)) {
-    ok = read_list(&document, models_dir, list, error);
+    ok = read_list(&document, expert, models_dir, list, error);
     g_prefix_error(error, "%s: ", yaml_path);
     yaml_document_delete(&document);
   } else {

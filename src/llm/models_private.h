@@ -9,8 +9,9 @@ struct ChoirModels {
   GHashTable *hashes; /* name -> sha256 recorded at the first fetch of an unverified model */
 };
 
-/* models_list.c: reads expert_models.main of the YAML file into list. */
-gboolean choir_models_parse(const char *yaml_path, const char *models_dir, GPtrArray *list, GError **error);
+/* models_list.c: reads one expert's list of the YAML file (expert_models.main, ...) into list. */
+gboolean choir_models_parse(const char *yaml_path, const char *expert, const char *models_dir, GPtrArray *list,
+                            GError **error);
 void choir_model_free(ChoirModel *model);
 /* Writes the choice and the recorded hashes, atomically. */
 gboolean choir_models_save(ChoirModels *models, GError **error);

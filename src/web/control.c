@@ -172,8 +172,12 @@ static void on_chat_sync(ChoirHttpRequest *request, gpointer user) {
 
 static void on_health(ChoirHttpRequest *request, gpointer user) {
   ChoirInternal *owner = user;
-  gboolean ready = choir_llm_server_ready(choir_twin_llm(owner->options->twin));
-  choir_answer_json(request, ready ? 200 : 503, json_pack("{s:s}", "status", ready ? "ok" : "initializing"));
+  ChoirLlmServer *llm = choir_twin_llm(owner->options->twin);
+  gboolean ready = choir_llm_server_ready(llm);
+  /* Why: a cluster's check shows it to whoever looks for the reason. */
+  choir_answer_json(request, ready ? 200 : 503,
+                    json_pack("{s:s,s:s*}", "status", ready ? "ok" : "initializing", "why",
+                              ready ? NULL : choir_llm_server_progress(llm)));
 }
 
 static void on_status(ChoirHttpRequest *request, gpointer user) {
