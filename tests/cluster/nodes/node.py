@@ -4,6 +4,7 @@ import ctypes
 import os
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -187,15 +188,17 @@ def tail(path):
 
 
 def network_banner(lab, address, seconds):
-    pid = os.fork()
-    if pid == 0:
-        code = 1
-        try:
-            network.enter(lab.prefix + "ctl")
-            code = 0 if network.wait_banner(address, seconds) else 1
-        finally:
-            os._exit(code)
-    return os.waitpid(pid, 0)[1] == 0
+    """Asked from the control side: a network namespace is a thread's own."""
+    answers = []
+
+    def ask():
+        network.enter(lab.prefix + "ctl")
+        answers.append(network.wait_banner(address, seconds))
+
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join()
+    return answers == [True]
 
 
 def power_off(lab, name, seconds=60):

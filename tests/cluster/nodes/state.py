@@ -25,6 +25,11 @@ def note(text):
     print(f"lab: {text}", file=sys.stderr, flush=True)
 
 
+def check_name(name):
+    if not re.fullmatch(r"[a-z][a-z0-9-]{0,30}", name) or name == "ctl":
+        raise LabError(f"'{name}' cannot be the name of a node; use lower-case letters, digits and '-', starting with a letter")
+
+
 class Lab:
     def __init__(self, name):
         if not re.fullmatch(r"[a-z][a-z0-9]{0,15}", name):
@@ -70,8 +75,6 @@ class Lab:
         return known
 
     def add_node(self, name, **known):
-        if not re.fullmatch(r"[a-z][a-z0-9-]{0,30}", name) or name == "ctl":
-            raise LabError(f"'{name}' cannot be the name of a node; use lower-case letters, digits and '-', starting with a letter")
         taken = {self.node(n)["number"] for n in self.node_names()}
         number = next(i for i in range(FIRST, 250) if i not in taken)
         folder = self.path("nodes", name)

@@ -1,0 +1,91 @@
+"""Labs of real nodes for the tests. A lab goes down when the tests end, however they end."""
+import os
+import pathlib
+import subprocess
+import sys
+import time
+
+import pytest
+
+HERE = pathlib.Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+PROGRAM = HERE / "lab"
+VENV = pathlib.Path(sys.executable).parent  # of the tests: ansible and molecule are beside python
+
+
+class TestLab:
+    """The program tests/cluster/lab with a lab of its own."""
+
+    __test__ = False
+
+    def __init__(self, name):
+        self.name = name
+        self.env = {**os.environ, "CHOIR_LAB": name, "PATH": f"{VENV}:{os.environ['PATH']}", "PYTHONDONTWRITEBYTECODE": "1"}
+        self.env.pop("AWS_CA_BUNDLE", None)
+
+    def start(self, *words, **options):
+        return subprocess.Popen([str(PROGRAM), *map(str, words)], env=self.env, stdin=subprocess.DEVNULL, text=True, **options)
+
+    def call(self, *words, timeout=120, check=False, stdin=None, env=None):
+        done = subprocess.run([str(PROGRAM), *map(str, words)], env={**self.env, **(env or {})}, capture_output=True, text=True, timeout=timeout,
+                              check=False, **({"input": stdin} if stdin is not None else {"stdin": subprocess.DEVNULL}))
+        if check:
+            assert done.returncode == 0, f"lab {' '.join(map(str, words))}: exit {done.returncode}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+        return done
+
+    def up(self, *words, timeout=400):
+        return self.call("up", *words, "--while", os.getpid(), timeout=timeout, check=True)
+
+    def sh(self, node, script, timeout=120, check=True):
+        """Standard output of a shell script run as root in the node."""
+        return self.call("exec", node, "bash", "-c", script, timeout=timeout, check=check).stdout.strip()
+
+    def down(self):
+        self.call("down", timeout=120, check=True)
+
+    def left_over(self):
+        """Everything on this machine that still bears the lab's name."""
+        mark = f"choir-{self.name}-"
+        found = [p.name for p in pathlib.Path("/run/netns").glob(mark + "*")] if pathlib.Path("/run/netns").is_dir() else []
+        for folder, names, _ in os.walk("/sys/fs/cgroup"):
+            found += [os.path.join(folder, n) for n in names if n.startswith(mark)]
+        found += [l for l in pathlib.Path("/proc/self/mounts").read_text(encoding="utf-8").splitlines() if f"/labs/{self.name}/" in l]
+        for path in pathlib.Path("/proc").glob("[0-9]*/cmdline"):
+            try:
+                words = path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            except OSError:
+                continue
+            if mark in words or f"/labs/{self.name}/" in words:
+                found.append(words)
+        state = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "choir/cluster/labs" / self.name
+        return found + ([str(state)] if state.exists() else [])
+
+
+def wait_for(what, seconds, truth):
+    """Polls until truth() is something true and returns it; `what` is what was waited for in vain."""
+    end, last = time.monotonic() + seconds, None
+    while time.monotonic() < end:
+        try:
+            last = truth()
+            if last:
+                return last
+        except (OSError, ValueError, KeyError, subprocess.TimeoutExpired) as error:
+            last = error
+        time.sleep(0.2)
+    pytest.fail(f"{what}: not within {seconds} s; last: {last!r}")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def root_only():
+    if os.geteuid():
+        pytest.skip("the nodes need root", allow_module_level=True)
+    TestLab("base").call("base", timeout=1800, check=True)  # so that no test waits for its making
+
+
+@pytest.fixture
+def small_lab():
+    """A lab for one test."""
+    lab = TestLab(f"s{os.getpid()}")
+    yield lab
+    lab.down()
+    assert lab.left_over() == []
