@@ -71,7 +71,7 @@ static gboolean load(ChoirJoin *join, GError **error) {
     g_set_error(error, CHOIR_JOIN_ERROR, CHOIR_JOIN_ERROR_FILE, "cannot read %s: %s", join->path, why->message);
     return FALSE;
   }
-  json_auto_t *document = choir_json_parse(text, -1, &why);
+  json_auto_t *document = choir_json_parse(text, strlen(text), &why);
   join->tokens = json_incref(json_object_get(document, "tokens"));
   join->nodes = json_incref(json_object_get(document, "nodes"));
   if (json_is_array(join->tokens) && json_is_array(join->nodes))

@@ -118,6 +118,29 @@ def test_promotion_moves_comments_and_values(book):
     assert list(hosts(book, "worker_nodes")) == ["node3"]
 
 
+def test_rename_keeps_everything_else(book):
+    run(book, "rename", "devbox", "atlas")
+    assert book.read_text() == TEXT.replace("devbox:", "atlas:")
+    assert run(book, "rename", "atlas", "node1", good=False).returncode == 1
+    assert run(book, "rename", "nobody", "x", good=False).returncode == 1
+    assert run(book, "rename", "atlas", "localhost", good=False).returncode == 1
+
+
+def test_the_inventory_of_the_repository(tmp_path):
+    path = tmp_path / "inventory.yaml"
+    text = (ROOT / "inventory.yaml").read_text()
+    path.write_text(text)
+    run(path, "check")
+    first = run(path, "list", "controller_nodes").stdout.split("\t")[0]
+    run(path, "rename", first, "atlas9")
+    run(path, "add", "worker_nodes", "node91", "ansible_host=10.9.9.2")
+    run(path, "add", "worker_nodes", "node92", "ansible_host=10.9.9.3")
+    run(path, "move", "node91", "controller_nodes")
+    assert {"atlas9", "node91"} <= set(hosts(path, "controller_nodes")) and "node92" in hosts(path, "worker_nodes")
+    comments = [l for l in text.splitlines() if l.strip().startswith("#")]
+    assert [l for l in comments if l not in path.read_text().splitlines()] == []
+
+
 def test_any_order_of_edits_means_what_it_says(book):
     seed = random.randrange(1 << 30)
     print("seed", seed)

@@ -1,0 +1,325 @@
+# shellcheck shell=bash
+# What each step of bootstrap.sh does. Sourced by it, never run: a step runs in a subshell with `set -eu`, its output goes to
+# the log, and its last line that begins with "choir: " tells the person what to do when it fails.
+# shellcheck disable=SC2154 # the options are bootstrap.sh's
+
+step_check() {
+  local id='' codename='' free name
+  # shellcheck disable=SC1091 # of the machine it runs on
+  id=$(. /etc/os-release && echo "${ID:-}") codename=$(. /etc/os-release && echo "${VERSION_CODENAME:-}")
+  name=$(host_name)
+  if [ "$id" != debian ]; then
+    say "this is for Debian, and this machine runs '$id'; ./run works there as far as its packages exist"
+    return 1
+  fi
+  case $codename in trixie | bookworm) ;; *) say "Debian '$codename' was never tried; use trixie or bookworm" && return 1 ;; esac
+  if [ "$(dpkg --print-architecture)" != amd64 ]; then say "Choir is for x86-64 processors only" && return 1; fi
+  if ! grep -qw ssse3 /proc/cpuinfo; then say "this processor has no SSSE3; a Core 2 is the oldest that works" && return 1; fi
+  if [ ! -d /run/systemd/system ]; then say "systemd does not run here, and Choir's services need it" && return 1; fi
+  if ! [[ $name =~ ^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*$ ]] || [ "$name" = localhost ]; then
+    say "this machine's name '$name' cannot be used; give it one of letters, digits and dashes: sudo hostnamectl set-hostname atlas" && return 1
+  fi
+  free=$(($(df -Pk / | awk 'NR==2{print $4}') / 1024))
+  if [ "$free" -lt 2048 ]; then say "there are only $free MB free on /; 2048 are needed" && return 1; fi
+  if [ "$role" != embedded ] && [ -z "$(own_address)" ]; then say "this machine has no IPv4 address; see ip address" && return 1; fi
+  if getent passwd "$target_user" > /dev/null && [ "$(id -u "$target_user")" = 0 ]; then say "--user $target_user is root" && return 1; fi
+}
+
+step_tools() {
+  local had_nginx=yes
+  [ -z "$(missing nginx-light)" ] || had_nginx=no
+  # shellcheck disable=SC2046 # a list of words
+  apt_install $(tool_packages) || return 1
+  # Debian starts a web server of its own with the package; ours are started by Choir where they are needed.
+  if [ "$role" != worker ] && [ "$had_nginx" = no ]; then
+    systemctl disable --now nginx.service > /dev/null 2>&1 || true
+  fi
+}
+
+step_docker() {
+  apt_install docker.io && systemctl enable --now docker.service
+}
+
+step_inventory() {
+  local name address book=("$here/tools/inventory")
+  name=$(host_name) address=$(own_address)
+  if "${book[@]}" get localhost > /dev/null 2>&1; then # the one that the repository comes with
+    if "${book[@]}" get "$name" > /dev/null 2>&1; then "${book[@]}" remove localhost; else "${book[@]}" rename localhost "$name"; fi || return 1
+  fi
+  if "${book[@]}" list worker_nodes 2> /dev/null | cut -f1 | grep -qx -- "$name"; then
+    say "$name is a worker of this inventory; to make it a controller: ansible-playbook promote_controller.yaml" && return 1
+  fi
+  # An address that somebody wrote down is theirs; it is only mended when this machine does not have it.
+  local written
+  written=$("${book[@]}" get "$name" ansible_host 2> /dev/null) || written=''
+  if [ -n "$written" ] && ip -o address show | grep -qF -- " $written/"; then address=$written; fi
+  "${book[@]}" add controller_nodes "$name" "ansible_host=$address" ansible_connection=local && "${book[@]}" check
+}
+
+step_choir() {
+  local dir
+  dir=$(packages_dir)
+  if [ -f "$dir/SHA256SUMS" ]; then
+    (cd "$dir" && sha256sum --quiet -c SHA256SUMS) && return
+    say "packages in $dir are damaged; remove them and use --continue" && return 1
+  fi
+  if dpkg-query -W choir-node > /dev/null 2>&1; then
+    say "Choir is installed, and there are no packages in $dir"
+    return 0
+  fi
+  if [ "$external" = yes ]; then
+    say "--external-model-server builds nothing, so put Choir's packages into $dir; ./run --packages DIR makes them on any machine" && return 1
+  fi
+  say "building Choir's packages: hours on a Core 2, a quarter of an hour on a modern machine (./run --packages DIR there, then copy DIR to $dir)"
+  mkdir -p "$dir" && "$here/run" --packages "$dir"
+}
+
+extra_variables() { # as a file, so that nothing stands in a list of processes
+  printf '{"target_user": "%s", "external_model_server": %s, "llm_base_url": "%s", "llm_model": "%s", "deploy_docker": %s, "home_assistant_debug": %s, "leave_services_running": %s}\n' \
+    "$target_user" "$(truth "$external")" "$([ "$external" = no ] || json_text "${LLM_BASE_URL:-}")" "$(json_text "${LLM_MODEL:-}")" \
+    "$(truth "$docker")" "$(truth "$ha_debug")" "$(truth "$leave")"
+}
+
+truth() {
+  if [ "$1" = yes ]; then echo true; else echo false; fi
+}
+
+json_text() {
+  local text=${1//\\/\\\\}
+  text=${text//\"/\\\"}
+  printf '%s' "${text//[$'\n\r\t']/}"
+}
+
+step_role() { # step_role NAME
+  local variables code=0 options=()
+  [ "$debug" = no ] || options+=(-vvvv)
+  variables=$(mktemp) && extra_variables > "$variables"
+  (cd "$here" && env ANSIBLE_NOCOLOR=1 ANSIBLE_HOME=/root/.ansible LC_ALL=C.UTF-8 ansible-playbook "${options[@]}" playbook.yaml \
+    --limit "$(host_name)" --tags "$1" -e "@$variables") || code=$?
+  rm -f "$variables"
+  return "$code"
+}
+
+step_purge_jobs() {
+  local job found=no
+  if ! command -v nomad > /dev/null && [ ! -x /usr/local/bin/nomad ]; then
+    say "nothing to purge: Nomad is not installed"
+    return 0
+  fi
+  for job in $(nomad_cli job status 2> /dev/null | awk 'NR>1 && $1 != "No" {print $1}'); do
+    case $job in
+      pipecat-app | llama-expert* | expert-* | llamacpp-* | health-check | llama-benchmark | embedding | stt | tts) ;;
+      *) continue ;;
+    esac
+    nomad_cli job stop -purge -yes "$job" || return 1
+    found=yes
+    note "    purged the job $job"
+  done
+  [ "$found" = yes ] || note "    no job of Choir to purge"
+}
+
+nomad_cli() {
+  local program
+  program=$(command -v nomad || echo /usr/local/bin/nomad)
+  NOMAD_ADDR=http://127.0.0.1:4646 NOMAD_TOKEN=$(cat /etc/nomad.d/management_token 2> /dev/null) "$program" "$@"
+}
+
+unit() { # unit NAME: from the standard input; changed is set when it is new
+  local path=/etc/systemd/system/$1 text
+  text=$(cat)
+  [ -f "$path" ] && [ "$(cat "$path")" = "$text" ] && return
+  printf '%s\n' "$text" > "$path"
+  changed=yes
+}
+
+step_join() {
+  local changed=no choir=/usr/bin/choir
+  if [ ! -x "$choir" ]; then say "there is no $choir: the package choir-node is not installed (role packages)" && return 1; fi
+  getent passwd choir-join > /dev/null || adduser --system --group --home /var/lib/choir-join --no-create-home --shell /usr/sbin/nologin choir-join
+  install -d -o choir-join -g choir-join -m 0700 /var/lib/choir-join /var/lib/choir-join/approved
+  install -d -o root -g choir-join -m 0750 /var/lib/choir-join-ready
+  unit choir-join-server.service << U
+# Written by bootstrap.sh.
+[Unit]
+Description=Workers ask here to join the cluster
+After=network-online.target
+Wants=network-online.target
+
+[Service]
+User=choir-join
+ExecStart=$choir nodes serve
+Restart=on-failure
+RestartSec=5
+NoNewPrivileges=yes
+ProtectSystem=strict
+ReadWritePaths=/var/lib/choir-join
+ProtectHome=yes
+PrivateTmp=yes
+PrivateDevices=yes
+ProtectKernelTunables=yes
+ProtectKernelModules=yes
+ProtectControlGroups=yes
+RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX AF_NETLINK
+RestrictNamespaces=yes
+LockPersonality=yes
+CapabilityBoundingSet=
+UMask=0077
+
+[Install]
+WantedBy=multi-user.target
+U
+  unit choir-join-apply.path << U
+# Written by bootstrap.sh.
+[Unit]
+Description=Requests to join that were approved
+
+[Path]
+PathExistsGlob=/var/lib/choir-join/approved/*.json
+Unit=choir-join-apply.service
+
+[Install]
+WantedBy=multi-user.target
+U
+  unit choir-join-apply.service << U
+# Written by bootstrap.sh.
+[Unit]
+Description=Enter approved workers in the inventory and make their bundles
+StartLimitIntervalSec=0
+
+[Service]
+Type=oneshot
+ExecStart=$here/tools/join-apply
+U
+  [ "$changed" = no ] || systemctl daemon-reload
+  systemctl enable --now choir-join-server.service choir-join-apply.path
+  if [ "$changed" = yes ] && [ "$leave" = no ]; then systemctl restart choir-join-server.service choir-join-apply.path; fi
+  systemctl is-active --quiet choir-join-server.service
+}
+
+agent_state() {
+  echo "/opt/$target_user"
+}
+
+step_owner() {
+  local choir try
+  choir=$(choir_program) || { say "there is no choir program yet" && return 1; }
+  owner_code=''
+  for try in $(seq 60); do
+    if [ "$role" = embedded ]; then
+      owner_code=$(as_person "$choir" owner code 2> "$scratch/owner") && break
+    elif [ -S "$(agent_state)/choir.sock" ]; then
+      owner_code=$("$choir" owner code --state "$(agent_state)" 2> "$scratch/owner") && break
+    elif [ "$role" = all ] && ! playbook_roles | grep -qx pipecatapp; then
+      say "the agent is not in the playbook yet"
+      return 0
+    fi
+    ! grep -q 'owner already' "$scratch/owner" 2> /dev/null || { owner_code=exists && break; }
+    sleep 2
+  done
+  if [ -z "$owner_code" ]; then say "the agent did not start within $((try * 2)) s; see choir status, and choir logs pipecat-app" && return 1; fi
+  echo "$owner_code" > "$scratch/code"
+}
+
+choir_program() {
+  local found
+  for found in "$here/build/choir" /usr/bin/choir; do
+    [ "$role" = embedded ] || [ "$found" = /usr/bin/choir ] || continue
+    [ -x "$found" ] && echo "$found" && return
+  done
+  return 1
+}
+
+step_build() {
+  local packages
+  if [ "$external" = yes ]; then
+    choir_program > /dev/null && return
+    if [ -f "$(packages_dir)/SHA256SUMS" ]; then
+      (cd "$(packages_dir)" && sha256sum --quiet -c SHA256SUMS && apt-get -q -y --no-install-recommends install ./choir-node_*.deb)
+      return
+    fi
+    say "--external-model-server builds nothing: put Choir's packages (./run --packages DIR, on any machine) into $(packages_dir), or build it with ./run --setup-only" && return 1
+  fi
+  packages=$(here=$here HOME=${HOME:-/root} bash -c '. "$here/scripts/setup.sh" && echo "${build_packages[@]}"') || return 1
+  # shellcheck disable=SC2086 # a list of words
+  apt_install $packages && as_person "$here/run" --setup-only --no-install
+}
+
+step_service() {
+  local choir options=()
+  choir=$(choir_program) || { say "there is no choir program" && return 1; }
+  [ "$external" = no ] || options+=(--set "llm.base_url=$LLM_BASE_URL")
+  [ "$external" = no ] || [ -z "${LLM_MODEL:-}" ] || options+=(--set "llm.model=$LLM_MODEL")
+  "$choir" service install "${options[@]}"
+}
+
+step_benchmark() {
+  local choir
+  choir=$(choir_program) || { say "there is no choir program" && return 1; }
+  "$choir" bench node | tee "$scratch/benchmark"
+  if [ "$role" != embedded ] && [ -f /opt/nomad/jobs/benchmark.nomad ]; then
+    nomad_cli job run -detach /opt/nomad/jobs/benchmark.nomad
+  fi
+}
+
+# A worker
+
+step_register() {
+  local file code=0
+  install -D -m 0755 "$here/tools/choir-join" /usr/local/lib/choir/choir-join
+  if [ -z "$token" ] && [ -s /etc/choir/join/key ] && grep -qxF -e "https://$controller:8002" -e "https://[$controller]:8002" /etc/choir/join/controller; then
+    say "this machine has asked that controller before; going on with that"
+  else
+    if [ -z "$token" ]; then
+      say "a worker needs a token, so that the controller knows it and it knows the controller: on $controller type: sudo choir nodes token" && return 1
+    fi
+    file=$(mktemp) && printf '%s\n' "$token" > "$file"
+    /usr/local/lib/choir/choir-join register --controller "$controller" --token-file "$file" || code=$?
+    rm -f "$file"
+    [ "$code" = 0 ] || return "$code"
+  fi
+  local changed=no
+  unit choir-join.service << 'U'
+# Written by bootstrap.sh.
+[Unit]
+Description=Join the cluster, or tell the controller this machine's address
+After=network-online.target
+Wants=network-online.target
+StartLimitIntervalSec=1h
+StartLimitBurst=8
+
+[Service]
+Type=oneshot
+ExecStart=/usr/local/lib/choir/choir-join run
+SuccessExitStatus=3
+TimeoutStartSec=infinity
+Restart=on-failure
+RestartSec=60
+
+[Install]
+WantedBy=multi-user.target
+U
+  [ "$changed" = no ] || systemctl daemon-reload
+  systemctl enable choir-join.service
+}
+
+# It goes on by itself when this script is ended; here it is only watched.
+step_provision() {
+  local cursor line last='' active
+  cursor=$(journalctl -u choir-join.service -n 0 --show-cursor -o cat 2> /dev/null | sed -n 's/^-- cursor: //p')
+  systemctl reset-failed choir-join.service 2> /dev/null || true
+  systemctl restart --no-block choir-join.service
+  while sleep 1; do
+    line=$(journalctl -u choir-join.service ${cursor:+--after-cursor="$cursor"} -o cat 2> /dev/null | sed -n 's/^choir-join: //p' | tail -1)
+    if [ "$line" != "$last" ]; then
+      last=$line
+      note "    $(date +%T) $line"
+      case $line in pending*) note "             on the controller: sudo choir nodes approve $(host_name)" ;; esac
+    fi
+    active=$(systemctl show -p ActiveState --value choir-join.service)
+    case $active in
+      activating | reloading | deactivating) case $line in "provisioning stopped"* | "the controller has refused"*) return 1 ;; esac ;;
+      failed) return 1 ;;
+      inactive) [ -f /etc/choir/join/joined ] && return 0 || return 1 ;;
+    esac
+  done
+}
