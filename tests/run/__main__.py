@@ -60,10 +60,12 @@ def main():
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     total = {"passed": 0, "failed": 0, "skipped": 0}
     skipped = []
+    chosen = [s for s in stages.ALL if not options.only or s.name in options.only or s.name == "build"]
     try:
-        for stage in stages.ALL:
-            if options.only and stage.name not in options.only and stage.name != "build":
-                continue
+        for stage in chosen:
+            if stage.prepare:
+                stage.prepare(context)
+        for stage in chosen:
             begun = time.monotonic()
             if sys.stdout.isatty():
                 print(f"{stage.name:12} ...", end="\r", flush=True)

@@ -35,6 +35,7 @@ class Stage:
     what: str
     minutes: float
     run: Callable
+    prepare: Callable = None  # called at the very start; what it starts in the background is joined by `run`
 
 
 @dataclass
@@ -108,11 +109,12 @@ class Context:
         self.stage_end = deadline
         self.stage = None
         self.running = []
+        self.background = {}  # name: process, beside the other stages
         self.temporary = tempfile.TemporaryDirectory(prefix="choir-test-")
         self.tmp = Path(self.temporary.name)
 
     def close(self):
-        for process in list(self.running):
+        for process in [*self.running, *self.background.values()]:
             self.end(process)
         self.temporary.cleanup()
 
@@ -151,6 +153,13 @@ class Context:
                                        env={**os.environ, **{k: str(v) for k, v in (env or {}).items()}})
         self.running.append(process)
         return process
+
+    def start_background(self, name, command, log):
+        """Runs on while other stages do; `close` ends it."""
+        log.parent.mkdir(parents=True, exist_ok=True)
+        process = self.start(command, log)
+        self.running.remove(process)
+        self.background[name] = process
 
     def end(self, process, grace=5):
         """SIGTERM, then SIGKILL, to the whole group."""

@@ -316,6 +316,48 @@ def readme_command(context, words):
     return Result(name, "passed")
 
 
+CLUSTER_MINUTES = 12  # of a warm run; with less time left the stage is skipped
+CLUSTER_LOG = ROOT / "build/test-logs/cluster/prepare.log"
+
+
+def cluster_lacks():
+    """Why there can be no nodes here, or nothing."""
+    if os.geteuid():
+        return "the nodes need root"
+    missing = [c for c in ("systemd-nspawn", "mmdebstrap", "ip", "nsenter") if not shutil.which(c)]
+    return f"missing: {' '.join(missing)}" if missing else ""
+
+
+def cluster_prepare(context):
+    """Nomad and Consul, the nodes' Debian and Choir's packages: beside the other stages, they are only here for the last one."""
+    if not cluster_lacks():
+        script = ('tools/get-cluster-bins || exit; tests/cluster/lab base || exit 1; '
+                  './run --no-install --packages "$0" || exit 1')
+        context.start_background("cluster", ["nice", "-n", "10", "bash", "-c", script, CACHE / "cluster/packages"], CLUSTER_LOG)
+
+
+def cluster(context):
+    """Three real nodes. It is skipped, with the reason, where they cannot be had or the time does not suffice."""
+    name, reason = "three real nodes", cluster_lacks()
+    if reason:
+        return [Result(name, "skipped", reason)]
+    spare = context.left() - CLUSTER_MINUTES * 60
+    process = context.background["cluster"]
+    try:
+        code = process.wait(max(1, spare))
+    except subprocess.TimeoutExpired:
+        code = None
+    told = CLUSTER_LOG.read_text(errors="replace").strip().splitlines()
+    if code is None or spare <= 0:
+        what = "not built in time" if code is None else "only so much time left"
+        return [Result(name, "skipped", f"{what}: {max(0, context.left()) / 60:.0f} minutes were left of the {CLUSTER_MINUTES} needed")]
+    if code == 75:
+        return [Result(name, "skipped", told[-1] if told else "Nomad and Consul cannot be built here")]
+    if code:
+        return [Result("what the nodes need is built", "failed", f"exit code {code}\n" + "\n".join(told[-30:]))]
+    return pytest(context, "tests/cluster", "cluster", {"CHOIR_REPORT": context.log("cluster-report").with_suffix(".md")})
+
+
 ALL = [
     Stage("includes", "every room includes only rooms above it", 1, includes),
     Stage("names", "no registry's address, no path of one machine, no bench question in a prompt", 1, names),
@@ -335,4 +377,5 @@ ALL = [
     Stage("engine", "the CPU kernels before llama.cpp's own tests, stock processes and a stock npm package", 40, engine),
     Stage("budgets", "instructions per unit of work on an emulated Core 2 Duo", 20, budgets),
     Stage("qemu", "unit tests and programs on an emulated Core 2 Duo", 20, qemu),
+    Stage("cluster", "three real nodes: playbook, an expert, faults, playbook again", 40, cluster, cluster_prepare),
 ]
