@@ -37,6 +37,7 @@
 #define SESSION_ONSET_WINDOWS 3        /* 96 ms of speech start a turn */
 #define SESSION_BARGE_IN_WINDOWS 4     /* 128 ms while a reply is under way */
 #define SESSION_JUDGE_MS 90            /* silence after which smart-turn is asked */
+#define SESSION_JUDGE_AGAIN_MS 240     /* ... and asked once more: silence is evidence, too */
 #define SESSION_SOFT_MS 160            /* silence at which a reply may begin on a guess */
 #define SESSION_REOPEN_MS 800          /* behind the soft end: who speaks then goes on with the same turn */
 #define SESSION_DECIDE_MS 1000         /* a paused reply goes on after that at the latest */
@@ -225,9 +226,10 @@ typedef struct {
   gboolean over_reply;  /* it began while a reply could be heard, or right behind it */
   gboolean backchannel; /* the spotter heard one in it */
   guint64 voiced;       /* samples of speech in it */
-  guint32 judge_gen;    /* smart-turn is asked about this pause; 0: not yet */
-  gboolean judged;
-  double verdict;
+  guint32 judge_gen;    /* smart-turn was asked about this pause; 0: not yet */
+  guint asked;          /* how often */
+  guint judged;         /* verdicts of this pause so far */
+  double verdict;       /* the last of them */
 } SessionUtterance;
 
 typedef struct {
@@ -308,6 +310,7 @@ typedef struct {
   guint64 ended_samples;
   guint pause_ms;        /* this speaker's pauses, see turn_end.h */
   guint64 voice_end;     /* position of the last speech that was committed */
+  guint64 said_from;     /* where what the person says began: a turn that goes on after its end is heard as a whole */
   guint64 reopen_until;  /* the last turn may go on until then */
   guint64 reply_over_at; /* when the last audible reply ended; 0: none did */
   guint spots;           /* what the ear listens for */

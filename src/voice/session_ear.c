@@ -54,6 +54,8 @@ static void start_speaking(SessionStep *step) {
     /* That silence was a pause of this speaker after all. */
     s->pause_ms = turn_end_learn(s->pause_ms, (guint)(gap * 1000 / CHOIR_RATE_MIC));
     s->reopened++;
+  } else {
+    s->said_from = MAX(start, s->uncommitted);
   }
   *u = (SessionUtterance){.active = TRUE,
                           .item = ++s->items,
@@ -94,11 +96,14 @@ static void await_onset(SessionStep *step, double probability) {
 static void use_pause(SessionStep *step, guint64 silence) {
   SessionState *s = step->s;
   SessionUtterance *u = &s->utterance;
-  if (u->judge_gen == 0 && s->options.silence_max_ms > 0 && silence >= session_mic_samples(SESSION_JUDGE_MS)) {
+  guint after = u->asked == 0 ? SESSION_JUDGE_MS : SESSION_JUDGE_AGAIN_MS;
+  if (u->asked < 2 && u->asked == u->judged && s->options.silence_max_ms > 0 && silence >= session_mic_samples(after)) {
     u->judge_gen = ++s->gens;
-    session_emit(
-        step,
-        &(SessionEffect){.type = SESSION_FX_TURN_JOB, .gen = u->judge_gen, .position = u->start, .end = s->window_end});
+    u->asked++;
+    session_emit(step, &(SessionEffect){.type = SESSION_FX_TURN_JOB,
+                                        .gen = u->judge_gen,
+                                        .position = MIN(s->said_from, u->start),
+                                        .end = s->window_end});
   }
   gboolean idle = s->stt.phase == STT_IDLE || (s->stt.phase == STT_RUNNING && s->stt.partial);
   if (silence >= session_mic_samples(SESSION_PAUSE_MS) && idle && s->turns == 0 && s->ready[SESSION_STT])
@@ -115,7 +120,7 @@ static void goes_on(SessionStep *step) {
     if (!u->tentative)
       s->pause_ms = turn_end_learn(s->pause_ms, (guint)(pause * 1000 / CHOIR_RATE_MIC));
     u->judge_gen = 0;
-    u->judged = FALSE;
+    u->asked = u->judged = 0;
     /* What was transcribed is not all; what is being transcribed may still go into the prompt. */
     if (s->stt.phase == STT_KEPT && s->stt.speculative)
       (void)session_stt_cancel(step);
@@ -176,8 +181,9 @@ void session_ear_window(SessionStep *step, const SessionEvent *event) {
 }
 
 void session_ear_verdict(SessionStep *step, double probability) {
-  step->s->utterance.judged = TRUE;
-  step->s->utterance.verdict = probability;
+  SessionUtterance *u = &step->s->utterance;
+  u->judged = MIN(u->judged + 1, u->asked);
+  u->verdict = probability;
 }
 
 void session_ear_audio(SessionStep *step, guint64 samples) {

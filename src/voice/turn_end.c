@@ -3,40 +3,43 @@
 #define PAUSE_MIN_MS 180 /* a stop consonant is no pause */
 #define PAUSE_MAX_MS 2000
 #define SURE 0.965
-#define SPEAKER_MIN 75 /* percent */
+#define SURE_UNMARKED 0.985 /* against a transcript that does not end */
+#define LIKELY 0.9          /* once the silence itself was part of what was judged */
+#define SPEAKER_MIN 75      /* percent */
 #define SPEAKER_MAX 175
+#define SPEAKER_MAX_TOLD 100 /* where something else tells: who pauses long is not made to wait twice */
+#define SOON 55
+#define DOUBT 180
 
-static guint speaker_percent(guint pause_ms) {
+static guint speaker_percent(guint pause_ms, gboolean told) {
   guint percent = 40 + 60 * pause_ms / TURN_PAUSE_START_MS;
-  return CLAMP(percent, (guint)SPEAKER_MIN, (guint)SPEAKER_MAX);
+  return CLAMP(percent, (guint)SPEAKER_MIN, (guint)(told ? SPEAKER_MAX_TOLD : SPEAKER_MAX));
 }
 
-static guint ending_percent(TurnEnding ending) {
-  return ending == TURN_ENDING_OPEN ? 200 : ending == TURN_ENDING_COMPLETE ? 85 : 100;
-}
-
-/* Whole sentences that are read aloud get 0.1 to 0.4 from smart-turn, so a "no" counts less against a sentence's end;
- * and a "yes" does not outweigh a word behind which nothing ends. Pauses within sentences get up to 0.96, so only a
- * surer "yes" shortens much. */
-static guint verdict_percent(const TurnEvidence *e) {
-  if (!e->judged)
-    return 100;
-  if (e->verdict >= 0.5) {
-    if (e->ending == TURN_ENDING_OPEN)
-      return 100;
-    return e->verdict >= SURE ? 55 : 100;
-  }
-  if (e->verdict >= 0.2)
-    return 110;
-  return e->ending == TURN_ENDING_COMPLETE ? 130 : 170;
+/* Pauses within sentences get up to 0.96 from smart-turn when it is asked at once, so only a surer "yes" shortens much;
+ * asked again a moment later it is lower for them, and stays high at an end. Its "no" is a reason to wait for the
+ * longest pauses that people make, for a sentence's end as well: recognisers put a full stop behind every fragment. */
+static guint evidence_percent(const TurnEvidence *e) {
+  double sure = e->ending == TURN_ENDING_UNMARKED ? SURE_UNMARKED : SURE;
+  if (e->ending == TURN_ENDING_OPEN)
+    return e->judged == 0 || e->verdict >= 0.5 ? 200 : e->verdict >= 0.2 ? 220 : 250;
+  if (e->judged == 0)
+    return e->ending == TURN_ENDING_COMPLETE ? 85 : 100;
+  if (e->verdict >= sure)
+    return e->ending == TURN_ENDING_UNMARKED ? 100 : SOON;
+  if (e->ending == TURN_ENDING_UNMARKED)
+    return DOUBT;
+  if (e->judged == 1)
+    return e->verdict >= 0.5 ? 100 : 130;
+  return e->verdict >= LIKELY ? SOON : DOUBT;
 }
 
 guint turn_end_ms(const TurnEvidence *e) {
   if (e->max_ms == 0)
     return e->usual_ms;
-  guint64 ms = (guint64)e->usual_ms * speaker_percent(e->pause_ms) / 100;
-  ms = ms * ending_percent(e->ending) / 100;
-  ms = ms * verdict_percent(e) / 100;
+  guint percent = evidence_percent(e);
+  guint64 ms = (guint64)e->usual_ms * speaker_percent(e->pause_ms, percent < 100 || percent >= DOUBT) / 100;
+  ms = ms * percent / 100;
   if (e->unheard)
     ms = MAX(ms, (guint64)e->usual_ms);
   return (guint)CLAMP(ms, (guint64)MIN(e->min_ms, e->max_ms), (guint64)e->max_ms);

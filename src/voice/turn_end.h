@@ -10,8 +10,8 @@ typedef struct {
   guint usual_ms, min_ms, max_ms; /* max_ms 0: the usual time, whatever else is known */
   guint pause_ms;                 /* moving average of the speaker's pauses inside turns */
   TurnEnding ending;
-  gboolean judged; /* verdict: probability that the turn is over */
-  double verdict;
+  guint judged;     /* how often smart-turn was asked about this silence and answered */
+  double verdict;   /* its last answer: probability that the turn is over */
   gboolean unheard; /* the transcript is still being made, nothing can be answered before it */
 } TurnEvidence;
 

@@ -99,6 +99,14 @@ static gboolean is_number(const char *word) {
   return *word != '\0' && (strspn(word, "0123456789") == strlen(word) || ONE_OF(word, digits));
 }
 
+/* Recognisers of a grammar give lower-case words and nothing else. */
+static gboolean writes_marks(const char *text) {
+  for (; *text != '\0'; text++)
+    if (g_ascii_isupper(*text) || g_ascii_isdigit(*text) || strchr(".,?!;:", *text) != NULL)
+      return TRUE;
+  return FALSE;
+}
+
 TurnEnding turn_text_ending(const char *text, const char *language) {
   Word word, last = {.text = ""};
   gsize at = 0;
@@ -132,5 +140,5 @@ TurnEnding turn_text_ending(const char *text, const char *language) {
     return TURN_ENDING_OPEN;
   if (mark == '.' || mark == '?' || mark == '!')
     return TURN_ENDING_COMPLETE;
-  return TURN_ENDING_NEUTRAL;
+  return writes_marks(text) ? TURN_ENDING_UNMARKED : TURN_ENDING_NEUTRAL;
 }

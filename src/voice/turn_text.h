@@ -13,6 +13,7 @@ typedef enum {
 typedef enum {
   TURN_ENDING_NEUTRAL,
   TURN_ENDING_COMPLETE, /* a sentence's end */
+  TURN_ENDING_UNMARKED, /* no mark, from a recogniser that sets them: it did not hear an end */
   TURN_ENDING_OPEN,     /* a function word, digits or spelled letters: more will come */
 } TurnEnding;
 

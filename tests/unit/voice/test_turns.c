@@ -214,7 +214,8 @@ static guint ending_after(TurnEnding ending, guint judge_ms, double verdict) {
   w->verdict = verdict;
   world_say(w, 1000);
   guint ms = endpoint(w);
-  g_assert_cmpuint(w->judged, ==, 1);
+  g_assert_cmpuint(w->judged, <=, 2);
+  g_assert_cmpuint(w->judged, >=, 1);
   finish(w);
   return ms;
 }
@@ -224,11 +225,32 @@ static void test_end_adapts(void) {
   between(ending_after(TURN_ENDING_COMPLETE, 0, 0), 510, 590);
   between(ending_after(TURN_ENDING_COMPLETE, 50, 0.97), 300, 400);
   between(ending_after(TURN_ENDING_NEUTRAL, 50, 0.97), 320, 400);
-  between(ending_after(TURN_ENDING_NEUTRAL, 50, 0.02), 1000, 1100);
-  between(ending_after(TURN_ENDING_COMPLETE, 50, 0.02), 650, 750);
+  between(ending_after(TURN_ENDING_NEUTRAL, 50, 0.02), 1080, 1160);
+  between(ending_after(TURN_ENDING_COMPLETE, 50, 0.02), 1080, 1160);
+  between(ending_after(TURN_ENDING_UNMARKED, 50, 0.97), 1080, 1160);
+  between(ending_after(TURN_ENDING_UNMARKED, 50, 0.99), 600, 680);
   between(ending_after(TURN_ENDING_OPEN, 0, 0), 1180, 1280);
   between(ending_after(TURN_ENDING_OPEN, 50, 0.97), 1180, 1280);
   between(ending_after(TURN_ENDING_OPEN, 50, 0.02), 1480, 1580);
+}
+
+/* Asked at once and again a moment later; the second answer counts. */
+static void test_second_verdict(void) {
+  World *w = start();
+  w->ending = TURN_ENDING_COMPLETE;
+  w->judge_ms = 50;
+  w->verdict = 0.93; /* a "perhaps" at once, and still one when the silence has lasted */
+  world_say(w, 1000);
+  world_run(w, 200);
+  g_assert_cmpuint(w->judged, ==, 1);
+  between(200 + endpoint(w), 300, 420);
+  g_assert_cmpuint(w->judged, ==, 2);
+  world_until(w, SESSION_LISTENING, 60000);
+  world_say(w, 1000);
+  world_run(w, 200);
+  w->verdict = 0.6; /* an opinion that sank: a pause */
+  between(200 + endpoint(w), 1080, 1160);
+  finish(w);
 }
 
 /* Somebody who makes long pauses is given them; the same client, later. */
@@ -719,6 +741,7 @@ int main(int argc, char **argv) {
       {"guess/fails", test_guess_fails},
       {"prefill", test_prefill_while_speaking},
       {"end/adapts", test_end_adapts},
+      {"end/second-verdict", test_second_verdict},
       {"end/learns", test_end_learns},
       {"end/late-verdict", test_late_verdict},
       {"end/fixed", test_end_fixed},

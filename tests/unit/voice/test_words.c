@@ -60,6 +60,9 @@ static void test_ending(void) {
       {"My number is 5 5", TURN_ENDING_OPEN},
       {"My number is 555.", TURN_ENDING_OPEN},
       {"Seven four nine", TURN_ENDING_OPEN},
+      {"8 of spades", TURN_ENDING_UNMARKED},
+      {"Queen of clothes", TURN_ENDING_UNMARKED},
+      {"queen of clubs", TURN_ENDING_NEUTRAL}, /* a recogniser without marks says nothing by that */
       {"Seven.", TURN_ENDING_COMPLETE},
       {"I am 7.", TURN_ENDING_COMPLETE},
       {"My name is spelled B R", TURN_ENDING_OPEN},
@@ -79,14 +82,14 @@ static void test_end(void) {
   static const double verdicts[] = {1, 0.9, 0.6, 0.3, 0.1, 0};
   for (guint pause = 0; pause <= 2000; pause += 50)
     for (int ending = TURN_ENDING_NEUTRAL; ending <= TURN_ENDING_OPEN; ending++) {
-      guint last = 0;
+      guint last = 0, judged = 1 + pause / 50 % 2;
       for (gsize i = 0; i < G_N_ELEMENTS(verdicts); i++) {
         TurnEvidence e = {.usual_ms = 600,
                           .min_ms = 300,
                           .max_ms = 1500,
                           .pause_ms = pause,
                           .ending = (TurnEnding)ending,
-                          .judged = TRUE,
+                          .judged = judged,
                           .verdict = verdicts[i]};
         guint ms = turn_end_ms(&e);
         g_assert_cmpuint(ms, >=, 300);
