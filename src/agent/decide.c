@@ -1,9 +1,12 @@
 #include "agent/decide.h"
 #include <math.h>
 #include <string.h>
+#include "agent/schema.h"
 #include "agent/spans.h"
+#include "agent/wire.h"
 #include "base/log.h"
 #include "base/names.h"
+#include "base/text.h"
 #include "llm/server.h"
 
 #define SHORTLIST 5
@@ -31,6 +34,8 @@ struct ChoirDecide {
   ChoirDecideDone done;
   gpointer user;
   ChoirCall *call;
+  ChoirWire *wire;
+  char *notes;
   char *arguments;
   GError *error;
   guint idle, preparing;
@@ -41,6 +46,8 @@ static void decide_free(ChoirDecide *decide) {
   if (decide->preparing)
     choir_shortlist_forget(decide->request.shortlist, decide->preparing);
   g_clear_pointer(&decide->call, choir_call_cancel);
+  g_clear_pointer(&decide->wire, choir_wire_cancel);
+  g_free(decide->notes);
   g_clear_error(&decide->error);
   json_decref(decide->wrong);
   g_free(decide->text);
@@ -132,6 +139,53 @@ static guint limit_of(const ChoirDecide *decide) {
   return decide->request.small ? SMALL_MS : LARGE_MS;
 }
 
+/* --- a model that writes calls by itself */
+
+static void on_written(const char *name, const char *args, const GError *error, gpointer user) {
+  ChoirDecide *decide = user;
+  g_autoptr(GError) why = NULL;
+  decide->wire = NULL;
+  if (error || !name) {
+    finish(decide, error);
+    return;
+  }
+  const ChoirTool *tool = NULL;
+  const ChoirToolAction *action = choir_toolbox_find(decide->request.toolbox, name, &tool);
+  json_auto_t *schema = action ? choir_toolbox_schema(decide->request.toolbox, action) : NULL;
+  json_auto_t *json = choir_json_parse(args, strlen(args), &why);
+  if (!action || !among(decide->request.among, tool->id) || (decide->name && !g_str_equal(decide->name, name)))
+    g_set_error(&why, CHOIR_CALL_ERROR, CHOIR_CALL_ERROR_BROKEN, "the model called %s, which was not offered", name);
+  if (why || !choir_schema_validate(schema, json, &why)) {
+    g_prefix_error(&why, "the call of '%s' is refused: ", name);
+    finish(decide, why);
+    return;
+  }
+  g_free(decide->name);
+  decide->name = g_strdup_printf("%s.%s", tool->id, action->name);
+  decide->arguments = choir_json_dump(json);
+  finish(decide, NULL);
+}
+
+static void ask_for_call(ChoirDecide *decide, const ChoirShortlistEntry *entries, guint n) {
+  const ChoirToolAction *actions[SHORTLIST];
+  char *names[SHORTLIST + 1] = {NULL};
+  for (guint i = 0; i < n; i++) {
+    actions[i] = entries[i].action;
+    names[i] = name_of(&entries[i]);
+  }
+  ChoirWireRequest request = {.chat = decide->request.chat,
+                              .toolbox = decide->request.toolbox,
+                              .actions = actions,
+                              .names = (const char *const *)names,
+                              .n = n,
+                              .text = decide->text,
+                              .notes = decide->notes,
+                              .wrong = decide->wrong};
+  decide->wire = choir_wire_begin(&request, on_written, decide);
+  for (guint i = 0; i < n; i++)
+    g_free(names[i]);
+}
+
 /* --- arguments */
 
 static void on_filled(const char *name, const char *arguments, const ChoirChatTimings *usage, const GError *error,
@@ -211,6 +265,10 @@ static void choose(ChoirDecide *decide) {
     return;
   }
   const ChoirShortlistEntry *entries = found.entries;
+  if (choir_chat_plain(decide->request.chat)) {
+    ask_for_call(decide, entries, found.n);
+    return;
+  }
   double next = MAX(found.answer, found.n > 1 ? entries[1].score : 0), ahead = entries[0].score - next;
   g_autofree char *first = name_of(&entries[0]);
   gboolean certain = found.known ? entries[0].score >= MEANT_CERTAIN && ahead >= MEANT_CLEAR
@@ -256,6 +314,7 @@ ChoirDecide *choir_decide_begin(const ChoirDecideRequest *request, ChoirDecideDo
   decide->model = g_strdup(request->model);
   decide->name = g_strdup(request->name);
   decide->wrong = json_incref((json_t *)request->wrong);
+  decide->notes = g_strdup(request->notes);
   decide->done = done;
   decide->user = user;
   if (decide->name) {

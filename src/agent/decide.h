@@ -20,8 +20,11 @@ typedef struct {
   gboolean choice_only;    /* arguments are not filled in: "{}" */
   double temperature;      /* of the arguments; 0 = the most likely ones */
   const json_t *wrong;     /* arguments of it that did not work; may be NULL */
+  const char *notes;       /* what tools found already, for a model that writes calls by itself; may be NULL */
 } ChoirDecideRequest;
 
+/* A model behind another make of server takes no grammar: it is asked with OpenAI's tools, and what it writes is
+ * validated (wire.h). */
 /* Exactly once, on its own loop turn. name NULL: an answer in words. arguments: JSON that fits the action's schema. */
 typedef void (*ChoirDecideDone)(const char *name, const char *arguments, const GError *error, gpointer user);
 ChoirDecide *choir_decide_begin(const ChoirDecideRequest *request, ChoirDecideDone done, gpointer user);

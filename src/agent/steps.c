@@ -12,7 +12,7 @@
 
 struct ChoirSteps {
   ChoirStepsRequest request;
-  char *text, *session, *turn_id;
+  char *text, *session, *turn_id, *among;
   ChoirStepsHandlers handlers;
   gpointer user;
   ChoirTaint *taint;
@@ -33,7 +33,9 @@ struct ChoirSteps {
 static void steps_free(ChoirSteps *steps) {
   g_clear_handle_id(&steps->idle, g_source_remove);
   g_clear_pointer(&steps->deciding, choir_decide_cancel);
-  choir_taint_free(steps->taint);
+  if (!steps->request.taint)
+    choir_taint_free(steps->taint);
+  g_free(steps->among);
   g_ptr_array_unref(steps->used);
   g_hash_table_unref(steps->calls);
   g_string_free(steps->notes, TRUE);
@@ -66,9 +68,14 @@ gboolean choir_steps_wanted(const ChoirShortlist *shortlist, const char *text) {
 
 static void decide(ChoirSteps *steps);
 
+/* Another make of server takes no grammar, and tells no size: what it serves writes calls by itself, or none. */
+static gboolean is_plain(const ChoirSteps *steps) {
+  return choir_chat_plain(choir_llm_server_chat(steps->request.llm));
+}
+
 static gboolean is_small(const ChoirSteps *steps) {
   guint64 params = choir_llm_server_params(steps->request.llm);
-  return params == 0 || params < CHOIR_SMALL_PARAMS;
+  return !is_plain(steps) && (params == 0 || params < CHOIR_SMALL_PARAMS);
 }
 
 /* A tool's output, told to whoever writes the answer. */
@@ -124,7 +131,7 @@ static void on_result(const ChoirToolResult *result, const GError *error, gpoint
   }
   if (!result->trusted) {
     g_autofree char *origin = g_strdup_printf("tool %s", steps->name);
-    choir_taint_stranger(steps->taint, origin, result->text);
+    choir_taint_stranger(steps->taint, result->origin ? result->origin : origin, result->text);
   }
   guint most = steps->request.max_steps ? steps->request.max_steps : is_small(steps) ? 1 : CHOIR_STEPS_MAX;
   gboolean last = steps->step >= most || g_str_equal(steps->name, FINAL);
@@ -185,7 +192,9 @@ static void decide(ChoirSteps *steps) {
                                 .text = steps->text,
                                 .model = choir_llm_server_model(steps->request.llm),
                                 .small = is_small(steps),
-                                .used = (const char *const *)steps->used->pdata,
+                                .used = is_plain(steps) ? NULL : (const char *const *)steps->used->pdata,
+                                .among = steps->among,
+                                .notes = steps->notes->str,
                                 .name = steps->again ? steps->name : NULL,
                                 .wrong = steps->wrong};
   steps->again = FALSE;
@@ -200,14 +209,19 @@ ChoirSteps *choir_steps_begin(const ChoirStepsRequest *request, const ChoirSteps
   steps->turn_id = g_strdup(request->turn_id ? request->turn_id : "");
   steps->handlers = *handlers;
   steps->user = user;
-  steps->taint = choir_taint_new();
-  choir_taint_person(steps->taint, request->text);
+  steps->among = g_strdup(request->among);
+  steps->taint = request->taint ? request->taint : choir_taint_new();
+  if (!request->taint)
+    choir_taint_person(steps->taint, request->text);
   steps->used = g_ptr_array_new_with_free_func(g_free);
   g_ptr_array_add(steps->used, NULL);
   steps->calls = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
   steps->notes = g_string_new(NULL);
   steps->wrong = json_array();
-  decide(steps);
+  if (request->name)
+    run(steps, request->name, request->args);
+  else
+    decide(steps);
   return steps;
 }
 

@@ -19,6 +19,11 @@ typedef struct {
   const char *text; /* what the person said */
   const char *session, *turn_id;
   guint max_steps; /* 0 = one for a small model, CHOIR_STEPS_MAX for others */
+  /* The rest may be left out. */
+  const char *among;       /* ids of the tools it may use, "shell clock"; NULL = all */
+  ChoirTaint *taint;       /* where texts came from, borrowed and added to; NULL: the text is the person's */
+  const char *recalled;    /* what the long-term memory said about it: not the person's words */
+  const char *name, *args; /* a call that the model wrote by itself (wire.h): the first one */
 } ChoirStepsRequest;
 
 typedef struct {

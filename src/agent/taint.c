@@ -102,3 +102,18 @@ const char *choir_taint_origin(const ChoirTaint *taint, const char *value) {
   }
   return NULL;
 }
+
+const char *choir_taint_read(const ChoirTaint *taint) {
+  for (guint i = 0; taint && i < taint->strangers->len; i++) {
+    const Source *source = &g_array_index(taint->strangers, Source, i);
+    if (!g_str_equal(source->origin, CHOIR_TAINT_MEMORY))
+      return source->origin;
+  }
+  return taint && taint->full ? "more text than can be followed" : NULL;
+}
+
+const char *choir_taint_reader(const ChoirTaint *taint, const char *value) {
+  const char *origin = choir_taint_read(taint);
+  g_autofree char *words = origin ? normal(value) : NULL;
+  return origin && !g_str_equal(words, " ") && !strstr(taint->person->str, words) ? origin : NULL;
+}

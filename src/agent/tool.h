@@ -131,6 +131,13 @@ const char *choir_tool_call_session(const ChoirToolCall *call);
 /* TRUE: a person approved that this very call leaves the sandbox: it has the boolean argument "host", and it is true.
  */
 gboolean choir_tool_call_on_host(const ChoirToolCall *call);
+/* An argument repeats a stranger's text; the person who approved was told so. */
+gboolean choir_tool_call_tainted(const ChoirToolCall *call);
+const char *choir_tool_call_turn(const ChoirToolCall *call);
+/* Who wrote the output ("web example.org"), for cards and the audit log; before choir_tool_call_done(). */
+void choir_tool_call_origin(ChoirToolCall *call, const char *origin);
+/* The call talked to this host: for the audit log. */
+void choir_tool_call_talked_to(ChoirToolCall *call, const char *host);
 /* Triggered by the person, the timeout, or the end of the turn: stop soon, then call done. */
 GCancellable *choir_tool_call_cancellable(const ChoirToolCall *call);
 /* Appends to the output (cut at output_max) and shows it to whoever watches. Any bytes; made valid UTF-8. */

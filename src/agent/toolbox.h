@@ -20,6 +20,7 @@ typedef struct {
   const char *text; /* what the tool put out, valid UTF-8 */
   gboolean trusted; /* FALSE: a stranger may have written it */
   gboolean cut;
+  const char *origin; /* who wrote it, "web example.org"; NULL: the tool did not say */
 } ChoirToolResult;
 
 typedef void (*ChoirToolOutput)(const char *text, gsize length, gpointer user);

@@ -10,9 +10,10 @@
 #define OUTPUT_MAX (64u << 10)
 #define PREVIEW_MAX (16u << 10)
 #define TIMEOUT_S 30
-#define GRACE_S 5 /* for a tool that was told to stop */
-#define CALLS_MAX 64
+#define GRACE_S 5     /* for a tool that was told to stop */
+#define CALLS_MAX 128 /* more than questions may wait */
 #define REASONS_MAX 8
+#define HOSTS_MAX 64
 
 typedef enum { CALL_CHECKED, CALL_PREVIEW, CALL_ASKING, CALL_RUNNING, CALL_OVER } CallPhase;
 
@@ -32,6 +33,9 @@ struct ChoirToolCall {
   gboolean cut;
   const char *approval;
   GCancellable *cancellable;
+  gboolean tainted; /* an argument is, as the person who approved was told */
+  char *origin;     /* who wrote the output */
+  json_t *hosts;    /* whom it talked to */
   guint timer, idle;
   GError *error;
   gboolean trusted;
@@ -70,6 +74,30 @@ gboolean choir_tool_call_on_host(const ChoirToolCall *call) {
   return json_is_true(json_object_get(call->args, "host"));
 }
 
+gboolean choir_tool_call_tainted(const ChoirToolCall *call) {
+  return call->tainted;
+}
+
+const char *choir_tool_call_turn(const ChoirToolCall *call) {
+  return call->turn_id;
+}
+
+void choir_tool_call_origin(ChoirToolCall *call, const char *origin) {
+  g_free(call->origin);
+  call->origin = choir_utf8(origin, -1);
+}
+
+void choir_tool_call_talked_to(ChoirToolCall *call, const char *host) {
+  g_autofree char *valid = choir_utf8(host, -1);
+  if (!call->hosts)
+    call->hosts = json_array();
+  for (gsize i = 0; i < json_array_size(call->hosts); i++)
+    if (g_strcmp0(json_string_value(json_array_get(call->hosts, i)), valid) == 0)
+      return;
+  if (json_array_size(call->hosts) < HOSTS_MAX)
+    json_array_append_new(call->hosts, json_string(valid));
+}
+
 GCancellable *choir_tool_call_cancellable(const ChoirToolCall *call) {
   return call->cancellable;
 }
@@ -98,6 +126,8 @@ static void call_free(ChoirToolCall *call) {
   g_string_free(call->text, TRUE);
   g_ptr_array_unref(call->reasons);
   json_decref(call->args);
+  json_decref(call->hosts);
+  g_free(call->origin);
   g_free(call->name);
   g_free(call->session);
   g_free(call->turn_id);
@@ -118,6 +148,16 @@ static gboolean note(const ChoirToolCall *call, const char *kind, const char *ke
   json_object_set(fields, "args", call->args);
   if (key)
     json_object_set_new(fields, key, json_string(value));
+  if (call->origin)
+    json_object_set_new(fields, "origin", json_string(call->origin));
+  if (call->hosts)
+    json_object_set(fields, "hosts", call->hosts);
+  if (call->tainted) {
+    json_t *reasons = json_array();
+    for (guint i = 0; i < call->reasons->len && call->reasons->pdata[i]; i++)
+      json_array_append_new(reasons, json_string(call->reasons->pdata[i]));
+    json_object_set_new(fields, "taint", reasons);
+  }
   gboolean ok = choir_audit_write(call->toolbox->audit, kind, fields, error);
   json_decref(fields);
   return ok;
@@ -146,7 +186,7 @@ static void tell(ChoirToolCall *call) {
   count(call, call->error ? "failed" : "done");
   g_ptr_array_remove(toolbox->calls, call);
   call->toolbox = NULL;
-  ChoirToolResult result = {.text = text, .trusted = call->trusted, .cut = call->cut};
+  ChoirToolResult result = {.text = text, .trusted = call->trusted, .cut = call->cut, .origin = call->origin};
   if (!toolbox->dead && call->done)
     call->done(&result, call->error, call->user);
   if (!call->busy)
@@ -285,15 +325,27 @@ static void raise_to(ChoirToolCall *call, ChoirToolClass class, const char *why)
   call->class = MAX(call->class, class);
 }
 
-static const char *tainted(const ChoirTaint *taint, const json_t *value) {
+typedef const char *(*TaintLook)(const ChoirTaint *taint, const char *value);
+
+static const char *tainted(const ChoirTaint *taint, TaintLook look, const json_t *value) {
   const char *key, *origin = NULL;
   size_t i;
   json_t *inner;
   if (json_is_string(value))
-    return choir_taint_origin(taint, json_string_value(value));
-  json_array_foreach((json_t *)value, i, inner) if ((origin = tainted(taint, inner))) return origin;
-  json_object_foreach((json_t *)value, key, inner) if ((origin = tainted(taint, inner))) return origin;
+    return look(taint, json_string_value(value));
+  json_array_foreach((json_t *)value, i, inner) if ((origin = tainted(taint, look, inner))) return origin;
+  json_object_foreach((json_t *)value, key, inner) if ((origin = tainted(taint, look, inner))) return origin;
   return NULL;
+}
+
+/* NULL, or why this value is not to be trusted; caller frees. */
+static char *why_tainted(const ChoirTaint *taint, const char *argument, const json_t *value) {
+  const char *origin = tainted(taint, choir_taint_origin, value);
+  if (origin)
+    return g_strdup_printf("\"%s\" repeats text from %s", argument, origin);
+  origin = tainted(taint, choir_taint_reader, value);
+  return origin ? g_strdup_printf("\"%s\" is not what the person said, and this turn has read %s", argument, origin)
+                : NULL;
 }
 
 static void classify(ChoirToolCall *call, const ChoirTaint *taint) {
@@ -308,11 +360,17 @@ static void classify(ChoirToolCall *call, const ChoirTaint *taint) {
   if (choir_tool_call_on_host(call))
     raise_to(call, CHOIR_CLASS_CHANGE, "it wants to leave the sandbox");
   for (const ChoirToolSink *sink = action->sinks; sink && sink->argument; sink++) {
-    const char *origin = tainted(taint, json_object_get(call->args, sink->argument));
-    if (!origin)
+    g_autofree char *why = why_tainted(taint, sink->argument, json_object_get(call->args, sink->argument));
+    if (!why)
       continue;
-    g_autofree char *why = g_strdup_printf("\"%s\" repeats text from %s", sink->argument, origin);
+    call->tainted = TRUE;
     raise_to(call, MIN(MAX(call->class + 1, CHOIR_CLASS_CHANGE), CHOIR_CLASS_FLEET), why);
+  }
+  const char *read = choir_taint_read(taint);
+  if (call->class == CHOIR_CLASS_LOCAL && read) {
+    g_autofree char *why = g_strdup_printf("this turn has read %s, which may have asked for it", read);
+    call->tainted = TRUE;
+    raise_to(call, CHOIR_CLASS_CHANGE, why);
   }
   call->target = action->target                      ? action->target(&call->toolbox->house, call->args)
                  : call->class >= CHOIR_CLASS_CHANGE ? g_strdup("this machine")
@@ -351,7 +409,7 @@ static GError *check(ChoirToolCall *call, const ChoirToolRequest *request) {
   ChoirToolbox *toolbox = call->toolbox;
   g_autoptr(GError) error = NULL;
   g_autofree char *reason = NULL, *remedy = NULL;
-  if (toolbox->calls->len > CALLS_MAX)
+  if (toolbox->calls->len >= CALLS_MAX)
     return g_error_new_literal(CHOIR_TOOL_ERROR, CHOIR_TOOL_ERROR_FAILED, "too many tools run at once; wait for one");
   call->action = choir_toolbox_find(toolbox, request->name, &call->tool);
   if (!call->action)

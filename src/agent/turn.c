@@ -1,5 +1,6 @@
 #include <string.h>
 #include "agent/twin_private.h"
+#include "agent/wire.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/names.h"
@@ -44,6 +45,7 @@ static void turn_free(ChoirTurn *turn) {
   g_clear_pointer(&turn->steps, choir_steps_cancel);
   stop_recall(turn);
   stop_preparing(turn);
+  choir_taint_free(turn->taint);
   g_hash_table_remove(turn->twin->turns, turn);
   g_clear_handle_id(&turn->cancel_idle, g_source_remove);
   choir_clause_free(turn->clause);
@@ -220,6 +222,17 @@ static gboolean end_steps(gpointer user) {
   return G_SOURCE_REMOVE;
 }
 
+/* What may become a call (wire.h) is shown to nobody until it is none. */
+static gboolean held_back(ChoirTurn *turn) {
+  if (turn->instructions || !turn->twin->toolbox || turn->steps || turn->aside || turn->wired >= CHOIR_STEPS_MAX ||
+      (!turn->held && turn->first_shown) || !choir_wire_may_be(turn->reply->str)) {
+    turn->first_shown = TRUE;
+    return FALSE;
+  }
+  turn->held = TRUE;
+  return TRUE;
+}
+
 static void on_delta(const char *text, gpointer user) {
   ChoirTurn *turn = user;
   ChoirTwin *twin = turn->twin;
@@ -245,8 +258,11 @@ static void on_delta(const char *text, gpointer user) {
     fresh = g_strndup(text, choir_turn_utf8_floor(text, turn->keep - before));
     text = fresh;
   }
-  if (!*text)
+  if (!*text || held_back(turn))
     return;
+  if (turn->held)
+    text = turn->reply->str; /* it was no call after all */
+  turn->held = FALSE;
   if (turn->handlers.delta)
     turn->handlers.delta(turn, text, turn->user);
   if (!turn->unconfirmed)
@@ -265,6 +281,8 @@ static GError *turn_error(const ChoirTurn *turn, const GError *error) {
                        "that is longer than the model's memory; say it in parts");
   return g_error_new(CHOIR_TWIN_ERROR, CHOIR_TWIN_ERROR_MODEL, "the language model failed: %s", error->message);
 }
+
+static gboolean run_written(ChoirTurn *turn);
 
 static void answered(ChoirTurn *turn, const ChoirChatTimings *timings, const GError *error) {
   ChoirTwin *twin = turn->twin;
@@ -294,6 +312,8 @@ static void answered(ChoirTurn *turn, const ChoirChatTimings *timings, const GEr
       return;
     }
   }
+  if (!error && !turn->cancelled && turn->held && run_written(turn))
+    return;
   finish(turn, turn_error(turn, error));
 }
 
@@ -411,12 +431,40 @@ static void on_prepared(gpointer user) {
   choir_turn_start(turn);
 }
 
-/* TRUE: tools are asked first, or the person must have finished first. */
-static gboolean begin_steps(ChoirTurn *turn) {
+/* Whose texts this turn holds: the person's, and what functions and the memory said before any tool. */
+static ChoirTaint *taint_of(ChoirTurn *turn) {
+  if (!turn->taint) {
+    turn->taint = choir_taint_new();
+    choir_taint_person(turn->taint, turn->text);
+    if (turn->notes)
+      choir_taint_stranger(turn->taint, "a function of the client", turn->notes);
+  }
+  return turn->taint;
+}
+
+/* name and args: a call that the model wrote by itself, or NULL. */
+static void call_tools(ChoirTurn *turn, const char *name, const char *args) {
   static const ChoirStepsHandlers handlers = {
       .started = on_tool_started, .output = on_tool_output, .speak = on_steps_speak, .done = on_steps_done};
   ChoirTwin *twin = turn->twin;
-  if (turn->stepped || !twin->toolbox || turn->instructions || choir_chat_plain(choir_llm_server_chat(twin->llm)))
+  turn->stepped = TRUE;
+  ChoirStepsRequest request = {.toolbox = twin->toolbox,
+                               .shortlist = twin->shortlist,
+                               .llm = twin->llm,
+                               .text = turn->text,
+                               .session = turn->source,
+                               .turn_id = turn->id,
+                               .max_steps = name ? 1 : 0,
+                               .taint = taint_of(turn),
+                               .name = name,
+                               .args = args};
+  turn->steps = choir_steps_begin(&request, &handlers, turn);
+}
+
+/* TRUE: tools are asked first, or the person must have finished first. */
+static gboolean begin_steps(ChoirTurn *turn) {
+  ChoirTwin *twin = turn->twin;
+  if (turn->stepped || !twin->toolbox || turn->instructions)
     return FALSE;
   if (twin->memory.order && twin->memory.order(twin->memory.self, turn->text)) {
     turn->stepped = TRUE;
@@ -434,14 +482,30 @@ static gboolean begin_steps(ChoirTurn *turn) {
     turn->waiting = TRUE;
     return TRUE;
   }
-  turn->stepped = TRUE;
-  ChoirStepsRequest request = {.toolbox = twin->toolbox,
-                               .shortlist = twin->shortlist,
-                               .llm = twin->llm,
-                               .text = turn->text,
-                               .session = turn->source,
-                               .turn_id = turn->id};
-  turn->steps = choir_steps_begin(&request, &handlers, turn);
+  call_tools(turn, NULL, NULL);
+  return TRUE;
+}
+
+/* TRUE: the reply was a call, and runs; then the model goes on with what came of it. */
+static gboolean run_written(ChoirTurn *turn) {
+  g_autofree char *name = NULL, *args = NULL;
+  if (!choir_wire_read(turn->reply->str, &name, &args)) {
+    /* Only the looks of one: it is the answer. */
+    g_autofree char *text = g_strdup(turn->reply->str);
+    turn->held = FALSE;
+    turn->wired = CHOIR_STEPS_MAX;
+    g_string_truncate(turn->reply, 0);
+    on_delta(text, turn);
+    return FALSE;
+  }
+  turn->held = FALSE;
+  g_string_truncate(turn->reply, 0);
+  if (turn->unconfirmed) { /* no tool runs for a guess: asked again, once it is none */
+    turn->waiting = TRUE;
+    return TRUE;
+  }
+  turn->wired++;
+  call_tools(turn, name, args);
   return TRUE;
 }
 
@@ -457,6 +521,7 @@ static void show_recalled(ChoirTurn *turn) {
 static void take_recalled(ChoirTurn *turn, const char *notes, const char *shown) {
   if (!notes)
     return;
+  choir_taint_stranger(taint_of(turn), CHOIR_TAINT_MEMORY, notes);
   g_autofree char *before = turn->notes;
   turn->notes = g_strconcat(before ? before : "", before ? "\n" : "", notes, NULL);
   turn->knows = TRUE;

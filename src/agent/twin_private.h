@@ -29,15 +29,18 @@ struct ChoirTurn {
   ChoirRepeat repeat;
   gsize keep; /* bytes of reply before a repetition, G_MAXSIZE when there is none */
   ChoirChatCall *call;
-  ChoirSteps *steps; /* tools are being used */
-  gboolean stepped;  /* ... or were, or are not wanted */
-  guint preparing;   /* what was said is compared with the tools */
-  guint recall;      /* the memory is asked */
-  gboolean recalled; /* ... or was, or is not wanted */
-  char *shown;       /* what was recalled, until observers may see it */
-  gboolean aside;    /* answered without the live slot */
-  gboolean knows;    /* the memory had something to say */
-  gboolean waiting;  /* for choir_turn_confirm(): no tool runs for a guess */
+  ChoirSteps *steps;          /* tools are being used */
+  gboolean stepped;           /* ... or were, or are not wanted */
+  ChoirTaint *taint;          /* NULL until something asks where texts came from */
+  gboolean held, first_shown; /* the reply may be a call and is shown to nobody yet; some of it was shown */
+  guint wired;                /* calls that the model wrote by itself */
+  guint preparing;            /* what was said is compared with the tools */
+  guint recall;               /* the memory is asked */
+  gboolean recalled;          /* ... or was, or is not wanted */
+  char *shown;                /* what was recalled, until observers may see it */
+  gboolean aside;             /* answered without the live slot */
+  gboolean knows;             /* the memory had something to say */
+  gboolean waiting;           /* for choir_turn_confirm(): no tool runs for a guess */
   gboolean cancelled, retried, abandoned, telling;
   guint cancel_idle;
   /* heard: choir_turn_heard() or choir_turn_discard() was called */

@@ -1,6 +1,7 @@
 #include "daemon/mind.h"
 #include <glib/gstdio.h>
 #include <string.h>
+#include "agent/sub_agent.h"
 #include "base/text.h"
 #include "tools/tools.h"
 
@@ -224,11 +225,57 @@ static void close_memory(ChoirMind *mind) {
   choir_llm_embedder_free(mind->embedder);
 }
 
-static void no_delegate(ChoirToolCall *parent, const char *task, const char *tools, guint max_steps,
-                        void (*done)(const char *answer, const GError *error, gpointer user), gpointer user_data) {
-  g_autoptr(GError) error =
-      g_error_new_literal(CHOIR_TOOL_ERROR, CHOIR_TOOL_ERROR_UNAVAILABLE, "there is no sub-agent here");
-  done(NULL, error, user_data);
+/* Sub-agents */
+
+typedef struct {
+  ChoirSubAgent *agent;
+  ChoirToolCall *parent;
+  void (*done)(const char *answer, const GError *error, gpointer user);
+  gpointer user;
+} Delegation;
+
+static void on_part(const char *text, gpointer user) {
+  choir_tool_call_output(((Delegation *)user)->parent, text, -1);
+}
+
+static void on_delegated(const char *answer, guint steps, const GError *error, gpointer user) {
+  Delegation *delegation = user;
+  delegation->agent = NULL;
+  delegation->done(answer, error, delegation->user);
+  /* The parent's cancellable went with it, and the handler with that. */
+}
+
+/* At once: the toolbox may be on its way out. */
+static void on_parent_cancelled(GCancellable *cancellable, gpointer user) {
+  Delegation *delegation = user;
+  g_autoptr(GError) error = g_error_new_literal(CHOIR_TOOL_ERROR, CHOIR_TOOL_ERROR_FAILED, "the sub-agent was stopped");
+  if (!delegation->agent)
+    return;
+  g_clear_pointer(&delegation->agent, choir_sub_agent_cancel);
+  delegation->done(NULL, error, delegation->user);
+}
+
+static void delegation_free(gpointer data, GClosure *closure) {
+  g_free(data);
+}
+
+static void delegate(ChoirToolCall *parent, const char *task, const char *tools, guint max_steps,
+                     void (*done)(const char *answer, const GError *error, gpointer user), gpointer user_data) {
+  static const ChoirSubAgentHandlers handlers = {on_part, on_delegated};
+  ChoirMind *mind = choir_tool_call_house(parent)->agent.self;
+  Delegation *delegation = g_new0(Delegation, 1);
+  *delegation = (Delegation){.parent = parent, .done = done, .user = user_data};
+  g_signal_connect_data(choir_tool_call_cancellable(parent), "cancelled", G_CALLBACK(on_parent_cancelled), delegation,
+                        delegation_free, 0);
+  ChoirSubAgentRequest request = {.toolbox = mind->toolbox,
+                                  .llm = choir_twin_llm(mind->options.twin),
+                                  .task = task,
+                                  .among = tools,
+                                  .session = choir_tool_call_session(parent),
+                                  .turn_id = choir_tool_call_turn(parent),
+                                  .max_steps = max_steps,
+                                  .tainted = choir_tool_call_tainted(parent)};
+  delegation->agent = choir_sub_agent_begin(&request, &handlers, delegation);
 }
 
 static void set_policy(ChoirMind *mind) {
@@ -279,7 +326,7 @@ ChoirMind *choir_mind_new(const ChoirMindOptions *options, GError **error) {
                                     .say = say,
                                     .recent = recent,
                                     .embed = embed,
-                                    .delegate = no_delegate}};
+                                    .delegate = delegate}};
   mind->toolbox = choir_toolbox_new(choir_tools(choir_config_bool(options->config, "tools", "summarizer")), &house,
                                     mind->approvals, audit);
   set_policy(mind);

@@ -7,7 +7,9 @@
 /* Longest silence inside a stream. The server sends a comment line every 30 s while a slow processor reads a prompt. */
 #define IDLE_MS 120000
 #define MAX_BAD_EVENTS 8
-#define MAX_PLAIN_STOPS 4 /* OpenAI's own limit; the request would be refused */
+#define MAX_CALLS 8
+#define MAX_ARGUMENTS (64u << 10) /* bytes of one call's */
+#define MAX_PLAIN_STOPS 4         /* OpenAI's own limit; the request would be refused */
 
 G_DEFINE_QUARK(choir - chat - error - quark, choir_chat_error)
 
@@ -26,6 +28,10 @@ struct ChoirChatCall {
   GError *error;     /* what the stream itself said; wins over how the connection ended */
   gboolean finished; /* [DONE] or a finish reason was seen */
   guint bad_events;
+  struct {
+    char *name;
+    GString *arguments;
+  } calls[MAX_CALLS];
 };
 
 ChoirChat *choir_chat_new(ChoirHttpClient *http, const char *base_url, const char *api_key) {
@@ -109,6 +115,8 @@ static json_t *request_json(const ChoirChat *chat, const ChoirChatRequest *reque
     json_object_set_new(body, "seed", json_integer((json_int_t)(request->seed & G_MAXUINT32)));
   if (request->grammar && !chat->plain)
     json_object_set_new(body, "grammar", json_string(request->grammar));
+  if (request->tools)
+    json_object_set(body, "tools", (json_t *)request->tools);
   if (request->stop && request->stop[0]) {
     json_t *stop = json_array();
     for (const char *const *s = request->stop; *s && !(chat->plain && json_array_size(stop) == MAX_PLAIN_STOPS); s++)
@@ -155,7 +163,29 @@ static void server_error(ChoirChatCall *call, json_t *error) {
   fail(call, g_error_new(CHOIR_CHAT_ERROR, code, "the language model server says: %s", message));
 }
 
+/* They come in pieces: the name in the first one, the arguments in any number. */
+static void read_calls(ChoirChatCall *call, const json_t *list) {
+  for (gsize i = 0; i < json_array_size(list); i++) {
+    const json_t *piece = json_array_get(list, i), *function = json_object_get(piece, "function");
+    gint64 at = choir_json_int(piece, "index", (gint64)i);
+    const char *name = choir_json_string(function, "name", NULL),
+               *arguments = choir_json_string(function, "arguments", "");
+    if (at < 0 || at >= MAX_CALLS)
+      continue;
+    if (name && !call->calls[at].name)
+      call->calls[at].name = g_strdup(name);
+    if (!call->calls[at].arguments)
+      call->calls[at].arguments = g_string_new(NULL);
+    if (call->calls[at].arguments->len + strlen(arguments) > MAX_ARGUMENTS)
+      fail(call, g_error_new_literal(CHOIR_CHAT_ERROR, CHOIR_CHAT_ERROR_PROTOCOL,
+                                     "the language model's call of a function has no end"));
+    else
+      g_string_append(call->calls[at].arguments, arguments);
+  }
+}
+
 static void read_choice(ChoirChatCall *call, json_t *choice) {
+  read_calls(call, json_object_get(json_object_get(choice, "delta"), "tool_calls"));
   const char *text = choir_json_string(json_object_get(choice, "delta"), "content", NULL);
   const char *finish = choir_json_string(choice, "finish_reason", NULL);
   if (text && *text && call->handlers.delta)
@@ -231,6 +261,13 @@ static void on_done(guint status, const char *body, gsize length, const GError *
     else if (!call->finished)
       failure =
           g_error_new(CHOIR_CHAT_ERROR, CHOIR_CHAT_ERROR_PROTOCOL, "the language model's answer ended in the middle");
+  }
+  for (guint i = 0; i < MAX_CALLS; i++) {
+    if (!failure && call->handlers.call && call->calls[i].name)
+      call->handlers.call(call->calls[i].name, call->calls[i].arguments->str, call->user);
+    g_free(call->calls[i].name);
+    if (call->calls[i].arguments)
+      g_string_free(call->calls[i].arguments, TRUE);
   }
   call->handlers.done(failure ? NULL : call->finish, &call->timings, failure, call->user);
   g_object_unref(call->cancellable);

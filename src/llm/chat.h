@@ -22,6 +22,7 @@ typedef struct {
   const char *const *stop; /* may be NULL */
   const char *grammar;     /* GBNF or NULL */
   double repeat_penalty;   /* 0 = server default (none) */
+  const json_t *tools;     /* OpenAI's list, sent as it is; borrowed, NULL = none */
   gboolean warm;           /* evaluate the messages as a prefix, generate nothing; no assistant turn is opened */
 } ChoirChatRequest;
 
@@ -30,6 +31,10 @@ typedef struct ChoirChatCall ChoirChatCall; /* one request in flight */
 
 typedef struct {
   void (*delta)(const char *text, gpointer user);
+  /* A function that the model wants called, whole, before done; arguments: what it wrote, whatever that is. May be
+   * NULL.
+   */
+  void (*call)(const char *name, const char *arguments, gpointer user);
   /* finish: "stop" "length" or NULL; error NULL on success. Runs exactly once, the call is freed after it returns. */
   void (*done)(const char *finish, const ChoirChatTimings *timings, const GError *error, gpointer user);
 } ChoirChatHandlers;

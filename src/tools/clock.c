@@ -311,6 +311,9 @@ static const ChoirToolShot cancel_shots[] = {{"forget the reminder", "{\"number\
                                              {"cancel my alarm", "{\"number\": 0}"},
                                              {NULL, NULL}};
 
+/* What is said aloud later, as if it were this house's own. */
+static const ChoirToolSink label_sink[] = {{"label", CHOIR_SINK_MEMORY}, {NULL, 0}};
+static const ChoirToolSink text_sink[] = {{"text", CHOIR_SINK_MEMORY}, {NULL, 0}};
 static const ChoirToolAction actions[] = {
     {.name = "get_time",
      .help = "Say the time and the date.",
@@ -323,6 +326,7 @@ static const ChoirToolAction actions[] = {
      .schema = TOOL_OBJECT(
          TOOL_COPIED("duration", 60, "how long, like 10 minutes") "," TOOL_COPIED("label", 60, "what it is for"),
          "\"duration\""),
+     .sinks = label_sink,
      .shots = timer_shots,
      .run = set_timer},
     {.name = "set_reminder",
@@ -331,6 +335,7 @@ static const ChoirToolAction actions[] = {
      .schema = TOOL_OBJECT(
          TOOL_COPIED("when", 60, "when, like 5 pm or in 10 minutes") "," TOOL_COPIED("text", 200, "what to say"),
          "\"when\",\"text\""),
+     .sinks = text_sink,
      .shots = reminder_shots,
      .run = set_reminder},
     {.name = "list_timers",

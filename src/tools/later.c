@@ -102,12 +102,3 @@ LATER(claude_clone, "Claude clone", "Explains, reports, generates and tests code
                            "framework", 64, "test framework") "," TOOL_TEXT("output", 500, "path to write"),
                        "\"file\",\"symbol\""),
        .run = run});
-
-#define COMING "this version of Choir does not have it yet"
-
-LATER(smol_agent_computer, "Sub-agent", "Does a task in several steps.", COMING, "ask for one step after the other",
-      {.name = "run",
-       .help = "Do a task in several steps.",
-       .class = CHOIR_CLASS_LOCAL,
-       .schema = TOOL_OBJECT(TOOL_TEXT("task_description", 1000, "the task"), "\"task_description\""),
-       .run = run});

@@ -81,6 +81,10 @@ static void answer(Job *job) {
     g_autofree char *text = g_strdup_printf("%sFrom %s%s%s:\n%s\n", i ? "\n" : "", hit->source,
                                             *hit->heading ? ", " : "", hit->heading, hit->text);
     choir_tool_call_output(job->call, text, -1);
+    if (!hit->own) {
+      g_autofree char *origin = g_strdup_printf("document %s", hit->source);
+      choir_tool_call_origin(job->call, origin);
+    }
     own &= hit->own;
   }
   if (hits->len == 0)

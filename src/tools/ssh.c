@@ -79,6 +79,9 @@ static void run_command(ChoirToolCall *call) {
   g_ptr_array_add(argv, (gpointer)host);
   g_ptr_array_add(argv, (gpointer)choir_tool_call_string(call, "command", ""));
   g_ptr_array_add(argv, NULL);
+  g_autofree char *origin = g_strdup_printf("ssh %s", host);
+  choir_tool_call_origin(call, origin);
+  choir_tool_call_talked_to(call, host);
   tool_plain_run(call, &(ToolPlain){.argv = (const char *const *)argv->pdata, .hint = hint});
 }
 

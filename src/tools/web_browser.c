@@ -51,7 +51,12 @@ static void end(Task *task, GError *error) {
     if (*hosts) {
       note = g_strdup_printf("\n(servers asked: %s)\n", hosts);
       choir_tool_call_output(call, note, -1);
+      g_auto(GStrv) list = g_strsplit(hosts, ", ", -1);
+      for (char **host = list; *host; host++)
+        choir_tool_call_talked_to(call, *host);
     }
+    g_autofree char *origin = g_strdup_printf("web %s", browser->host ? browser->host : "nowhere");
+    choir_tool_call_origin(call, origin);
     rest();
   }
   g_cancellable_disconnect(choir_tool_call_cancellable(call), task->handler);
