@@ -216,26 +216,27 @@ static void on_token_revoke(ChoirHttpRequest *request, gpointer user) {
   g_autoptr(GError) error = NULL;
   json_auto_t *body = choir_answer_body(request, FALSE);
   const char *id = choir_json_string(body, "id", "");
+  gboolean done = body && choir_join_token_revoke(((ChoirJoinApi *)user)->join, id, &error);
   if (body)
-    answer_done(request, "revoked", id, choir_join_token_revoke(((ChoirJoinApi *)user)->join, id, &error), error);
+    answer_done(request, "revoked", id, done, error);
 }
 
 static void on_approve(ChoirHttpRequest *request, gpointer user) {
   g_autoptr(GError) error = NULL;
   json_auto_t *body = choir_answer_body(request, FALSE);
   const char *host = choir_json_string(body, "host", "");
+  gboolean done = body && choir_join_approve(((ChoirJoinApi *)user)->join, host, now_s(), &error);
   if (body)
-    answer_done(request, "approved", host, choir_join_approve(((ChoirJoinApi *)user)->join, host, now_s(), &error),
-                error);
+    answer_done(request, "approved", host, done, error);
 }
 
 static void on_refuse(ChoirHttpRequest *request, gpointer user) {
   g_autoptr(GError) error = NULL;
   json_auto_t *body = choir_answer_body(request, FALSE);
   const char *host = choir_json_string(body, "host", "");
+  gboolean done = body && choir_join_refuse(((ChoirJoinApi *)user)->join, host, now_s(), &error);
   if (body)
-    answer_done(request, "refused", host, choir_join_refuse(((ChoirJoinApi *)user)->join, host, now_s(), &error),
-                error);
+    answer_done(request, "refused", host, done, error);
 }
 
 static void on_health(ChoirHttpRequest *request, gpointer user) {
