@@ -174,7 +174,7 @@ plan() { # fills steps
   [ "$purge_jobs" = no ] || steps+=(purge-jobs)
   for name in $(playbook_roles); do
     if [ "$role" = controller ]; then
-      case $name in models | experts | pipecatapp) continue ;; esac
+      case $name in experts | pipecatapp) continue ;; esac
     fi
     if [ "$external" = yes ] && [ -z "$tags" ]; then
       case $name in models | experts) continue ;; esac
@@ -193,7 +193,7 @@ describe() { # describe STEP: what it does, for --dry-run
     check) echo "look at this machine: Debian, processor, disk, memory, name" ;;
     tools) echo "Debian packages that are missing: $(missing $(tool_packages) | tr '\n' ' ')" ;;
     inventory) echo "enter this machine in inventory.yaml" ;;
-    choir) echo "Choir's packages in $(packages_dir): take those that are there, else build them (./run --packages)" ;;
+    choir) echo "Choir's packages in $(packages_dir), models in $(models_dir): what is there, else built with ./run --packages" ;;
     docker) echo "install docker.io" ;;
     purge-jobs) echo "stop and remove Choir's Nomad jobs" ;;
     role:*) echo "ansible-playbook playbook.yaml --limit $(host_name) --tags ${1#role:}" ;;
@@ -220,11 +220,19 @@ own_address() {
   echo "$found"
 }
 
+variable() { # variable NAME DEFAULT: of this host in the inventory, else of group_vars/all.yaml
+  local text
+  text=$("$here/tools/inventory" get "$(host_name)" "$1" 2> /dev/null) ||
+    text=$(sed -n "s/^$1: *\"\{0,1\}\([^\" ]*\).*/\1/p" "$here/group_vars/all.yaml" 2> /dev/null)
+  echo "${text:-$2}"
+}
+
 packages_dir() {
-  local dir
-  dir=$("$here/tools/inventory" get "$(host_name)" choir_packages_dir 2> /dev/null) ||
-    dir=$(sed -n 's/^choir_packages_dir: *"\{0,1\}\([^" ]*\).*/\1/p' "$here/group_vars/all.yaml" 2> /dev/null)
-  echo "${dir:-/srv/choir/packages}"
+  variable choir_packages_dir /srv/choir/packages
+}
+
+models_dir() {
+  variable choir_models_dir /srv/choir/models
 }
 
 tool_packages() {

@@ -56,22 +56,26 @@ step_inventory() {
   "${book[@]}" add controller_nodes "$name" "ansible_host=$address" ansible_connection=local && "${book[@]}" check
 }
 
+# What nodes fetch from here: packages and models, each taken as it is when it is there.
 step_choir() {
-  local dir
-  dir=$(packages_dir)
-  if [ -f "$dir/SHA256SUMS" ]; then
-    (cd "$dir" && sha256sum --quiet -c SHA256SUMS) && return
-    say "packages in $dir are damaged; remove them and use --continue" && return 1
+  local packages models
+  packages=$(packages_dir) models=$(models_dir)
+  if [ -f "$packages/SHA256SUMS" ]; then
+    (cd "$packages" && sha256sum --quiet -c SHA256SUMS) || {
+      say "packages in $packages are damaged; remove the folder and use --continue" && return 1
+    }
+  elif [ "$external" = yes ]; then
+    say "--external-model-server builds nothing, so put Choir's packages into $packages; ./run --packages DIR makes them on any machine" && return 1
+  else
+    say "building Choir's packages: hours on a Core 2, a quarter of an hour on a modern machine (./run --packages DIR there, then copy DIR to $packages)"
+    mkdir -p "$packages" && "$here/run" --packages "$packages" || return 1
   fi
-  if dpkg-query -W choir-node > /dev/null 2>&1; then
-    say "Choir is installed, and there are no packages in $dir"
-    return 0
+  [ "$external" = no ] || return 0
+  if [ ! -d "$models" ]; then
+    say "making the models; or copy ~/.cache/choir/models of another machine to $models"
+    "$here/run" --setup-only || return 1
+    mkdir -p "$(dirname "$models")" && ln -s "${XDG_CACHE_HOME:-$HOME/.cache}/choir/models" "$models"
   fi
-  if [ "$external" = yes ]; then
-    say "--external-model-server builds nothing, so put Choir's packages into $dir; ./run --packages DIR makes them on any machine" && return 1
-  fi
-  say "building Choir's packages: hours on a Core 2, a quarter of an hour on a modern machine (./run --packages DIR there, then copy DIR to $dir)"
-  mkdir -p "$dir" && "$here/run" --packages "$dir"
 }
 
 extra_variables() { # as a file, so that nothing stands in a list of processes
