@@ -90,7 +90,7 @@ static json_t *nomads_jobs(void) {
 /* "" when the expert answered sensibly, else what is wrong. ret_answer: its first line. Caller frees both. */
 static char *question(ChoirApi *consul, const ChoirFoundExpert *expert, const char *headers, char **ret_answer) {
   g_autoptr(GError) error = NULL;
-  const char *text = option_question ? option_question : "What is the capital of France? Answer in one sentence.";
+  const char *text = option_question ? option_question : "Say in one sentence what a library is.";
   json_auto_t *body = json_pack("{s:[{s:s,s:s}],s:i,s:f}", "messages", "role", "user", "content", text, "max_tokens",
                                 24, "temperature", 0.0);
   g_autofree char *sent = choir_json_dump(body);
