@@ -7,6 +7,8 @@ import time
 
 import pytest
 
+from house import NODES, House, Report
+
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 PROGRAM = HERE / "lab"
@@ -75,17 +77,48 @@ def wait_for(what, seconds, truth):
     pytest.fail(f"{what}: not within {seconds} s; last: {last!r}")
 
 
-@pytest.fixture(scope="session", autouse=True)
-def root_only():
+@pytest.fixture(scope="session")
+def roots():
+    """The shared root of the nodes, so that no test waits for its making."""
     if os.geteuid():
-        pytest.skip("the nodes need root", allow_module_level=True)
-    TestLab("base").call("base", timeout=1800, check=True)  # so that no test waits for its making
+        pytest.skip("the nodes need root")
+    TestLab("base").call("base", timeout=1800, check=True)
 
 
 @pytest.fixture
-def small_lab():
+def small_lab(roots):  # pylint: disable=unused-argument
     """A lab for one test."""
     lab = TestLab(f"s{os.getpid()}")
     yield lab
     lab.down()
     assert lab.left_over() == []
+
+
+@pytest.fixture(scope="session")
+def report():
+    figures = Report()
+    yield figures
+    figures.write()
+
+
+@pytest.fixture(scope="session")
+def house(report, roots):  # pylint: disable=unused-argument
+    """Three nodes, and the playbook has run over them. CHOIR_LAB_KEEP=NAME uses a lab of that name and leaves it there."""
+    kept = os.environ.get("CHOIR_LAB_KEEP")
+    lab = TestLab(kept or f"c{os.getpid()}")
+    made = House(lab, report)
+    try:
+        with report.phase("three nodes boot"):
+            lab.call("up", *NODES, *([] if kept else ["--while", os.getpid()]), timeout=400, check=True)
+        made.write_inventory()
+        with report.phase("playbook, first time"):
+            recap, output = made.play("playbook.yaml")
+        bad = {n: f for n, f in recap.items() if f["failed"] or f["unreachable"]}
+        if bad or sorted(recap) != sorted(NODES):
+            failed = output[output.find("fatal:"):] if "fatal:" in output else output[-4000:]
+            pytest.fail(f"the playbook failed: {bad}\n{failed[:4000]}", pytrace=False)
+        yield made
+    finally:
+        if not kept:
+            lab.down()
+            assert lab.left_over() == []

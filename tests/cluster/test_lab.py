@@ -56,7 +56,7 @@ def test_nodes_are_machines_of_their_own(small_lab):
     assert "off" in [line.split()[2] for line in small_lab.call("status").stdout.splitlines() if line.startswith("two ")]
 
 
-def test_a_killed_owner_leaves_nothing():
+def test_a_killed_owner_leaves_nothing(roots):  # pylint: disable=unused-argument
     lab = TestLab(f"o{os.getpid()}")
     owner = subprocess.Popen(["sleep", "600"])
     try:
