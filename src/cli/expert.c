@@ -48,7 +48,7 @@ GStrv choir_expert_folders(char **extra, const ChoirPaths *paths) {
   if (extra)
     g_strv_builder_addv(builder, (const char **)extra);
   g_autofree char *own = g_build_filename(paths->models, "llm", NULL);
-  const char *const rest[] = {"/opt/nomad/models/llm", paths->models, own};
+  const char *const rest[] = {"/opt/nomad/models/llm", "/opt/nomad/models", paths->models, own};
   for (gsize i = 0; i < G_N_ELEMENTS(rest); i++)
     g_strv_builder_add(builder, rest[i]);
   return g_strv_builder_end(builder);

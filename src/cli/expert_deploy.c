@@ -10,15 +10,17 @@
 
 #define NAME CHOIR_EXPERT " deploy"
 
-static char *option_models, *option_job, *option_service, *option_space, *option_file, *option_nomad, *option_consul,
-    *option_nomad_token, *option_consul_token;
+static char *option_models, *option_job, *option_service, *option_space, *option_file, *option_save, *option_nomad,
+    *option_consul, *option_nomad_token, *option_consul_token;
 static int option_count = 1, option_memory, option_context = 4096, option_wait = 900;
-static gboolean option_dry, option_json;
+static gboolean option_dry, option_json, option_keep;
 
 static const GOptionEntry entries[] = {
     {"models", 0, 0, G_OPTION_ARG_STRING, &option_models,
      "list as JSON, or @FILE (default: expert_models.NAME of models.yaml, else expert_models.main)", "JSON"},
     {"count", 0, 0, G_OPTION_ARG_INT, &option_count, "replicas (default 1)", "N"},
+    {"keep-count", 0, 0, G_OPTION_ARG_NONE, &option_keep,
+     "an expert that is there keeps its count: what sleeps is not waked", NULL},
     {"job", 0, 0, G_OPTION_ARG_STRING, &option_job, "(default: llama-expert-NAME)", "JOB"},
     {"service", 0, 0, G_OPTION_ARG_STRING, &option_service, "(default: llama-api-NAME)", "SERVICE"},
     {"namespace", 0, 0, G_OPTION_ARG_STRING, &option_space, "Nomad namespace, made when it is not there", "NAME"},
@@ -26,6 +28,7 @@ static const GOptionEntry entries[] = {
      "for the model (default: what the largest model of the list needs that fits every node)", "MB"},
     {"context", 0, 0, G_OPTION_ARG_INT, &option_context, "tokens of each of the two contexts (default 4096)", "N"},
     {"file", 0, 0, G_OPTION_ARG_FILENAME, &option_file, "(default: " CHOIR_EXPERT_JOBS "/llama-expert.nomad)", "FILE"},
+    {"save", 0, 0, G_OPTION_ARG_FILENAME, &option_save, "write a job file that alone starts this expert", "FILE"},
     {"dry-run", 0, 0, G_OPTION_ARG_NONE, &option_dry, "only print what each node can serve and what would be submitted",
      NULL},
     {"wait", 'w', 0, G_OPTION_ARG_INT, &option_wait, "seconds until it must answer, 0: do not wait (default 900)", "S"},
@@ -105,21 +108,45 @@ static guint memory_of(const Cluster *cluster, GError **error) {
   return 0;
 }
 
-static char *variables_of(const Cluster *cluster, const char *expert, const char *job, const char *service,
-                          const char *space, guint memory) {
+#define N_VARIABLES 8
+typedef struct {
+  const char *name;
+  char *value;
+} Variable;
+
+static void variables_of(const Cluster *cluster, const char *expert, const char *job, const char *service,
+                         const char *space, guint memory, Variable ret_variables[N_VARIABLES]) {
   json_auto_t *list = option_models ? choir_expert_models_json(cluster->models) : NULL;
-  g_autofree char *models = list ? choir_json_dump(list) : g_strdup("");
-  g_autofree char *memory_text = g_strdup_printf("%u", memory), *count = g_strdup_printf("%d", option_count),
-                  *context = g_strdup_printf("%d", option_context);
-  const char *const pairs[][2] = {{"job_name", job},    {"expert", expert},     {"service_name", service},
-                                  {"namespace", space}, {"models", models},     {"memory_mb", memory_text},
-                                  {"context", context}, {"worker_count", count}};
+  const Variable all[N_VARIABLES] = {{"job_name", g_strdup(job)},
+                                     {"expert", g_strdup(expert)},
+                                     {"service_name", g_strdup(service)},
+                                     {"namespace", g_strdup(space)},
+                                     {"models", list ? choir_json_dump(list) : g_strdup("")},
+                                     {"memory_mb", g_strdup_printf("%u", memory)},
+                                     {"context", g_strdup_printf("%d", option_context)},
+                                     {"worker_count", g_strdup_printf("%d", option_count)}};
+  memcpy(ret_variables, all, sizeof all);
+}
+
+static char *text_of(const Variable variables[N_VARIABLES]) {
   GString *text = g_string_new(NULL);
-  for (gsize i = 0; i < G_N_ELEMENTS(pairs); i++) {
-    g_autofree char *line = choir_jobs_variable(pairs[i][0], pairs[i][1]);
+  for (gsize i = 0; i < N_VARIABLES; i++) {
+    g_autofree char *line = choir_jobs_variable(variables[i].name, variables[i].value);
     g_string_append(text, line);
   }
   return g_string_free(text, FALSE);
+}
+
+/* Writes the file with these values as defaults, when that changes it. */
+static gboolean save(const char *source, const Variable variables[N_VARIABLES], gboolean *ret_changed, GError **error) {
+  g_autofree char *text = g_strdup(source), *before = NULL;
+  for (gsize i = 0; i < N_VARIABLES; i++) {
+    char *next = choir_jobs_with_default(text, variables[i].name, variables[i].value);
+    g_free(text);
+    text = next;
+  }
+  *ret_changed = !g_file_get_contents(option_save, &before, NULL, NULL) || strcmp(before, text) != 0;
+  return !*ret_changed || g_file_set_contents_full(option_save, text, -1, G_FILE_SET_CONTENTS_CONSISTENT, 0644, error);
 }
 
 static void print_instances(Cluster *cluster, const char *service) {
@@ -132,42 +159,66 @@ static void print_instances(Cluster *cluster, const char *service) {
   }
 }
 
-static gboolean deploy(Cluster *cluster, const char *expert, GError **error) {
-  g_autofree char *usual =
-      g_str_equal(expert, "main") ? g_strdup(CHOIR_JOB_EXPERT) : g_strconcat(CHOIR_JOB_EXPERT "-", expert, NULL);
-  g_autofree char *usual_service = g_strconcat(CHOIR_EXPERT_PREFIX, expert, NULL);
-  const char *job_name = option_job ? option_job : usual, *service = option_service ? option_service : usual_service;
-  const char *space = option_space ? option_space : "default";
+typedef struct {
+  char *job, *service;
+  const char *space;
+  Variable variables[N_VARIABLES];
+} Order;
+
+static void order_clear(Order *order) {
+  g_free(order->job);
+  g_free(order->service);
+  for (gsize i = 0; i < N_VARIABLES; i++)
+    g_free(order->variables[i].value);
+}
+
+static void tell(Cluster *cluster, const Order *order, gboolean changed, gboolean made) {
+  if (option_json) {
+    json_auto_t *answer = json_pack("{s:s,s:s,s:s,s:b,s:b}", "job", order->job, "service", order->service, "namespace",
+                                    order->space, "changed", changed || made, "namespace_made", made);
+    choir_cli_print_json(answer);
+    return;
+  }
+  printf("%s: %s%s\n", order->job, changed ? "submitted" : "unchanged", option_wait > 0 ? ", healthy" : "");
+  if (option_wait > 0)
+    print_instances(cluster, order->service);
+}
+
+static gboolean carry_out(Cluster *cluster, const Order *order, GError **error) {
   const char *file = option_file ? option_file : CHOIR_EXPERT_JOBS "/llama-expert.nomad";
-  g_autofree char *source = NULL;
-  gboolean changed = FALSE, made = FALSE;
+  g_autofree char *variables = text_of(order->variables), *source = NULL;
+  gboolean changed = FALSE, made = FALSE, saved = FALSE;
+  if (!g_str_equal(order->space, "default") && !choir_jobs_namespace_make(cluster->nomad, order->space, &made, error))
+    return FALSE;
+  json_auto_t *job = choir_jobs_parse(cluster->nomad, file, variables, &source, error);
+  if (!job || !choir_jobs_submit(cluster->nomad, job, source, variables, !option_keep, FALSE, &changed, error) ||
+      (option_save && !save(source, order->variables, &saved, error)))
+    return FALSE;
+  if (option_wait > 0 &&
+      !choir_jobs_wait(cluster->nomad, cluster->consul, order->space, order->job, (guint)option_wait, error))
+    return FALSE;
+  tell(cluster, order, changed || saved, made);
+  return TRUE;
+}
+
+static gboolean deploy(Cluster *cluster, const char *expert, GError **error) {
+  gboolean is_main = g_str_equal(expert, "main");
   guint memory = memory_of(cluster, error);
   if (memory == 0)
     return FALSE;
-  g_autofree char *variables = variables_of(cluster, expert, job_name, service, space, memory);
-  if (!option_dry && !g_str_equal(space, "default") && !choir_jobs_namespace_make(cluster->nomad, space, &made, error))
-    return FALSE;
-  json_auto_t *job = choir_jobs_parse(cluster->nomad, file, variables, &source, error);
-  if (!job || (!option_dry && !choir_jobs_submit(cluster->nomad, job, source, variables, TRUE, FALSE, &changed, error)))
-    return FALSE;
-  if (option_dry) {
-    printf("\n%s (%s in Consul): %d replica(s), %u MB each\n", job_name, service, option_count,
+  Order order = {.space = option_space ? option_space : "default"};
+  order.job = option_job ? g_strdup(option_job)
+                         : g_strconcat(CHOIR_JOB_EXPERT, is_main ? "" : "-", is_main ? "" : expert, NULL);
+  order.service = option_service ? g_strdup(option_service) : g_strconcat(CHOIR_EXPERT_PREFIX, expert, NULL);
+  variables_of(cluster, expert, order.job, order.service, order.space, memory, order.variables);
+  gboolean good = TRUE;
+  if (option_dry)
+    printf("\n%s (%s in Consul): %d replica(s), %u MB each\n", order.job, order.service, option_count,
            memory + CHOIR_EXPERT_EXTRA_MB);
-    return TRUE;
-  }
-  if (option_wait > 0 && !choir_jobs_wait(cluster->nomad, cluster->consul, space, job_name, (guint)option_wait, error))
-    return FALSE;
-  if (option_json) {
-    json_auto_t *answer =
-        json_pack("{s:s,s:s,s:s,s:b,s:b,s:i}", "job", job_name, "service", service, "namespace", space, "changed",
-                  changed || made, "namespace_made", made, "memory_mb", (int)memory);
-    choir_cli_print_json(answer);
-    return TRUE;
-  }
-  printf("%s: %s%s\n", job_name, changed ? "submitted" : "unchanged", option_wait > 0 ? ", healthy" : "");
-  if (option_wait > 0)
-    print_instances(cluster, service);
-  return TRUE;
+  else
+    good = carry_out(cluster, &order, error);
+  order_clear(&order);
+  return good;
 }
 
 static gboolean name_ok(const char *text, gsize most) {
@@ -201,6 +252,8 @@ int choir_expert_deploy(int argc, char **argv) {
   if (!name_ok(argv[1], 48) || (option_job && !name_ok(option_job, 63)) ||
       (option_service && !name_ok(option_service, 63)) || (option_space && !name_ok(option_space, 63)))
     return choir_cli_usage(NAME, "names are letters, digits, - and _");
+  if (option_service && !choir_expert_name_of(option_service))
+    return choir_cli_usage(NAME, "the agent finds only services that begin with " CHOIR_EXPERT_PREFIX);
   if (option_count < 0 || option_count > 100 || option_memory < 0 || option_context < 256 || option_wait < 0)
     return choir_cli_usage(NAME, "a number is out of its range");
   return run(NAME, argv[1], FALSE);

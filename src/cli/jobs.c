@@ -190,15 +190,17 @@ static char *heal_job(Cluster *cluster, const char *space, const char *id, const
 }
 
 typedef struct {
-  json_t *rows;
+  json_t *rows, *lines;
   guint healed, failed;
 } Healing;
 
 static void told(Healing *healing, const char *space, const char *id, const char *what, const char *why) {
   json_array_append_new(healing->rows,
                         json_pack("{s:s,s:s,s:s,s:s}", "namespace", space, "job", id, "done", what, "why", why));
+  g_autofree char *line = g_strdup_printf("%-32s %s%s%s", id, what, *why ? ": " : "", why);
+  json_array_append_new(healing->lines, json_string(line));
   if (!option_json)
-    printf("%-32s %s%s%s\n", id, what, *why ? ": " : "", why);
+    printf("%s\n", line);
 }
 
 static void heal_known(Cluster *cluster, Healing *healing, const char *space, const char *id, const json_t *critical) {
@@ -255,7 +257,8 @@ static int heal(Cluster *cluster, char **files) {
   json_auto_t *jobs = all_jobs(cluster, &error);
   json_auto_t *critical = choir_jobs_critical(cluster->consul);
   json_auto_t *rows = json_array();
-  Healing healing = {.rows = rows};
+  json_auto_t *lines = json_array();
+  Healing healing = {.rows = rows, .lines = lines};
   size_t i;
   json_t *stub;
   if (!jobs)
@@ -268,8 +271,8 @@ static int heal(Cluster *cluster, char **files) {
     if (!heal_file(cluster, &healing, *files, jobs, &error))
       return choir_cli_fail(NAME, "%s", error->message);
   if (option_json) {
-    json_auto_t *answer =
-        json_pack("{s:i,s:i,s:O}", "healed", (int)healing.healed, "failed", (int)healing.failed, "jobs", rows);
+    json_auto_t *answer = json_pack("{s:i,s:i,s:O,s:O}", "healed", (int)healing.healed, "failed", (int)healing.failed,
+                                    "jobs", rows, "lines", lines);
     choir_cli_print_json(answer);
   }
   return healing.failed ? CHOIR_CLI_FAILED : CHOIR_CLI_OK;

@@ -22,6 +22,22 @@ char *choir_jobs_variable(const char *name, const char *value) {
   return g_string_free(text, FALSE);
 }
 
+char *choir_jobs_with_default(const char *source, const char *name, const char *value) {
+  g_autofree char *head = g_strdup_printf("variable \"%s\" {", name);
+  const char *block = strstr(source, head);
+  const char *line = block ? strstr(block, "default") : NULL, *end = block ? strstr(block, "\n}") : NULL;
+  if (!line || (end && line > end))
+    return g_strdup(source);
+  const char *old = strchr(line, '=');
+  gsize length = strcspn(line, "\n");
+  if (!old || old > line + length)
+    return g_strdup(source);
+  g_autofree char *quoted = choir_jobs_variable("", value); /* ' = "value"' and a line end */
+  g_autofree char *text = g_strchomp(g_strdup(strchr(quoted, '"')));
+  gboolean is_number = g_ascii_isdigit(old[1 + strspn(old + 1, " ")]);
+  return g_strdup_printf("%.*s= %s%s", (int)(old - source), source, is_number ? value : text, line + length);
+}
+
 char *choir_jobs_escape(const char *text) {
   return g_uri_escape_string(text, NULL, FALSE);
 }
@@ -171,9 +187,10 @@ gboolean choir_jobs_wait(ChoirApi *nomad, ChoirApi *consul, const char *name_spa
       return FALSE;
     g_free(why);
     why = g_strdup(state->why);
+    /* A batch job that runs has not shown yet whether it ends well. */
+    gboolean serves = state->status == CHOIR_JOB_HEALTHY && !strstr(choir_json_string(job, "Type", ""), "batch");
     if (state->status == CHOIR_JOB_SLEEPING || state->status == CHOIR_JOB_ON_DEMAND ||
-        state->status == CHOIR_JOB_FINISHED ||
-        (state->status == CHOIR_JOB_HEALTHY && services_there(consul, job, &why)))
+        state->status == CHOIR_JOB_FINISHED || (serves && services_there(consul, job, &why)))
       return TRUE;
     if (state->status == CHOIR_JOB_FAILED || state->status == CHOIR_JOB_STOPPED)
       break;

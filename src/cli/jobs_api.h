@@ -9,6 +9,9 @@ char *choir_jobs_variable(const char *name, const char *value);
 /* The job of an HCL file, by Nomad's own parser. variables: lines of choir_jobs_variable(), may be NULL. ret_source:
  * the file's text, may be NULL; caller frees. Caller decrefs. */
 json_t *choir_jobs_parse(ChoirApi *nomad, const char *path, const char *variables, char **ret_source, GError **error);
+/* source with another default for a variable, so that the file alone is that job; a copy when it has no such variable.
+ * Pure. Caller frees. */
+char *choir_jobs_with_default(const char *source, const char *name, const char *value);
 /* The id and namespace that a job has; belong to it. */
 const char *choir_jobs_id(const json_t *job);
 const char *choir_jobs_namespace(const json_t *job);

@@ -241,6 +241,21 @@ static gboolean print_new(Cluster *cluster, const Run *run, const json_t *alloc,
   return TRUE;
 }
 
+static gboolean has_begun(const json_t *alloc) {
+  const json_t *state = json_object_get(json_object_get(alloc, "TaskStates"), task_of(alloc) ? task_of(alloc) : "");
+  return state && !g_str_equal(choir_json_string(state, "State", "pending"), "pending");
+}
+
+/* The newest run that has written anything; the newest at all when none has. */
+static const json_t *last_run(const json_t *allocs) {
+  json_auto_t *begun = json_array();
+  size_t i;
+  json_t *alloc;
+  json_array_foreach((json_t *)allocs, i, alloc) if (has_begun(alloc)) json_array_append(begun, alloc);
+  const json_t *last = choir_job_last_alloc(begun); /* lives on in allocs */
+  return last ? last : choir_job_last_alloc(allocs);
+}
+
 static gboolean is_over(const json_t *alloc) {
   const char *status = choir_json_string(alloc, "ClientStatus", "");
   return g_str_equal(status, "complete") || g_str_equal(status, "failed") || g_str_equal(status, "lost");
@@ -265,7 +280,7 @@ static int show(Cluster *cluster, const char *job) {
   g_autofree char *path = choir_jobs_path(run.space, run.job, "/allocations", "&all=true");
   for (;;) {
     json_auto_t *allocs = choir_api_json(cluster->nomad, "GET", path, NULL, NULL, &error);
-    const json_t *alloc = choir_job_last_alloc(allocs);
+    const json_t *alloc = last_run(allocs);
     gboolean over = alloc && is_over(alloc);
     if (!allocs || (!alloc && !option_follow) || (alloc && !print_new(cluster, &run, alloc, &place, &error))) {
       g_autofree char *why =

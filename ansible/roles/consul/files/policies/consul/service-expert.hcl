@@ -1,7 +1,20 @@
-# An expert that spans several nodes finds its workers.
+# An expert registers itself when its model answers, finds the workers that it spans, and leaves the end of its log and what
+# its bench measured.
 node_prefix "" {
   policy = "read"
 }
 service_prefix "llama" {
-  policy = "read"
+  policy = "write"
+}
+service_prefix "expert-api-" {
+  policy = "write"
+}
+service_prefix "rpc-" {
+  policy = "write"
+}
+key_prefix "choir/logs/" {
+  policy = "write"
+}
+key_prefix "choir/bench/" {
+  policy = "write"
 }

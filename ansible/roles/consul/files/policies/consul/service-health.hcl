@@ -5,3 +5,7 @@ node_prefix "" {
 service_prefix "" {
   policy = "read"
 }
+# The end of its log, for `choir logs`.
+key_prefix "choir/logs/" {
+  policy = "write"
+}

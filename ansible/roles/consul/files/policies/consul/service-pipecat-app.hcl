@@ -8,3 +8,7 @@ service_prefix "" {
 key_prefix "config/" {
   policy = "read"
 }
+# The end of its log, for `choir logs`.
+key_prefix "choir/logs/" {
+  policy = "write"
+}
