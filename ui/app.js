@@ -3,6 +3,7 @@
 import { api } from './api.js';
 import { Approvals } from './approvals.js';
 import { AuditView } from './audit.js';
+import { ClusterView } from './cluster.js';
 import { findMicrophoneProblem } from './audio.js';
 import { Composer } from './composer.js';
 import { Conversations } from './conversations.js';
@@ -73,7 +74,7 @@ const voice = new Voice(
 const face = new Face(() => voice.audio.clock());
 face.setQuiet(settings.still);
 
-const views = new Views({ talk: { show: () => transcript.toEnd() }, tools: new ToolsView(approvals), memory, audit: new AuditView(), access: owner }, () => drawer('none'));
+const views = new Views({ talk: { show: () => transcript.toEnd() }, tools: new ToolsView(approvals), memory, cluster: new ClusterView(), audit: new AuditView(), access: owner }, () => drawer('none'));
 
 let conversation = '';
 let errorUntil = 0;

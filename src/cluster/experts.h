@@ -61,7 +61,8 @@ json_t *choir_experts_names(const ChoirExperts *experts); /* caller decrefs */
 /* Sentences for a person about what is wrong: Consul away, no permission, a setting that cannot be read. NULL-ended,
  * caller frees. */
 char **choir_experts_problems(ChoirExperts *experts);
-/* {"experts":[{"name","source","same_as_main","answered","failed","seconds","replicas":[...]}],"age_s","problem"} */
+/* {"list":[{"name","source","health","same_as_main","answered","failed","average_s","replicas":[...]}],"problems",
+ * "age_s"} */
 json_t *choir_experts_json(ChoirExperts *experts);
 /* In the original's words, for the model that routes: "- Expert: coding (Type: local, Health: healthy)" ...; caller
  * frees. */

@@ -100,7 +100,7 @@ json_t *choir_experts_json(ChoirExperts *experts) {
   }
   gint64 answered_us = experts->catalog ? choir_consul_watch_answered_us(experts->catalog) : 0;
   json_t *age = answered_us ? json_real((double)(choir_clock_us() - answered_us) / G_USEC_PER_SEC) : json_null();
-  return json_pack("{s:o,s:o,s:o}", "experts", list, "problems", problems, "age_s", age);
+  return json_pack("{s:o,s:o,s:o}", "list", list, "problems", problems, "age_s", age);
 }
 
 char *choir_experts_text(const ChoirExperts *experts) {

@@ -382,6 +382,8 @@ gboolean choir_app_start(ChoirApp *app, GError **error) {
   };
   app->consul = choir_cluster_consul(app->config);
   app->experts = choir_cluster_experts(app->config, app->http, app->consul, app->llm, app->paths.prompts);
+  app->nomad = choir_cluster_nomad(app->config);
+  app->view = choir_view_new(app->consul, app->nomad, app->experts);
   if (!open_mind(app, error))
     return FALSE;
   app->voice = choir_voice_new(app->hub, app->twin, &live);
@@ -417,6 +419,7 @@ gboolean choir_app_start(ChoirApp *app, GError **error) {
   web.approvals = choir_mind_approvals(app->mind);
   web.audit = choir_mind_audit(app->mind);
   web.memory = choir_mind_memory(app->mind);
+  web.view = app->view;
   app->web = choir_web_new(&web);
   g_autofree char *socket = g_build_filename(app->paths.state, "choir.sock", NULL);
   app->local = choir_http_server_new_local(app->server, socket, error);
@@ -465,6 +468,8 @@ void choir_app_clear(ChoirApp *app) {
   g_clear_pointer(&app->desk, choir_desk_free);
   g_clear_pointer(&app->mind, choir_mind_free);
   g_clear_pointer(&app->twin, choir_twin_free);
+  g_clear_pointer(&app->view, choir_view_free);
+  g_clear_pointer(&app->nomad, choir_nomad_free);
   g_clear_pointer(&app->experts, choir_experts_free);
   g_clear_pointer(&app->consul, choir_consul_free);
   g_clear_pointer(&app->llm, choir_llm_server_free);

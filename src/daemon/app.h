@@ -29,6 +29,8 @@ typedef struct {
   ChoirTwin *twin;
   ChoirConsul *consul; /* NULL: none is configured */
   ChoirExperts *experts;
+  ChoirNomad *nomad; /* NULL: none is configured */
+  ChoirView *view;
   ChoirMind *mind;
   ChoirVoice *voice;
   ChoirWorker *ear, *stt, *tts;

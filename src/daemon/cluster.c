@@ -24,6 +24,11 @@ ChoirConsul *choir_cluster_consul(const ChoirConfig *config) {
   return consul;
 }
 
+ChoirNomad *choir_cluster_nomad(const ChoirConfig *config) {
+  const char *url = choir_config_string(config, "cluster", "nomad_url");
+  return *url ? choir_nomad_new(url, choir_config_string(config, "cluster", "nomad_token_file")) : NULL;
+}
+
 ChoirExperts *choir_cluster_experts(const ChoirConfig *config, ChoirHttpClient *http, ChoirConsul *consul,
                                     ChoirLlmServer *llm, const char *prompts_dir) {
   ChoirExpertsOptions options = {.http = http,

@@ -4,8 +4,10 @@
 #include "base/config.h"
 #include "cluster/consul.h"
 #include "cluster/experts.h"
+#include "cluster/nomad.h"
 
 /* Borrowed by whoever gets it; NULL where nothing is configured. */
 ChoirConsul *choir_cluster_consul(const ChoirConfig *config);
+ChoirNomad *choir_cluster_nomad(const ChoirConfig *config);
 ChoirExperts *choir_cluster_experts(const ChoirConfig *config, ChoirHttpClient *http, ChoirConsul *consul,
                                     ChoirLlmServer *llm, const char *prompts_dir);

@@ -34,6 +34,8 @@ static const Line table[] = {
     {"GET", "/api/audit", CHOIR_ROLE_OPERATOR},
     {"GET", "/api/conversations*", CHOIR_ROLE_VIEWER},
     {"POST", "/api/conversations*", CHOIR_ROLE_OPERATOR},
+    {"GET", "/api/cluster", CHOIR_ROLE_VIEWER},
+    {"GET", "/api/cluster/logs", CHOIR_ROLE_OPERATOR},
     {"GET", "/api/memory*", CHOIR_ROLE_VIEWER},
     {"POST", "/api/memory*", CHOIR_ROLE_OPERATOR},
     {"POST", "/api/state/*", CHOIR_ROLE_OPERATOR},

@@ -24,6 +24,7 @@ struct ChoirWeb {
   ChoirAudioApi *audio;
   ChoirToolsApi *tools;
   ChoirMemoryApi *memory;
+  ChoirClusterApi *cluster;
 };
 
 char *choir_web_model_name(const ChoirWebOptions *options) {
@@ -59,6 +60,7 @@ ChoirWeb *choir_web_new(const ChoirWebOptions *options) {
   web->conversations = choir_conversations_new(own);
   web->openai = choir_openai_new(own);
   web->memory = choir_memory_api_new(own);
+  web->cluster = own->view ? choir_cluster_api_new(own) : NULL;
   web->tools = own->toolbox ? choir_tools_api_new(own) : NULL;
   web->audio = own->desk ? choir_audio_api_new(own) : NULL;
   web->realtime =
@@ -74,6 +76,7 @@ void choir_web_free(ChoirWeb *web) {
   choir_realtime_free(web->realtime);
   choir_tools_api_free(web->tools);
   choir_memory_api_free(web->memory);
+  choir_cluster_api_free(web->cluster);
   choir_audio_api_free(web->audio);
   choir_openai_free(web->openai);
   choir_conversations_free(web->conversations);

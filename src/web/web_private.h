@@ -11,6 +11,7 @@ typedef struct ChoirModelsApi ChoirModelsApi;
 typedef struct ChoirConversations ChoirConversations;
 typedef struct ChoirToolsApi ChoirToolsApi;
 typedef struct ChoirMemoryApi ChoirMemoryApi;
+typedef struct ChoirClusterApi ChoirClusterApi;
 
 /* The model that serves, for APIs that name one. Caller frees. */
 char *choir_web_model_name(const ChoirWebOptions *options);
@@ -38,6 +39,10 @@ void choir_tools_api_free(ChoirToolsApi *api);
 /* memory_api.c: /api/memory, /api/state */
 ChoirMemoryApi *choir_memory_api_new(const ChoirWebOptions *options);
 void choir_memory_api_free(ChoirMemoryApi *api);
+
+/* cluster_api.c: /api/cluster */
+ChoirClusterApi *choir_cluster_api_new(const ChoirWebOptions *options);
+void choir_cluster_api_free(ChoirClusterApi *api);
 
 /* models_api.c: /api/models */
 ChoirModelsApi *choir_models_api_new(const ChoirWebOptions *options);

@@ -384,7 +384,7 @@ static void test_texts(void) {
   g_autofree char *summary = choir_experts_summary(house.experts);
   g_assert_cmpstr(summary, ==, "which expert: coding (healthy, 2 answered, 1 failed, 1.5 s)");
   json_auto_t *json = choir_experts_json(house.experts);
-  g_assert_cmpuint(json_array_size(json_object_get(json, "experts")), ==, 1);
+  g_assert_cmpuint(json_array_size(json_object_get(json, "list")), ==, 1);
   house_clear(&house);
 }
 
