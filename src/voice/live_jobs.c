@@ -5,6 +5,7 @@
 #include <string.h>
 
 #define TURN_SECONDS 8 /* smart-turn looks at no more */
+#define LOOSE_WORDS 2
 
 /* A turn's audio kept until its job's turn comes: the item's number in front of the samples. */
 static GArray *find_capture(ChoirLive *live, guint32 item, guint *ret_index) {
@@ -96,13 +97,26 @@ static void turn_job(ChoirLive *live, const SessionEffect *fx) {
                             audio->len * sizeof(gint16));
 }
 
-static void prefill(ChoirLive *live, const LiveEvent *cause) {
+/* The recogniser's last words are a guess when the sound broke off in them: the next transcript has others. */
+static void drop_words(GString *text, guint words) {
+  while (words-- > 0 && text->len > 0) {
+    char *space = strrchr(text->str, ' ');
+    g_string_truncate(text, space != NULL ? (gsize)(space - text->str) : 0);
+  }
+}
+
+static void prefill(ChoirLive *live, const SessionEffect *fx, const LiveEvent *cause) {
   if (live->instructions != NULL)
     return; /* another prompt than the one that is kept warm */
+  g_autoptr(GString) said = g_string_new(cause->text);
+  if (fx->flag)
+    drop_words(said, LOOSE_WORDS);
+  if (said->len == 0)
+    return;
   g_autoptr(GString) text = g_string_new(NULL);
   for (guint i = 0; i < live->unanswered->len; i++)
     g_string_append_printf(text, "%s ", (const char *)live->unanswered->pdata[i]);
-  g_string_append(text, cause->text != NULL ? cause->text : "");
+  g_string_append(text, said->str);
   choir_twin_prefill(live->voice->twin, text->str);
 }
 
@@ -139,7 +153,7 @@ void live_job_effect(ChoirLive *live, const SessionEffect *fx, const LiveEvent *
     live_job_spots(live);
     break;
   case SESSION_FX_PREFILL:
-    prefill(live, cause);
+    prefill(live, fx, cause);
     break;
   case SESSION_FX_TTS_JOB:
     tts_job(live, fx);

@@ -25,6 +25,7 @@
 #include "voice/turn_end.h"
 
 #define SESSION_TURNS 4        /* committed and not yet transcribed */
+#define SESSION_NOTICES 8      /* reminders that wait for a silence */
 #define SESSION_UNANSWERED 16  /* transcripts and typed messages waiting for a reply */
 #define SESSION_MAX_EFFECTS 64 /* no event causes more */
 #define SESSION_UTTERANCE_MS 30000
@@ -38,6 +39,7 @@
 #define SESSION_BARGE_IN_WINDOWS 4     /* 128 ms while a reply is under way */
 #define SESSION_JUDGE_MS 90            /* silence after which smart-turn is asked */
 #define SESSION_JUDGE_AGAIN_MS 240     /* ... and asked once more: silence is evidence, too */
+#define SESSION_ALONG_MS 1500          /* of unbroken speech: its words so far go into the prompt */
 #define SESSION_SOFT_MS 160            /* silence at which a reply may begin on a guess */
 #define SESSION_REOPEN_MS 800          /* behind the soft end: who speaks then goes on with the same turn */
 #define SESSION_DECIDE_MS 1000         /* a paused reply goes on after that at the latest */
@@ -96,6 +98,7 @@ typedef enum {
   SESSION_EV_ACK,          /* item, samples (24 kHz) played, count = underruns */
   SESSION_EV_STT_TEXT,     /* gen, flag = something was understood, said, ending, echo, foreign */
   SESSION_EV_STT_FAILED,   /* gen */
+  SESSION_EV_NOTICE,       /* something is to be said that nobody asked for now: a reminder */
   SESSION_EV_TWIN_DELTA,   /* gen, end = bytes of the delta */
   SESSION_EV_TWIN_CLAUSE,  /* gen, [begin, end) of the reply, text_length, words */
   SESSION_EV_TWIN_DONE,    /* gen, outcome, end = bytes of the whole reply, maybe fewer than the deltas had */
@@ -141,7 +144,7 @@ typedef enum {
   SESSION_STATUS_AWAKE
 } SessionStatus;
 typedef enum { SESSION_SPOT_STOP = 1, SESSION_SPOT_BACKCHANNEL = 2, SESSION_SPOT_WAKE = 4 } SessionSpot;
-typedef enum { SESSION_CANNED_NONE, SESSION_CANNED_IDLE, SESSION_CANNED_LANGUAGE } SessionCanned;
+typedef enum { SESSION_CANNED_NONE, SESSION_CANNED_IDLE, SESSION_CANNED_LANGUAGE, SESSION_CANNED_NOTICE } SessionCanned;
 
 typedef struct {
   SessionEventType type;
@@ -186,7 +189,7 @@ typedef enum {
   SESSION_FX_CAPTURE,      /* item, [position, end): copy it, its job comes later */
   SESSION_FX_TURN_JOB,     /* gen, [position, end) of the microphone: is this turn over? */
   SESSION_FX_SPOT,         /* bytes: SessionSpot kinds to listen for from now on */
-  SESSION_FX_PREFILL,      /* the text of this event, or the kept one, is what somebody said so far */
+  SESSION_FX_PREFILL,      /* the text of this event is what somebody said so far; flag = up to the middle of a word */
   SESSION_FX_TWIN_BEGIN,   /* gen, item, response, flag = spoken, position = end of speech (0: typed); takes all
                               unanswered. code = 1: on a guess, with the kept text behind the unanswered, which stay */
   SESSION_FX_TWIN_CONFIRM, /* gen: the guess was right; takes all unanswered */
@@ -245,11 +248,12 @@ typedef struct {
   guint32 gen;
   gboolean speculative; /* belongs to the utterance, else to turn[0] */
   gboolean partial;     /* speculative, and the person goes on: good for the prompt only */
+  gboolean along;       /* ... and its end is in the middle of the speech */
   gboolean understood, echo, foreign;
   TurnSaid said;
   TurnEnding ending;
   gboolean tried; /* a reply was begun on it */
-  guint64 deadline;
+  guint64 deadline, asked_at;
 } SessionStt;
 
 /* Mouth shapes that wait for their sound, by the samples of the reply. */
@@ -310,6 +314,8 @@ typedef struct {
   guint64 ended_samples;
   guint pause_ms;        /* this speaker's pauses, see turn_end.h */
   guint64 voice_end;     /* position of the last speech that was committed */
+  guint64 heard_to;      /* what the last transcription was of ended there */
+  guint64 stt_took;      /* samples of time that it needed */
   guint64 said_from;     /* where what the person says began: a turn that goes on after its end is heard as a whole */
   guint64 reopen_until;  /* the last turn may go on until then */
   guint64 reply_over_at; /* when the last audible reply ended; 0: none did */
@@ -319,6 +325,7 @@ typedef struct {
   guint64 wait;     /* moving average from the end of a turn to the first sample */
   guint voice_pace; /* how fast the voice works, in percent of real time, moving average; 0: not known yet */
   SessionCanned want_canned;
+  guint notices;   /* to be said as soon as nobody speaks and nothing is answered */
   guint64 idle_at; /* when to ask whether somebody is there; 0: not */
   gboolean asked_idle;
   guint64 awake_until;

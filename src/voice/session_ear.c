@@ -96,8 +96,10 @@ static void await_onset(SessionStep *step, double probability) {
 static void use_pause(SessionStep *step, guint64 silence) {
   SessionState *s = step->s;
   SessionUtterance *u = &s->utterance;
+  gboolean sure = u->judged > 0 && u->verdict >= TURN_SURE;
   guint after = u->asked == 0 ? SESSION_JUDGE_MS : SESSION_JUDGE_AGAIN_MS;
-  if (u->asked < 2 && u->asked == u->judged && s->options.silence_max_ms > 0 && silence >= session_mic_samples(after)) {
+  if (u->asked < 2 && u->asked == u->judged && !sure && s->options.silence_max_ms > 0 &&
+      silence >= session_mic_samples(after)) {
     u->judge_gen = ++s->gens;
     u->asked++;
     session_emit(step, &(SessionEffect){.type = SESSION_FX_TURN_JOB,
@@ -152,6 +154,8 @@ static void follow_speech(SessionStep *step, double probability) {
   }
   if (u->paused)
     use_pause(step, s->window_end - u->voiced_until);
+  else
+    session_stt_along(step);
 }
 
 /* Nobody listens now. */

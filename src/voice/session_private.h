@@ -41,6 +41,8 @@ void session_ear_drop(SessionStep *step); /* forgets the utterance */
 /* session_turn.c: the turns and their transcription */
 gboolean session_stt_cancel(SessionStep *step);
 void session_stt_start(SessionStep *step, guint32 item, guint64 start, guint64 end, gboolean speculative);
+/* While somebody speaks on and on: a transcription of what was said so far, for the prompt. */
+void session_stt_along(SessionStep *step);
 void session_turn_commit(SessionStep *step, const SessionTurn *turn, guint32 item);
 void session_stt_text(SessionStep *step, const SessionEvent *event);
 void session_stt_failed(SessionStep *step, SessionError code);

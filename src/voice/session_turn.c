@@ -20,13 +20,30 @@ void session_stt_start(SessionStep *step, guint32 item, guint64 start, guint64 e
   s->stt = (SessionStt){.phase = STT_RUNNING,
                         .gen = ++s->gens,
                         .speculative = speculative,
+                        .asked_at = s->now,
                         .deadline = s->now + session_mic_samples(SESSION_STT_DEADLINE_MS)};
+  s->heard_to = end;
   session_emit(step, &(SessionEffect){.type = SESSION_FX_STT_JOB,
                                       .gen = s->stt.gen,
                                       .item = item,
                                       .position = start,
                                       .end = end,
                                       .flag = speculative});
+}
+
+void session_stt_along(SessionStep *step) {
+  SessionState *s = step->s;
+  const SessionUtterance *u = &s->utterance;
+  const SessionOptions *o = &s->options;
+  if (!o->speculate || !o->create_response || u->tentative || s->turns > 0 || s->stt.phase != STT_IDLE ||
+      s->reply.phase != REPLY_NONE || !s->ready[SESSION_STT])
+    return;
+  /* A slow recogniser is not kept busy with it. */
+  guint64 enough = MAX(session_mic_samples(SESSION_ALONG_MS), 3 * s->stt_took);
+  if (s->window_end - MAX(u->start, s->heard_to) < enough)
+    return;
+  session_stt_start(step, u->item, u->start, s->window_end, TRUE);
+  s->stt.partial = s->stt.along = TRUE;
 }
 
 /* The oldest turn is done with, in whatever way. */
@@ -132,6 +149,7 @@ gboolean session_turn_guess(SessionStep *step) {
 void session_stt_text(SessionStep *step, const SessionEvent *event) {
   SessionState *s = step->s;
   SessionStt *stt = &s->stt;
+  s->stt_took = s->now - stt->asked_at;
   stt->understood = event->flag;
   stt->echo = event->echo;
   stt->foreign = event->foreign;
@@ -143,7 +161,7 @@ void session_stt_text(SessionStep *step, const SessionEvent *event) {
     if (s->utterance.tentative)
       session_barge_text(step);
     if (worth && s->reply.phase == REPLY_NONE)
-      session_emit(step, &(SessionEffect){.type = SESSION_FX_PREFILL, .gen = stt->gen});
+      session_emit(step, &(SessionEffect){.type = SESSION_FX_PREFILL, .gen = stt->gen, .flag = stt->along});
     return;
   }
   session_emit(step, &(SessionEffect){.type = SESSION_FX_KEEP_TEXT, .gen = stt->gen});

@@ -2,10 +2,8 @@
 
 #define PAUSE_MIN_MS 180 /* a stop consonant is no pause */
 #define PAUSE_MAX_MS 2000
-#define SURE 0.965
-#define SURE_UNMARKED 0.985 /* against a transcript that does not end */
-#define LIKELY 0.9          /* once the silence itself was part of what was judged */
-#define SPEAKER_MIN 75      /* percent */
+#define LIKELY 0.9     /* once the silence itself was part of what was judged */
+#define SPEAKER_MIN 75 /* percent */
 #define SPEAKER_MAX 175
 #define SPEAKER_MAX_TOLD 100 /* where something else tells: who pauses long is not made to wait twice */
 #define SOON 55
@@ -20,12 +18,11 @@ static guint speaker_percent(guint pause_ms, gboolean told) {
  * asked again a moment later it is lower for them, and stays high at an end. Its "no" is a reason to wait for the
  * longest pauses that people make, for a sentence's end as well: recognisers put a full stop behind every fragment. */
 static guint evidence_percent(const TurnEvidence *e) {
-  double sure = e->ending == TURN_ENDING_UNMARKED ? SURE_UNMARKED : SURE;
   if (e->ending == TURN_ENDING_OPEN)
     return e->judged == 0 || e->verdict >= 0.5 ? 200 : e->verdict >= 0.2 ? 220 : 250;
   if (e->judged == 0)
     return e->ending == TURN_ENDING_COMPLETE ? 85 : 100;
-  if (e->verdict >= sure)
+  if (e->verdict >= TURN_SURE)
     return e->ending == TURN_ENDING_UNMARKED ? 100 : SOON;
   if (e->ending == TURN_ENDING_UNMARKED)
     return DOUBT;

@@ -4,6 +4,7 @@
 #pragma once
 #include "voice/turn_text.h"
 
+#define TURN_SURE 0.965         /* a verdict that needs no second opinion */
 #define TURN_PAUSE_START_MS 300 /* of a speaker nobody knows yet */
 
 typedef struct {

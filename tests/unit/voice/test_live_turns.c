@@ -11,6 +11,20 @@ static void quick(Client *c) {
   choir_live_configure(c->live, &options);
 }
 
+/* The last words of a transcript that ends in mid-speech are not for the prompt. */
+static void test_reads_along(void) {
+  Client c;
+  start(&c);
+  quick(&c);
+  speak(&c, 2200, 0.9f);
+  transcribe(&c, "please tell me what the whether");
+  g_assert_cmpstr(c.twin->prefilled, ==, "please tell me what");
+  speak(&c, 1700, 0.9f);
+  transcribe(&c, "please tell");
+  g_assert_cmpstr(c.twin->prefilled, ==, "please tell me what"); /* nothing is left of it */
+  stop(&c);
+}
+
 /* Begun in the pause with what was said so far, confirmed or dropped; the client hears of one reply. */
 static void test_guess(void) {
   Client c;
@@ -320,6 +334,7 @@ static void test_hangup_in_pause(void) {
 int main(int argc, char **argv) {
   g_test_init(&argc, &argv, NULL);
   alarm(60);
+  g_test_add_func("/voice/live/reads-along", test_reads_along);
   g_test_add_func("/voice/live/guess", test_guess);
   g_test_add_func("/voice/live/guess-refused", test_guess_refused);
   g_test_add_func("/voice/live/pause", test_pause);

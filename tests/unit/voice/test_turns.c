@@ -207,6 +207,25 @@ static void test_prefill_while_speaking(void) {
   finish(w);
 }
 
+/* Who speaks on and on is read along, a slow recogniser less often; what is being transcribed when they stop is
+ * dropped for the whole. */
+static void test_reads_along(void) {
+  World *w = start();
+  w->stt_ms = 300;
+  world_say(w, 5200);
+  g_assert_cmpuint(world_count(w, "prefill"), ==, 3);
+  g_assert_cmpuint(w->begins + w->committed, ==, 0);
+  world_until(w, SESSION_SPEAKING, 3000);
+  g_assert_cmpuint(w->responses, ==, 1);
+  g_assert_cmpuint(w->transcripts, ==, 1);
+  finish(w);
+  w = start();
+  w->stt_ms = 1000;
+  world_say(w, 9000);
+  between(world_count(w, "prefill"), 2, 3);
+  finish(w);
+}
+
 static guint ending_after(TurnEnding ending, guint judge_ms, double verdict) {
   World *w = start();
   w->ending = ending;
@@ -227,7 +246,7 @@ static void test_end_adapts(void) {
   between(ending_after(TURN_ENDING_NEUTRAL, 50, 0.97), 320, 400);
   between(ending_after(TURN_ENDING_NEUTRAL, 50, 0.02), 1080, 1160);
   between(ending_after(TURN_ENDING_COMPLETE, 50, 0.02), 1080, 1160);
-  between(ending_after(TURN_ENDING_UNMARKED, 50, 0.97), 1080, 1160);
+  between(ending_after(TURN_ENDING_UNMARKED, 50, 0.95), 1080, 1160);
   between(ending_after(TURN_ENDING_UNMARKED, 50, 0.99), 600, 680);
   between(ending_after(TURN_ENDING_OPEN, 0, 0), 1180, 1280);
   between(ending_after(TURN_ENDING_OPEN, 50, 0.97), 1180, 1280);
@@ -740,6 +759,7 @@ int main(int argc, char **argv) {
       {"guess/overtaken", test_guess_overtaken},
       {"guess/fails", test_guess_fails},
       {"prefill", test_prefill_while_speaking},
+      {"prefill/along", test_reads_along},
       {"end/adapts", test_end_adapts},
       {"end/second-verdict", test_second_verdict},
       {"end/learns", test_end_learns},
