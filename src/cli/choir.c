@@ -36,6 +36,7 @@ static const Command commands[] = {
     {"config", "print, check and explain the settings", choir_config_main},
     {"backup", "everything of the state folder into one file", choir_backup_main},
     {"restore", "bring a backup back", choir_restore_main},
+    {"service", "start Choir with the machine", choir_service_main},
     {"bench", "run one of the benches of a source checkout", choir_bench_main},
 };
 

@@ -24,6 +24,7 @@ int choir_owner_main(int argc, char **argv);
 int choir_token_main(int argc, char **argv);
 int choir_backup_main(int argc, char **argv);
 int choir_restore_main(int argc, char **argv);
+int choir_service_main(int argc, char **argv);
 int choir_expert_main(int argc, char **argv);
 int choir_jobs_main(int argc, char **argv);
 int choir_health_main(int argc, char **argv);
