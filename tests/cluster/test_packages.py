@@ -16,11 +16,11 @@ NAMES = ("choir-engine", "choir-node", "choir")
 PLAY = """
 - hosts: controller_nodes
   become: true
-  vars_files: [{root}/group_vars/all.yaml, {root}/group_vars/names.yaml, {root}/group_vars/models.yaml]
+  vars_files: [{root}/group_vars/names.yaml, {root}/group_vars/models.yaml]
   roles: &roles [{roles}]
 - hosts: worker_nodes
   become: true
-  vars_files: [{root}/group_vars/all.yaml, {root}/group_vars/names.yaml, {root}/group_vars/models.yaml]
+  vars_files: [{root}/group_vars/names.yaml, {root}/group_vars/models.yaml]
   roles: *roles
 """
 
@@ -87,6 +87,7 @@ class House:
         text = lab.call("inventory", check=True).stdout
         text = text.replace("ansible_host: 10.88.0.11", "ansible_host: 10.88.0.11, choir_packages_dir: /none, choir_models_dir: /none")
         self.inventory.write_text(text)
+        (tmp_path / "group_vars").symlink_to(ROOT / "group_vars")  # Ansible reads what is beside the inventory
         assert "/none" in text
 
     def play(self, roles, *words, code=0, timeout=1500):
@@ -102,6 +103,54 @@ class House:
     def versions(self, node):
         rows = self.lab.sh(node, "dpkg-query -W -f '${Package} ${Version}\\n' choir-engine choir-node choir 2> /dev/null; true")
         return dict(r.split() for r in rows.splitlines())
+
+
+@pytest.fixture(scope="module")
+def unpacked(tmp_path_factory):
+    tree = tmp_path_factory.mktemp("packages")
+    for name, found in json.loads((STORE / "set.json").read_text()).items():
+        subprocess.run(["dpkg-deb", "-x", STORE / f"{name}_{found}_amd64.deb", tree], check=True)
+    return tree
+
+
+def test_lists_and_contents(unpacked):
+    assert subprocess.run(["sha256sum", "--quiet", "-c", "SHA256SUMS"], cwd=STORE, check=False).returncode == 0
+    versions = json.loads((STORE / "set.json").read_text())
+    for name in NAMES:
+        deb = STORE / f"{name}_{versions[name]}_amd64.deb"
+        scripts = subprocess.run(["dpkg-deb", "-I", deb], capture_output=True, text=True, check=True).stdout
+        assert not any(word in scripts for word in ("postinst", "preinst", "prerm", "postrm"))
+        depends = subprocess.run(["dpkg-deb", "-f", deb, "Depends"], capture_output=True, text=True, check=True).stdout
+        assert "libc6 (>= " in depends
+        if name != "choir-engine":
+            assert f"choir-engine (= {versions['choir-engine']})" in depends
+    for path in ("usr/bin/choir", "usr/lib/choir/choir-sandbox", "usr/lib/choir/choir-node-bench", "usr/lib/choir/choir-stt", "usr/lib/choir/choir-index.so",
+                 "usr/lib/choir/runtime/libonnxruntime.so", "usr/lib/choir/engine/bin/llama-server", "usr/lib/choir/engine/bin/rpc-server",
+                 "usr/lib/choir/engine/bin/libggml-cpu-core2.so", "etc/choir/prompts/router.txt", "usr/share/choir/group_vars/models.yaml",
+                 "usr/share/man/man1/choir.1.gz"):
+        assert (unpacked / path).exists(), path
+    home = str(pathlib.Path.home()).encode()
+    for path in (unpacked / "usr/bin/choir", *(unpacked / "usr/lib/choir").glob("choir-*")):
+        data = path.read_bytes()
+        assert home + b"/" not in data and str(ROOT).encode() + b"/" not in data, f"{path.name} names a folder of the machine that built it"
+
+
+@pytest.mark.parametrize("program", ["usr/bin/choir --version", "usr/lib/choir/choir-stt --version", "usr/lib/choir/choir-tts --version",
+                                     "usr/lib/choir/choir-ear --version", "usr/lib/choir/engine/bin/llama-server --version",
+                                     "usr/lib/choir/engine/bin/llama-bench --help"])
+def test_runs_on_a_core_2(unpacked, program):
+    """With trixie's own libraries, on a processor that traps at anything newer."""
+    root = CACHE / "cluster/build-trixie"
+    if not shutil.which("qemu-x86_64") or not (root / "usr").exists():
+        pytest.skip("needs qemu-x86_64 and the root that packages are built in")
+    words = program.split()
+    done = subprocess.run(["qemu-x86_64", "-cpu", "core2duo", "-L", root, "-E", f"LD_LIBRARY_PATH={unpacked}/usr/lib/choir/engine/bin",
+                           str(unpacked / words[0]), *words[1:]], capture_output=True, text=True, timeout=300, check=False)
+    said = done.stdout + done.stderr
+    assert done.returncode == 0, said[-1500:]
+    assert (version() if "--version" in program and "engine" not in program else "") in said
+    if "bench" in program:
+        assert "libggml-cpu-core2.so" in said, "another CPU variant than the one for a Core 2"
 
 
 @pytest.mark.skipif(os.environ.get("CHOIR_FULL") != "1", reason="only with --full")
