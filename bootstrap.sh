@@ -22,7 +22,7 @@ options:
   --external-model-server   the language model is elsewhere, at $LLM_BASE_URL: nothing is fetched or built
   --deploy-docker           install Docker too, for jobs that want it
   --benchmark               measure at the end: `choir bench node` and the job llama-benchmark
-  --home-assistant-debug    the agent logs everything about Home Assistant
+  --home-assistant-debug    the agent logs everything, Home Assistant's part among it
   --purge-jobs              first stop Choir's Nomad jobs and remove them; they are started again. Says which
   --leave-services-running  do not restart a service that runs, even when its configuration has changed
   --continue                go on after the last step that was finished (.bootstrap_state names them)
@@ -30,7 +30,8 @@ options:
   --dry-run                 say what would be done, and do nothing
   --status                  what is there, and what runs
   --clean                   exactly `git clean -fdx`: lists what would be deleted, and asks
-  --uninstall [--purge]     take away what bootstrap installed; lists it and asks. Models, history and tokens stay without --purge
+  --uninstall [--purge]     take away what bootstrap installed; asks. Models stay, history and tokens are kept in /var/backups;
+                            with --purge both are gone
   --yes                     answer the questions of --clean and --uninstall with yes
   -h, --help                this text
 examples:
@@ -52,7 +53,7 @@ fail() {
   exit 1
 }
 state=$here/.bootstrap_state
-role='' controller='' token='' token_file='' tags='' target_user=pipecatapp carry=''
+role='' controller='' token='' token_file='' tags='' user='' carry=''
 external=no docker=no benchmark=no ha_debug=no purge_jobs=no leave=no go_on=no debug=no dry=no purge=no yes=no action=install
 given=("$@")
 
@@ -73,7 +74,7 @@ parse() {
           --token) token=$2 ;;
           --token-file) token_file=$2 ;;
           --tags) tags=$2 ;;
-          --user) target_user=$2 ;;
+          --user) user=$2 ;;
           --carry) carry=$2 ;;
         esac
         shift
@@ -111,8 +112,7 @@ check_arguments() {
   if [ "$go_on" = yes ] && [ -z "$role" ]; then
     role=$(of_state role)
     [ -n "$controller" ] || controller=$(of_state controller)
-    [ "$target_user" != pipecatapp ] || target_user=$(of_state user)
-    target_user=${target_user:-pipecatapp}
+    [ -n "$user" ] || user=$(of_state user)
     [ "$(of_state external)" != yes ] || external=yes
   fi
   roled=${role:-no}
@@ -124,6 +124,7 @@ check_arguments() {
   elif [ -n "$controller$token$token_file" ] && [ "$role" != worker ]; then
     wrong "--controller-ip and --token go with --role worker only"
   fi
+  target_user=${user:-$(variable target_user pipecatapp)}
   [[ $target_user =~ ^[a-z_][a-z0-9_-]{0,31}$ ]] || wrong "--user wants the name of a user, not '$target_user'"
   [ "$target_user" != root ] || wrong "--user must not be root: the agent runs what a language model asks for"
   if [ -n "$tags" ]; then
@@ -376,11 +377,11 @@ install_all() {
   fi
   (umask 077 && : > "$log")
   if [ "$go_on" = no ] || [ ! -f "$state" ] || [ "$(of_state role)" != "$role" ]; then
-    printf 'role=%s\nuser=%s\nexternal=%s\ncontroller=%s\nbegun=%s\n' "$role" "$target_user" "$external" "$controller" "$(date '+%F %T')" > "$state"
+    printf 'role=%s\nuser=%s\nexternal=%s\ncontroller=%s\nbegun=%s\n' "$role" "$user" "$external" "$controller" "$(date '+%F %T')" > "$state"
   fi
   owned "$log" "$state"
   [ "$leave" = no ] || note "Services that run are not restarted (--leave-services-running); new settings count from their next start."
-  [ "$ha_debug" = no ] || note "Home Assistant: everything about it is logged by the agent."
+  [ "$ha_debug" = no ] || note "The agent logs everything: choir logs pipecat-app"
   for step in "${steps[@]}"; do
     number=$((number + 1))
     run_step "$number" "$step"
@@ -437,12 +438,12 @@ status() {
 }
 
 uninstall() {
-  local variables options=()
+  local variables name keep options=()
   echo "This takes away Choir's services, programs, units and configuration from $(host_name)."
   if [ "$purge" = yes ]; then
-    echo "--purge: also models, history, memory, tokens, and the data of Consul and Nomad, all of which is gone then."
+    echo "--purge: models, history, memory, settings and tokens are removed, too, and are gone then."
   else
-    echo "Models, history, memory, tokens and the data of Consul and Nomad stay; --purge removes them, too."
+    echo "Models stay. History, memory, settings and tokens are first copied to /var/backups; --purge removes all of it."
   fi
   if ! ask_yes "Go on?"; then
     echo "Nothing was changed."
@@ -450,8 +451,19 @@ uninstall() {
   fi
   if [ -x "$here/build/choir" ] || [ -x /usr/bin/choir ]; then
     role=embedded
-    "$(choir_program)" service uninstall > /dev/null 2>&1 || true
+    "$(choir_program)" service remove > /dev/null 2>&1 || true
     role=all
+  fi
+  if [ "$purge" = no ]; then
+    keep=()
+    for name in "/opt/$target_user" /etc/choir /etc/consul.d /etc/nomad.d /var/lib/choir /var/lib/choir-join; do
+      [ ! -e "$name" ] || keep+=("${name#/}")
+    done
+    if [ ${#keep[@]} -gt 0 ]; then
+      name=/var/backups/choir-$(date +%Y%m%d-%H%M%S).tar.gz
+      (umask 077 && tar -C / --warning=no-file-changed --exclude='*.sock' -czf "$name" "${keep[@]}") || [ $? = 1 ] || fail "cannot write $name; nothing was removed"
+      echo "kept $name"
+    fi
   fi
   for name in choir-join-server.service choir-join-apply.path choir-join-apply.service choir-join.service; do
     [ ! -f "/etc/systemd/system/$name" ] || {
@@ -463,15 +475,13 @@ uninstall() {
   systemctl daemon-reload
   rm -f /usr/local/lib/choir/choir-join
   rm -rf /var/lib/choir/join /var/lib/choir-join-ready
-  if [ "$purge" = yes ]; then
-    rm -rf /etc/choir/join /var/lib/choir-join
-    ! getent passwd choir-join > /dev/null || deluser --system choir-join > /dev/null 2>&1 || true
-  fi
+  rm -rf /etc/choir/join /var/lib/choir-join
+  ! getent passwd choir-join > /dev/null || deluser --system choir-join > /dev/null 2>&1 || true
   if command -v ansible-playbook > /dev/null && [ -f "$here/uninstall.yaml" ] && [ -d /etc/choir ]; then
-    [ "$purge" = no ] || options+=(-e purge=true)
+    [ "$purge" = no ] || options+=(-e purge_models=true)
     variables=$(mktemp) && extra_variables > "$variables"
     "$here/tools/inventory" get "$(host_name)" > /dev/null 2>&1 || step_inventory > /dev/null
-    (cd "$here" && ansible-playbook uninstall.yaml --limit "$(host_name)" -e "@$variables" -e uninstall_sure=true "${options[@]}") || fail "uninstall.yaml failed; see above"
+    (cd "$here" && ansible-playbook uninstall.yaml --limit "$(host_name)" -e "@$variables" -e uninstall=yes "${options[@]}") || fail "uninstall.yaml failed; see above"
     rm -f "$variables"
   fi
   rm -f "$state"

@@ -78,14 +78,12 @@ step_choir() {
   fi
 }
 
-extra_variables() { # as a file, so that nothing stands in a list of processes
-  printf '{"target_user": "%s", "external_model_server": %s, "llm_base_url": "%s", "llm_model": "%s", "deploy_docker": %s, "home_assistant_debug": %s, "leave_services_running": %s}\n' \
-    "$target_user" "$(truth "$external")" "$([ "$external" = no ] || json_text "${LLM_BASE_URL:-}")" "$(json_text "${LLM_MODEL:-}")" \
-    "$(truth "$docker")" "$(truth "$ha_debug")" "$(truth "$leave")"
-}
-
-truth() {
-  if [ "$1" = yes ]; then echo true; else echo false; fi
+extra_variables() { # as a file, so that nothing stands in a list of processes; only what was asked for
+  local text=''
+  [ -z "$user" ] || text+=", \"target_user\": \"$user\""
+  [ "$external" = no ] || text+=", \"pipecatapp_llm_base_url\": \"$(json_text "$LLM_BASE_URL")\", \"pipecatapp_llm_model\": \"$(json_text "${LLM_MODEL:-}")\""
+  [ "$ha_debug" = no ] || text+=', "pipecatapp_debug": true'
+  echo "{${text#, }}"
 }
 
 json_text() {
@@ -96,6 +94,9 @@ json_text() {
 
 step_role() { # step_role NAME
   local variables code=0 options=()
+  # keep-service looks for this, so that nothing is restarted under somebody's hands
+  mkdir -p /run/choir
+  if [ "$leave" = yes ]; then touch /run/choir/leave-running; else rm -f /run/choir/leave-running; fi
   [ "$debug" = no ] || options+=(-vvvv)
   variables=$(mktemp) && extra_variables > "$variables"
   (cd "$here" && env ANSIBLE_NOCOLOR=1 ANSIBLE_HOME=/root/.ansible LC_ALL=C.UTF-8 ansible-playbook "${options[@]}" playbook.yaml \
@@ -192,7 +193,7 @@ StartLimitIntervalSec=0
 
 [Service]
 Type=oneshot
-ExecStart=$here/tools/join-apply
+ExecStart=$here/tools/join-apply --packages $(packages_dir)
 U
   [ "$changed" = no ] || systemctl daemon-reload
   systemctl enable --now choir-join-server.service choir-join-apply.path
@@ -210,7 +211,7 @@ step_owner() {
   owner_code=''
   for try in $(seq 60); do
     if [ "$role" = embedded ]; then
-      owner_code=$(as_person "$choir" owner code 2> "$scratch/owner") && break
+      owner_code=$(as_service "$choir" 2> "$scratch/owner") && break
     elif [ -S "$(agent_state)/choir.sock" ]; then
       owner_code=$("$choir" owner code --state "$(agent_state)" 2> "$scratch/owner") && break
     elif [ "$role" = all ] && ! playbook_roles | grep -qx pipecatapp; then
@@ -222,6 +223,10 @@ step_owner() {
   done
   if [ -z "$owner_code" ]; then say "the agent did not start within $((try * 2)) s; see choir status, and choir logs pipecat-app" && return 1; fi
   echo "$owner_code" > "$scratch/code"
+}
+
+as_service() { # as_service CHOIR: asks where the unit runs it
+  if [ "$1" = /usr/bin/choir ]; then "$1" owner code --state "/opt/$target_user"; else as_person "$1" owner code; fi
 }
 
 choir_program() {
@@ -248,12 +253,28 @@ step_build() {
   apt_install $packages && as_person "$here/run" --setup-only --no-install
 }
 
+# Without Nomad: a unit of systemd, as the person who called, or as the agent's own user.
 step_service() {
-  local choir options=()
+  local choir run_as=${SUDO_USER:-} options=() file=/etc/choir/choir.conf
   choir=$(choir_program) || { say "there is no choir program" && return 1; }
-  [ "$external" = no ] || options+=(--set "llm.base_url=$LLM_BASE_URL")
-  [ "$external" = no ] || [ -z "${LLM_MODEL:-}" ] || options+=(--set "llm.model=$LLM_MODEL")
-  "$choir" service install "${options[@]}"
+  if [ "$choir" = /usr/bin/choir ]; then
+    run_as=$target_user
+    getent passwd "$run_as" > /dev/null || useradd --system --home-dir "/opt/$run_as" --shell /usr/sbin/nologin "$run_as"
+    install -d -o "$run_as" -g "$(id -gn "$run_as")" -m 0750 "/opt/$run_as"
+    options+=(--state "/opt/$run_as")
+  elif [ -z "$run_as" ]; then
+    say "Choir was built for root here, and does not run as root: call this script as yourself, it asks for sudo" && return 1
+  fi
+  if [ "$external" = yes ]; then
+    mkdir -p /etc/choir
+    [ -f "$file" ] || printf '[llm]\nbase_url = %s\n' "$LLM_BASE_URL" > "$file"
+    [ -z "${LLM_MODEL:-}" ] || grep -q '^model *=' "$file" || printf 'model = %s\n' "$LLM_MODEL" >> "$file"
+    if ! grep -qE "^base_url *= *" "$file" || ! grep -qF "$LLM_BASE_URL" "$file"; then
+      say "$file says something else; write there, below [llm]: base_url = $LLM_BASE_URL" && return 1
+    fi
+    options+=(--config "$file")
+  fi
+  "$choir" service install --run-as "$run_as" "${options[@]}"
 }
 
 step_benchmark() {

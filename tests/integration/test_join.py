@@ -105,7 +105,7 @@ class Service:
         return document, sorted(p.name for p in (self.state / "approved").iterdir()), self.inventory.read_text(), sorted(p.name for p in self.ready.iterdir())
 
     def apply(self):
-        return subprocess.run([ROOT / "tools/join-apply", "--state", self.state, "--ready", self.ready, "--acl", self.acl, "--firewall", self.folder / "none",
+        return subprocess.run([ROOT / "tools/join-apply", "--state", self.state, "--ready", self.ready, "--acl", self.acl, "--firewall", self.folder / "none", "--packages", self.folder,
                                "--inventory", self.inventory], capture_output=True, text=True, timeout=60)
 
     def join(self, *words, machine="m1"):
@@ -263,6 +263,7 @@ def test_another_machine_is_not_believed(fresh):
 
 def test_the_whole_way_of_a_worker(fresh):
     (fresh.folder / "bin").mkdir()
+    (fresh.folder / "SHA256SUMS").write_text("f" * 64 + "  choir-node_1_amd64.deb\n")
     playbook = fresh.folder / "bin/ansible-playbook"
     playbook.write_text("#!/bin/sh\necho \"$@\" > \"$CHOIR_JOIN_WORK/../ran\"; mkdir -p ../told; cp join.json inventory.yaml ../told\n"
                         "echo 'TASK [consul : Configuration] ***'\n[ ! -e ../stop ] || { echo 'fatal: [x]: FAILED! => {\"msg\": \"no leader in 120 s\"}'; exit 2; }\n")
@@ -304,6 +305,7 @@ def test_the_whole_way_of_a_worker(fresh):
     assert fresh.nodes()[0]["status"] == "joined"
     assert f"--limit {host} -e @join.json" in (fresh.folder / "ran").read_text()
     told = json.loads((fresh.folder / "told/join.json").read_text())
+    assert told["packages_sums"] == {"choir-node_1_amd64.deb": "f" * 64}
     assert told["cluster_servers"] == ["10.0.0.11"] and told["cluster_secrets"]["tokens"]["consul-agent"].startswith("only-")
     machines = json.loads((fresh.folder / "told/inventory.yaml").read_text())["all"]["children"]
     assert machines["worker_nodes"]["hosts"][host]["ansible_connection"] == "local"
