@@ -476,7 +476,7 @@ uninstall() {
   rm -f /usr/local/lib/choir/choir-join
   rm -rf /var/lib/choir/join /var/lib/choir-join-ready
   rm -rf /etc/choir/join /var/lib/choir-join
-  ! getent passwd choir-join > /dev/null || deluser --system choir-join > /dev/null 2>&1 || true
+  ! getent passwd choir-join > /dev/null || userdel choir-join > /dev/null 2>&1 || true
   if command -v ansible-playbook > /dev/null && [ -f "$here/uninstall.yaml" ] && [ -d /etc/choir ]; then
     [ "$purge" = no ] || options+=(-e purge_models=true)
     variables=$(mktemp) && extra_variables > "$variables"

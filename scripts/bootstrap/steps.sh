@@ -140,7 +140,7 @@ unit() { # unit NAME: from the standard input; changed is set when it is new
 step_join() {
   local changed=no choir=/usr/bin/choir
   if [ ! -x "$choir" ]; then say "there is no $choir: the package choir-node is not installed (role packages)" && return 1; fi
-  getent passwd choir-join > /dev/null || adduser --system --group --home /var/lib/choir-join --no-create-home --shell /usr/sbin/nologin choir-join
+  getent passwd choir-join > /dev/null || useradd --system --user-group --home-dir /var/lib/choir-join --no-create-home --shell /usr/sbin/nologin choir-join
   install -d -o choir-join -g choir-join -m 0700 /var/lib/choir-join /var/lib/choir-join/approved
   install -d -o root -g choir-join -m 0750 /var/lib/choir-join-ready
   unit choir-join-server.service << U
