@@ -11,13 +11,14 @@
 
 #define SHORTLIST 5
 /* Weights chosen on the tuning half of tests/data/utterances. */
-#define WANTED 0.20        /* likeness in words of the best action below which no tool is meant */
-#define WANTED_MARGIN 0.02 /* ... and it must be so much above that of the answer in words */
-#define CERTAIN 0.35       /* ... above which the model is not asked which one */
-#define MARGIN 0.12        /* ... when the next one is so much less like it */
+#define NEAR 0.14       /* likeness in words of the best action below which nothing more is looked at */
+#define NEAR_BELOW 0.05 /* ... and how far it may be below that of the answer in words */
+#define WANTED 0.18     /* ... below which, the meaning unknown, no tool is meant */
+#define CERTAIN 0.35    /* ... above which the model is not asked which one */
+#define MARGIN 0.12     /* ... when the next one is so much less like it */
 /* The same where the meaning is known, too. */
-#define MEANT 0.30
-#define MEANT_MARGIN 0.05
+#define MEANT 0.26
+#define MEANT_MARGIN 0.06
 #define MEANT_CERTAIN 0.42
 #define MEANT_CLEAR 0.08
 #define NATS 40.0        /* what a likeness of 1 is worth beside the model's scores */
@@ -122,11 +123,23 @@ static void find_candidates(const ChoirShortlist *shortlist, const char *text, c
   }
 }
 
-/* Nothing on the list is near enough to ask the model about it. */
+/* Worth a look at the meaning, which costs an embedding and no word of the model. */
+static gboolean is_near(const Candidates *found) {
+  return found->n > 0 && found->words >= NEAR && found->words >= found->answer_words - NEAR_BELOW;
+}
+
+/* Worth asking the model, or calling the tool. */
 static gboolean worth(const Candidates *found) {
-  if (found->n == 0 || found->words < WANTED || found->words < found->answer_words + WANTED_MARGIN)
+  if (!is_near(found))
     return FALSE;
-  return !found->known || (found->entries[0].score >= MEANT && found->entries[0].score >= found->answer + MEANT_MARGIN);
+  return found->known ? found->entries[0].score >= MEANT && found->entries[0].score >= found->answer + MEANT_MARGIN
+                      : found->words >= WANTED && found->words >= found->answer_words;
+}
+
+gboolean choir_decide_near(const ChoirShortlist *shortlist, const char *text) {
+  Candidates found;
+  find_candidates(shortlist, text, NULL, NULL, &found);
+  return is_near(&found);
 }
 
 gboolean choir_decide_wanted(const ChoirShortlist *shortlist, const char *text) {
@@ -323,7 +336,7 @@ ChoirDecide *choir_decide_begin(const ChoirDecideRequest *request, ChoirDecideDo
   }
   Candidates found;
   find_candidates(request->shortlist, decide->text, request->used, request->among, &found);
-  if (worth(&found))
+  if (is_near(&found))
     decide->preparing = choir_shortlist_prepare(request->shortlist, decide->text, on_prepared, decide);
   if (!decide->preparing)
     choose(decide);

@@ -30,5 +30,8 @@ typedef void (*ChoirDecideDone)(const char *name, const char *arguments, const G
 ChoirDecide *choir_decide_begin(const ChoirDecideRequest *request, ChoirDecideDone done, gpointer user);
 void choir_decide_cancel(ChoirDecide *decide); /* at once; done does not run */
 
-/* Is there anything to decide? No model is asked. */
+/* May there be anything to decide? By words alone, at once: where not, not even an embedding is asked for. */
+gboolean choir_decide_near(const ChoirShortlist *shortlist, const char *text);
+/* Is there anything to decide? No model is asked; by the meaning, too, where choir_shortlist_prepare() made it known.
+ */
 gboolean choir_decide_wanted(const ChoirShortlist *shortlist, const char *text);

@@ -62,6 +62,10 @@ static void finish(ChoirSteps *steps) {
     steps->idle = g_idle_add(on_finish, steps);
 }
 
+gboolean choir_steps_near(const ChoirShortlist *shortlist, const char *text) {
+  return choir_decide_near(shortlist, text);
+}
+
 gboolean choir_steps_wanted(const ChoirShortlist *shortlist, const char *text) {
   return choir_decide_wanted(shortlist, text);
 }

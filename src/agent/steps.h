@@ -39,6 +39,8 @@ typedef struct {
   void (*done)(const char *answer, const char *notes, gpointer user);
 } ChoirStepsHandlers;
 
+/* May there be anything to decide? Then what was said is to be prepared (shortlist.h) before choir_steps_wanted(). */
+gboolean choir_steps_near(const ChoirShortlist *shortlist, const char *text);
 /* Is there anything to decide? Cheap; FALSE for ordinary talk. */
 gboolean choir_steps_wanted(const ChoirShortlist *shortlist, const char *text);
 ChoirSteps *choir_steps_begin(const ChoirStepsRequest *request, const ChoirStepsHandlers *handlers, gpointer user);

@@ -367,7 +367,7 @@ static void classify(ChoirToolCall *call, const ChoirTaint *taint) {
     raise_to(call, MIN(MAX(call->class + 1, CHOIR_CLASS_CHANGE), CHOIR_CLASS_FLEET), why);
   }
   const char *read = choir_taint_read(taint);
-  if (call->class == CHOIR_CLASS_LOCAL && read) {
+  if (read && call->class >= CHOIR_CLASS_LOCAL && !call->tainted) {
     g_autofree char *why = g_strdup_printf("this turn has read %s, which may have asked for it", read);
     call->tainted = TRUE;
     raise_to(call, CHOIR_CLASS_CHANGE, why);

@@ -12,6 +12,7 @@ static const char *const stops[] = {
 /* No repeat penalty: at 1.1 the default model's answers grew from one sentence to several in the persona bench, because
  * the right words were used up. Loops are stopped by choir_repeat_check() instead. */
 #define TOP_P 0.9
+#define RESUMES 2 /* of a turn whose machine is gone */
 #define ORDER_ANYWAY 0.45 /* likeness to an example of a tool */
 
 gsize choir_turn_utf8_floor(const char *text, gsize bytes) {
@@ -50,6 +51,7 @@ static void turn_free(ChoirTurn *turn) {
   g_clear_handle_id(&turn->cancel_idle, g_source_remove);
   choir_clause_free(turn->clause);
   choir_repeat_clear(&turn->repeat);
+  choir_echo_clear(&turn->echo);
   g_string_free(turn->reply, TRUE);
   g_clear_error(&turn->error);
   g_free(turn->id);
@@ -213,6 +215,16 @@ static void on_clause(const char *text, gsize begin, gsize end, gpointer user) {
   turn->handlers.clause(turn, text, begin, end, turn->user);
 }
 
+static void on_delta(const char *text, gpointer user);
+
+/* Of a server that goes on where another one broke off. */
+static void on_more(const char *text, gpointer user) {
+  ChoirTurn *turn = user;
+  g_autofree char *fresh = choir_echo_feed(&turn->echo, text);
+  if (*fresh)
+    on_delta(fresh, turn);
+}
+
 /* What a tool was saying is enough. */
 static gboolean end_steps(gpointer user) {
   ChoirTurn *turn = user;
@@ -284,6 +296,39 @@ static GError *turn_error(const ChoirTurn *turn, const GError *error) {
 
 static gboolean run_written(ChoirTurn *turn);
 
+void choir_turn_moved(ChoirTurn *turn) {
+  if (!turn->call || !turn->remote || turn->cancelled || turn->moved)
+    return;
+  turn->moved = TRUE;
+  choir_chat_cancel(turn->call);
+}
+
+/* TRUE: another machine's server failed, and this one's goes on with the turn. */
+static gboolean resume(ChoirTurn *turn, const GError *error) {
+  ChoirTwin *twin = turn->twin;
+  gboolean context = g_error_matches(error, CHOIR_CHAT_ERROR, CHOIR_CHAT_ERROR_CONTEXT);
+  if (!error || turn->cancelled || context || !turn->remote || turn->keep != G_MAXSIZE)
+    return FALSE;
+  gboolean gone = turn->moved || choir_llm_server_drop_remote(twin->llm, error->message);
+  turn->moved = turn->remote = FALSE;
+  if (!gone || turn->resumes++ >= RESUMES)
+    return FALSE;
+  turn->resumed_at = turn->reply->len;
+  if (turn->reply->len > 0)
+    on_delta(" (The other machine broke off; the light local model goes on.) ", turn);
+  if (turn->cancelled) /* by who heard that */
+    return TRUE;
+  if (choir_llm_server_ready(twin->llm)) {
+    choir_turn_start(turn);
+    return TRUE;
+  }
+  twin->running = NULL;
+  turn->state = CHOIR_TURN_QUEUED;
+  g_queue_push_head(&twin->queue, turn);
+  choir_twin_pump_soon(twin);
+  return TRUE;
+}
+
 static void answered(ChoirTurn *turn, const ChoirChatTimings *timings, const GError *error) {
   ChoirTwin *twin = turn->twin;
   turn->timings = *timings;
@@ -295,6 +340,12 @@ static void answered(ChoirTurn *turn, const ChoirChatTimings *timings, const GEr
     choir_debug(CHOIR_TOPIC_AGENT, "turn %s: %d tokens cached, %d evaluated in %.0f ms, %d written in %.0f ms",
                 turn->id, timings->cached_tokens, timings->evaluated_tokens, timings->prompt_ms, timings->reply_tokens,
                 timings->reply_ms);
+  }
+  if (resume(turn, error))
+    return;
+  if (!error && turn->resumes) {
+    g_autofree char *rest = choir_echo_end(&turn->echo);
+    on_delta(rest, turn);
   }
   gboolean context = g_error_matches(error, CHOIR_CHAT_ERROR, CHOIR_CHAT_ERROR_CONTEXT);
   if (error && !turn->cancelled && !turn->retried && turn->reply->len == 0) {
@@ -471,13 +522,17 @@ static gboolean begin_steps(ChoirTurn *turn) {
     return FALSE;
   }
   /* What the memory knows is answered, unless the words are much like an order. */
-  if ((turn->knows && !much_like_an_order(turn)) || !choir_steps_wanted(twin->shortlist, turn->text)) {
+  if ((turn->knows && !much_like_an_order(turn)) || !choir_steps_near(twin->shortlist, turn->text)) {
     turn->stepped = TRUE;
     return FALSE;
   }
   turn->preparing = choir_shortlist_prepare(twin->shortlist, turn->text, on_prepared, turn);
   if (turn->preparing)
     return TRUE;
+  if (!choir_steps_wanted(twin->shortlist, turn->text)) {
+    turn->stepped = TRUE;
+    return FALSE;
+  }
   if (turn->unconfirmed) {
     turn->waiting = TRUE;
     return TRUE;
@@ -577,17 +632,23 @@ void choir_turn_start(ChoirTurn *turn) {
   g_autofree char *with_notes = turn->notes ? g_strconcat(turn->text, "\n\n", turn->notes, NULL) : NULL;
   g_autofree char *message = choir_window_message(twin->window, with_notes ? with_notes : turn->text, turn->wall_us);
   json_t *messages = choir_window_messages(twin->window, persona, message);
+  g_autofree char *said = g_strchomp(g_strndup(turn->reply->str, turn->resumed_at));
+  if (*said) /* a llama-server goes on with the assistant's message that stands last */
+    json_array_append_new(messages, json_pack("{s:s,s:s}", "role", "assistant", "content", said));
+  choir_echo_clear(&turn->echo);
+  choir_echo_init(&turn->echo, said);
+  turn->remote = choir_llm_server_remote(twin->llm) != NULL;
   ChoirChatRequest request = {.messages = messages,
                               .slot = turn->instructions ? CHOIR_SLOT_API : CHOIR_SLOT_LIVE,
                               .max_tokens = (int)(turn->max_tokens ? turn->max_tokens : twin->options.max_reply_tokens),
                               .temperature = temperature(twin),
                               .top_p = TOP_P,
                               .stop = stops};
-  ChoirChatHandlers handlers = {.delta = on_delta, .done = on_done};
+  ChoirChatHandlers handlers = {.delta = *said ? on_more : on_delta, .done = on_done};
   twin->refs++;
   turn->call = choir_chat_begin(choir_llm_server_chat(twin->llm), &request, &handlers, turn);
   json_decref(messages);
-  if (turn->handlers.started && !turn->retried)
+  if (turn->handlers.started && !turn->retried && !turn->resumes)
     turn->handlers.started(turn, turn->user);
 }
 

@@ -147,6 +147,8 @@ static void on_llm_change(gpointer user) {
   ChoirTwin *twin = user;
   if (!choir_llm_server_ready(twin->llm))
     choir_prefix_lost(twin);
+  if (twin->running && !choir_llm_server_remote(twin->llm))
+    choir_turn_moved(twin->running);
   choir_twin_pump_soon(twin);
 }
 

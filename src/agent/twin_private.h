@@ -7,6 +7,7 @@
 #include "agent/twin.h"
 #include "agent/window.h"
 #include "base/metrics.h"
+#include "cluster/ask.h"
 
 typedef enum { CHOIR_TURN_QUEUED, CHOIR_TURN_RUNNING, CHOIR_TURN_SAVING, CHOIR_TURN_DONE } ChoirTurnState;
 
@@ -39,6 +40,11 @@ struct ChoirTurn {
   gboolean recalled;          /* ... or was, or is not wanted */
   char *shown;                /* what was recalled, until observers may see it */
   gboolean aside;             /* answered without the live slot */
+  gboolean remote;   /* another machine's server is asked */
+  gboolean moved;    /* ... and it is no longer there */
+  guint resumes;
+  gsize resumed_at; /* bytes of the reply that the next server goes on with */
+  ChoirEcho echo;
   gboolean knows;             /* the memory had something to say */
   gboolean waiting;           /* for choir_turn_confirm(): no tool runs for a guess */
   gboolean cancelled, retried, abandoned, telling;
@@ -102,6 +108,8 @@ void choir_twin_unref(ChoirTwin *twin);
 void choir_twin_sync_conversation(ChoirTwin *twin); /* loads the window when another conversation is current */
 
 /* turn.c */
+/* The machine that was writing the turn is gone: this one's model goes on with it. */
+void choir_turn_moved(ChoirTurn *turn);
 ChoirTurn *choir_turn_new(ChoirTwin *twin, const ChoirTurnRequest *request, const char *text,
                           const ChoirTurnHandlers *handlers, gpointer user);
 void choir_turn_start(ChoirTurn *turn);

@@ -287,6 +287,12 @@ static char *mind_status(gpointer user) {
   return g_string_free(text, FALSE);
 }
 
+static void mind_speaks(const char *text, gpointer user) {
+  ChoirApp *app = user;
+  if (app->voice) /* what fell due before the start is shown, there is nobody to hear it yet */
+    choir_voice_notice(app->voice, text);
+}
+
 static gboolean open_mind(ChoirApp *app, GError **error) {
   ChoirMindOptions options = {.hub = app->hub,
                               .http = app->http,
@@ -300,6 +306,7 @@ static gboolean open_mind(ChoirApp *app, GError **error) {
                               .index_module = app->paths.index,
                               .experts = app->experts,
                               .status = mind_status,
+                              .speak = mind_speaks,
                               .user = app};
   app->mind = choir_mind_new(&options, error);
   return app->mind != NULL;
@@ -382,6 +389,7 @@ gboolean choir_app_start(ChoirApp *app, GError **error) {
   };
   app->consul = choir_cluster_consul(app->config);
   app->experts = choir_cluster_experts(app->config, app->http, app->consul, app->llm, app->paths.prompts);
+  app->main_model = choir_cluster_main_model(app->config, app->consul, app->llm);
   app->nomad = choir_cluster_nomad(app->config);
   app->view = choir_view_new(app->consul, app->nomad, app->experts);
   if (!open_mind(app, error))
@@ -470,6 +478,7 @@ void choir_app_clear(ChoirApp *app) {
   g_clear_pointer(&app->twin, choir_twin_free);
   g_clear_pointer(&app->view, choir_view_free);
   g_clear_pointer(&app->nomad, choir_nomad_free);
+  g_clear_pointer(&app->main_model, choir_main_model_free);
   g_clear_pointer(&app->experts, choir_experts_free);
   g_clear_pointer(&app->consul, choir_consul_free);
   g_clear_pointer(&app->llm, choir_llm_server_free);

@@ -102,6 +102,8 @@ static void ask(gpointer self, const char *system, const char *user, guint max_t
 static void say(gpointer self, const char *text) {
   ChoirMind *mind = self;
   choir_twin_show(mind->options.twin, &(ChoirTwinEvent){.type = "agent", .text = text, .source = "clock"});
+  if (mind->options.speak)
+    mind->options.speak(text, mind->options.user);
 }
 
 static json_t *recent(gpointer self, guint turns) {

@@ -14,10 +14,11 @@ typedef struct {
   const ChoirConfig *config;
   ChoirTwin *twin;
   const char *state_dir, *sandbox_program, *source_dir;
-  const char *engine_dir, *models_dir; /* for the embeddings */
-  const char *index_module;            /* choir-index.so */
-  ChoirExperts *experts;               /* borrowed; may be NULL */
-  char *(*status)(gpointer user);      /* for mcp.get_status; caller frees */
+  const char *engine_dir, *models_dir;            /* for the embeddings */
+  const char *index_module;                       /* choir-index.so */
+  ChoirExperts *experts;                          /* borrowed; may be NULL */
+  char *(*status)(gpointer user);                 /* for mcp.get_status; caller frees */
+  void (*speak)(const char *text, gpointer user); /* where somebody listens; may be NULL */
   gpointer user;
 } ChoirMindOptions;
 

@@ -17,6 +17,7 @@ void live_unref(ChoirLive *live) {
   g_ptr_array_unref(live->turns);
   g_ptr_array_unref(live->captures);
   g_ptr_array_unref(live->unanswered);
+  g_ptr_array_unref(live->notices);
   g_array_unref(live->scratch);
   g_array_unref(live->store);
   mic_ring_clear(&live->mic);
@@ -164,6 +165,7 @@ ChoirLive *choir_live_new(ChoirVoice *voice, const char *source, ChoirLiveCallba
   live->store = g_array_new(FALSE, FALSE, sizeof(gint16));
   live->captures = g_ptr_array_new_with_free_func((GDestroyNotify)g_array_unref);
   live->unanswered = g_ptr_array_new_with_free_func(g_free);
+  live->notices = g_ptr_array_new_with_free_func(g_free);
   live->turns = g_ptr_array_new();
   g_queue_init(&live->queue);
   session_init(&live->state, &live->session_options, 0);
@@ -287,6 +289,14 @@ char *choir_live_text(ChoirLive *live, const char *text, gboolean respond) {
   char *id = live_item_id(live, item);
   live_post(live, &(LiveEvent){.event = {.type = SESSION_EV_TEXT, .item = item, .flag = respond}, .text = text});
   return id;
+}
+
+gboolean choir_live_notice(ChoirLive *live, const char *text) {
+  if (live->notices->len >= SESSION_NOTICES || strlen(text) > LIVE_REPLY_MAX)
+    return FALSE;
+  g_ptr_array_add(live->notices, g_strdup(text));
+  post_simple(live, SESSION_EV_NOTICE);
+  return TRUE;
 }
 
 void choir_live_respond(ChoirLive *live) {

@@ -44,6 +44,8 @@ typedef enum {
   CHOIR_LIVE_RESPONSE_DONE,     /* response_id, item_id, text = whole reply, status */
   CHOIR_LIVE_TRUNCATED,    /* item_id, ms, text = what was heard: on a cut, after RESPONSE_DONE(cancelled) if it ran */
   CHOIR_LIVE_PLAYOUT_DONE, /* item_id: everything was heard */
+  CHOIR_LIVE_IDLE,         /* item_id, ms, until_ms: silence for idle_ms after a reply; the question whether somebody is
+                              there follows. No item of that id is committed. */
   CHOIR_LIVE_STATE,        /* text: "idle" "listening" "thinking" "speaking" "error" */
   CHOIR_LIVE_VISEMES, /* response_id, item_id, text = JSON [[first_sample_of_the_item(24 kHz),"aa"],...]: before the
                          audio it belongs to */
@@ -62,7 +64,7 @@ typedef struct {
   const gint16 *pcm;
   gsize samples;
   gboolean no_reply; /* of TRANSCRIPT: it is not answered, though there is text: an echo, a "stop", another language */
-  guint64 ms;
+  guint64 ms, until_ms;
   double level, probability;
   gint prompt_tokens, cached_tokens, reply_tokens; /* of RESPONSE_DONE; zeros when the model had not finished */
 } ChoirLiveEvent;
@@ -79,6 +81,8 @@ void choir_voice_worker_frame(const ChoirWireFrame *frame, gpointer voice);
 void choir_voice_worker_state(ChoirWorker *worker, gboolean ready, gpointer voice);
 void choir_voice_set_workers(ChoirVoice *voice, ChoirWorker *ear, ChoirWorker *stt, ChoirWorker *tts);
 guint choir_voice_sessions(const ChoirVoice *voice);
+/* choir_live_notice() to every client there is; how many will say it. */
+guint choir_voice_notice(ChoirVoice *voice, const char *text);
 const ChoirLiveOptions *choir_voice_defaults(const ChoirVoice *voice);
 
 /* At most 8 at once: NULL with error beyond. source: for the history, "realtime" "page" "cli". */
@@ -101,6 +105,9 @@ void choir_live_commit(ChoirLive *live); /* push to talk: end of turn now */
 void choir_live_clear(ChoirLive *live);  /* forget audio that was not committed */
 /* A typed user message: becomes an item (item_id returned, caller frees); answered when respond is TRUE. */
 char *choir_live_text(ChoirLive *live, const char *text, gboolean respond);
+/* Says a sentence that nobody asked for now (a reminder), as soon as nobody speaks and nothing is being answered; no
+ * history keeps it. FALSE: 8 wait already. */
+gboolean choir_live_notice(ChoirLive *live, const char *text);
 void choir_live_respond(ChoirLive *live); /* answer the last unanswered user item */
 void choir_live_cancel(ChoirLive *live);  /* stop the reply; keeps what was heard */
 /* The client says it stopped at this many ms of the item's audio (conversation.item.truncate). FALSE: no such item. */

@@ -78,6 +78,7 @@ struct ChoirLive {
   guint32 kept_gen;
   gint64 transcript_us;
   GPtrArray *unanswered; /* char* */
+  GPtrArray *notices;    /* char*: what is to be said unasked, at most SESSION_NOTICES */
   char *problem;         /* why the last engine failed */
 
   LiveTurn *turn;   /* of the current reply */

@@ -127,7 +127,9 @@ void live_turn_canned(ChoirLive *live, const SessionEffect *fx) {
   g_autofree char *languages =
       live->voice->languages != NULL ? g_strjoinv(", ", live->voice->languages) : g_strdup("en");
   g_autofree char *text = NULL;
-  if (fx->code == SESSION_CANNED_IDLE)
+  if (fx->code == SESSION_CANNED_NOTICE)
+    text = live->notices->len > 0 ? g_ptr_array_steal_index(live->notices, 0) : g_strdup("");
+  else if (fx->code == SESSION_CANNED_IDLE)
     text = g_strdup("Are you still there?");
   else if (g_str_equal(languages, "en"))
     text = g_strdup("Sorry, I only understand English. Please say that in English.");

@@ -80,6 +80,15 @@ void choir_voice_tick(ChoirVoice *voice) {
   }
 }
 
+guint choir_voice_notice(ChoirVoice *voice, const char *text) {
+  g_autoptr(GPtrArray) lives = lives_now(voice);
+  guint told = 0;
+  for (guint i = 0; i < lives->len; i++)
+    if (!((ChoirLive *)lives->pdata[i])->freed)
+      told += choir_live_notice(lives->pdata[i], text) ? 1 : 0;
+  return told;
+}
+
 static gboolean on_tick(gpointer user) {
   ChoirVoice *voice = user;
   choir_voice_tick(voice);

@@ -174,6 +174,10 @@ static void dispatch_input(SessionStep *step, const SessionEvent *event) {
   case SESSION_EV_TEXT:
     typed(step, event->item, event->flag);
     break;
+  case SESSION_EV_NOTICE:
+    if (step->s->notices < SESSION_NOTICES)
+      step->s->notices++;
+    break;
   case SESSION_EV_RESPOND:
     respond(step);
     break;
@@ -242,6 +246,11 @@ static void begin_canned_reply(SessionStep *step) {
     session_reply_canned(step, canned);
     return;
   }
+  if (s->notices > 0) {
+    s->notices--;
+    session_reply_canned(step, SESSION_CANNED_NOTICE);
+    return;
+  }
   gboolean there = s->options.server_vad && !s->options.muted && !s->options.wake && s->mic_end > 0 &&
                    s->now - s->audio_at < session_mic_samples(SESSION_QUIET_MS);
   if (s->idle_at == 0 || s->now < s->idle_at)
@@ -250,6 +259,8 @@ static void begin_canned_reply(SessionStep *step) {
   if (!there)
     return;
   s->asked_idle = TRUE; /* once; then it is quiet until somebody says something */
+  session_emit(
+      step, &(SessionEffect){.type = SESSION_FX_IDLE, .item = ++s->items, .position = s->idle_from, .end = s->mic_end});
   session_reply_canned(step, SESSION_CANNED_IDLE);
 }
 

@@ -54,9 +54,12 @@
 #define SESSION_DEAF_TAIL_MS 300  /* half duplex: the microphone counts again so long after the reply */
 #define SESSION_AWAKE_MS 8000     /* behind the wake word or a reply */
 #define SESSION_FILLERS 3
-#define SESSION_MOUTHS 32          /* stretches of mouth shapes whose sound is not on its way yet */
-#define SESSION_FILLER_MS 1000     /* a wait longer than this gets a filler */
-#define SESSION_FILLER_SOON_MS 300 /* ... at once when it is expected */
+#define SESSION_MOUTHS 32           /* stretches of mouth shapes whose sound is not on its way yet */
+#define SESSION_FILLER_MS 1000      /* a wait longer than this gets a filler */
+#define SESSION_FILLER_SOON_MS 300  /* ... at once when it is expected */
+#define SESSION_RESERVE_STEP_MS 150 /* more that must be there of a clause before it is begun, after one ran dry */
+#define SESSION_RESERVE_MOST_MS 600
+#define SESSION_RESERVE_CALM_MS 50 /* less again behind a clause that did not */
 #define SESSION_CLAUSE_WAIT_MS 60  /* a clause's samples wait so long for its words and mouth shapes */
 #define SESSION_RUN_MS 500         /* within which those windows must come */
 #define SESSION_HYSTERESIS 0.15
@@ -178,6 +181,7 @@ typedef enum {
   SESSION_FX_PLAYOUT_DONE,      /* item */
   SESSION_FX_PAUSED,            /* item: somebody may be interrupting */
   SESSION_FX_RESUMED,           /* item, samples: it goes on there; flag = what is sent next is faded in */
+  SESSION_FX_IDLE, /* item, [position, end) of the microphone: nobody spoke for idle_ms; the canned question follows */
   SESSION_FX_VISEMES, /* item, response, index, position = first sample of their clause; their audio comes next */
   SESSION_FX_STATE,   /* shown */
   SESSION_FX_STATUS,  /* status */
@@ -285,6 +289,7 @@ typedef struct {
   guint mouths, told;   /* mouth shapes that were kept, told */
   guint mouth_clause;   /* 1 + the clause that the last of them came for, before its end */
   SessionMouth mouth[SESSION_MOUTHS];
+  guint dry_clause;     /* 1 + the last clause that ran dry in its middle */
   gboolean filled;      /* a filler was played, or is not wanted */
   gboolean timed;       /* its wait is counted, or does not count */
   gboolean voice_began; /* a sample of the reply itself was sent */
@@ -323,10 +328,12 @@ typedef struct {
   guint64 filler[SESSION_FILLERS];
   guint next_filler;
   guint64 wait;     /* moving average from the end of a turn to the first sample */
+  guint reserve_ms; /* of a clause that is begun before it is whole, see SESSION_RESERVE_STEP_MS */
   guint voice_pace; /* how fast the voice works, in percent of real time, moving average; 0: not known yet */
   SessionCanned want_canned;
-  guint notices;   /* to be said as soon as nobody speaks and nothing is answered */
-  guint64 idle_at; /* when to ask whether somebody is there; 0: not */
+  guint notices;     /* to be said as soon as nobody speaks and nothing is answered */
+  guint64 idle_from; /* where the microphone was when the last reply had been heard */
+  guint64 idle_at;   /* when to ask whether somebody is there; 0: not */
   gboolean asked_idle;
   guint64 awake_until;
   gboolean asleep;

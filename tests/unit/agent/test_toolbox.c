@@ -475,6 +475,71 @@ static void test_policy(void) {
   house_free(house);
 }
 
+/* A hundred questions at once, answered in any order by whoever may and whoever may not, with digests of one another
+ * and more than once: exactly what was approved ran, each of it once. */
+static void test_hundred(void) {
+  enum { CALLS = 100 };
+  static const ChoirPrincipal agent = {"agent", CHOIR_ROLE_OWNER, CHOIR_CHANNEL_AGENT},
+                              loopback = {"loopback", CHOIR_ROLE_OWNER, CHOIR_CHANNEL_LOOPBACK},
+                              viewer = {"viewer", CHOIR_ROLE_VIEWER, CHOIR_CHANNEL_LOGIN};
+  static const ChoirPrincipal *const nobodies[] = {&agent, &loopback, &viewer};
+  House *house = house_new();
+  Answer answers[CALLS + 1] = {0};
+  guint32 seed = g_test_rand_int();
+  g_autoptr(GRand) rand = g_rand_new_with_seed(seed);
+  g_test_message("seed %u", seed);
+  for (guint i = 0; i < CALLS; i++) {
+    g_autofree char *args = g_strdup_printf("{\"text\":\"n%u\"}", i);
+    call(house, i % 2 ? "test.change" : "test.local", args, NULL, i % 3 ? "s" : "t", &answers[i]);
+  }
+  choir_toolbox_policy(house->toolbox, "strict", NULL); /* LOCAL asks, too */
+  for (guint i = 0; i < 3000; i++)
+    g_main_context_iteration(NULL, FALSE);
+  json_auto_t *cards = choir_approvals_list(house->approvals);
+  g_assert_cmpuint(json_array_size(cards), ==, CALLS);
+  call(house, "test.change", "{\"text\":\"one more\"}", NULL, "s", &answers[CALLS]);
+  settle(&answers[CALLS]);
+  g_assert_error(answers[CALLS].error, CHOIR_TOOL_ERROR, CHOIR_TOOL_ERROR_DENIED);
+  guint order[CALLS];
+  gboolean approved[CALLS] = {0};
+  for (guint i = 0; i < CALLS; i++)
+    order[i] = i;
+  for (guint i = CALLS - 1; i > 0; i--) {
+    guint k = (guint)g_rand_int_range(rand, 0, (gint)i + 1), kept = order[i];
+    order[i] = order[k];
+    order[k] = kept;
+  }
+  for (guint i = 0; i < CALLS; i++) {
+    const json_t *card = json_array_get(cards, order[i]),
+                 *other = json_array_get(cards, (order[i] + 1 + (guint)g_rand_int_range(rand, 0, CALLS - 1)) % CALLS);
+    guint number =
+        (guint)g_ascii_strtoull(choir_json_string(json_object_get(card, "args"), "text", "n0") + 1, NULL, 10);
+    gboolean yes = g_rand_boolean(rand);
+    for (guint k = 0; k < G_N_ELEMENTS(nobodies); k++)
+      g_assert_false(say(house, card, TRUE, FALSE, nobodies[k], NULL));
+    g_assert_false(choir_approvals_answer(house->approvals, choir_json_string(card, "id", ""),
+                                          choir_json_string(other, "digest", ""), TRUE, FALSE, &terminal, NULL));
+    g_assert_true(say(house, card, yes, FALSE, &terminal, NULL));
+    g_assert_false(say(house, card, TRUE, FALSE, &terminal, NULL)); /* once */
+    approved[number] = yes;
+  }
+  guint yes = 0;
+  for (guint i = 0; i < CALLS; i++) {
+    settle(&answers[i]);
+    g_autofree char *text = g_strdup_printf("n%u;", i), *all = g_strconcat(";", ran->str, NULL),
+                    *one = g_strconcat(";", text, NULL);
+    const char *found = strstr(all, one);
+    g_assert_cmpint(found != NULL, ==, approved[i]);
+    g_assert_null(found ? strstr(found + 1, one) : NULL);
+    yes += approved[i];
+    answer_clear(&answers[i]);
+  }
+  g_auto(GStrv) all = g_strsplit(ran->str, ";", -1);
+  g_assert_cmpuint(g_strv_length(all), ==, yes + 1);
+  answer_clear(&answers[CALLS]);
+  house_free(house);
+}
+
 static void test_audit(void) {
   g_autofree char *dir = g_dir_make_tmp("choir-audit-XXXXXX", NULL), *path = g_build_filename(dir, "a.jsonl", NULL);
   g_autofree char *torn = g_strconcat(path, ".torn", NULL);
@@ -567,6 +632,7 @@ int main(int argc, char **argv) {
   g_test_add_func("/agent/toolbox/digest", test_digest);
   g_test_add_func("/agent/toolbox/taint", test_taint);
   g_test_add_func("/agent/toolbox/policy", test_policy);
+  g_test_add_func("/agent/toolbox/hundred", test_hundred);
   g_test_add_func("/agent/toolbox/audit", test_audit);
   g_test_add_func("/agent/toolbox/audit-first", test_audit_first);
   return g_test_run();

@@ -27,7 +27,8 @@ static void test_table(void) {
                                     "shell",
                                     "prompt_improver",
                                     "summarizer",
-                                    "clock"};
+                                    "clock",
+                                    "route_to_expert"};
   g_autoptr(House) house = house_new();
   json_auto_t *list = choir_toolbox_list(house->toolbox);
   g_assert_cmpuint(json_array_size(list), ==, G_N_ELEMENTS(ids));
