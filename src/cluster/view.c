@@ -2,6 +2,7 @@
 #include <string.h>
 #include "base/clock.h"
 #include "base/text.h"
+#include "base/version.h"
 
 #define FRESH_US (2 * G_USEC_PER_SEC)
 #define ASK_MS 3000
@@ -220,15 +221,18 @@ static json_t *node_of(json_t *list, const char *name, const char *address) {
 }
 
 static void add_meta(const ChoirView *view, json_t *node, const char *id) {
-  static const char *const keys[][2] = {
-      {"cpu", "choir_cpu"}, {"gbps", "choir_gbps"}, {"gmacs", "choir_gmacs"}, {"ram_mb", "choir_ram_mb"}};
+  static const char *const keys[][2] = {{"cpu", "choir_cpu"},
+                                        {"version", "choir_version"},
+                                        {"gbps", "choir_gbps"},
+                                        {"gmacs", "choir_gmacs"},
+                                        {"ram_mb", "choir_ram_mb"}};
   const json_t *meta = g_hash_table_lookup(view->meta, id);
   for (gsize i = 0; i < G_N_ELEMENTS(keys); i++) {
     const char *text = choir_json_string(meta, keys[i][1], NULL);
     json_object_set_new(node, keys[i][0],
-                        !text    ? json_null()
-                        : i == 0 ? json_string(text)
-                                 : json_real(g_ascii_strtod(text, NULL)));
+                        !text   ? json_null()
+                        : i < 2 ? json_string(text)
+                                : json_real(g_ascii_strtod(text, NULL)));
   }
 }
 
@@ -236,6 +240,23 @@ static void add_meta(const ChoirView *view, json_t *node, const char *id) {
 static char *member_name(const json_t *member) {
   const char *name = choir_json_string(member, "Name", ""), *dot = strrchr(name, '.');
   return dot ? g_strndup(name, (gsize)(dot - name)) : g_strdup(name);
+}
+
+/* Nodes of one cluster run the same version; NULL where they do. Caller frees. */
+static char *other_versions(const json_t *list) {
+  g_autoptr(GString) others = g_string_new(NULL);
+  size_t i;
+  json_t *node;
+  json_array_foreach((json_t *)list, i, node) {
+    const char *version = choir_json_string(node, "version", NULL);
+    if (version && !g_str_equal(version, choir_version()))
+      g_string_append_printf(others, "%s%s (%s)", others->len ? ", " : "", choir_json_string(node, "name", ""),
+                             version);
+  }
+  return others->len == 0 ? NULL
+                          : g_strdup_printf("another version of Choir than this one (%s) runs on %s: bring all to one "
+                                            "with ansible-playbook upgrade.yaml",
+                                            choir_version(), others->str);
 }
 
 static json_t *nodes_json(const ChoirView *view) {
@@ -266,6 +287,9 @@ static json_t *nodes_json(const ChoirView *view) {
   json_t *json = part_json(view, view->consul ? PART_NODES : PART_CLIENTS, list);
   if (view->consul && view->nomad && view->part[PART_CLIENTS].problem && !view->part[PART_NODES].problem)
     json_object_set_new(json, "problem", json_string(view->part[PART_CLIENTS].problem));
+  g_autofree char *skew = other_versions(list);
+  if (skew && json_is_null(json_object_get(json, "problem")))
+    json_object_set_new(json, "problem", json_string(skew));
   return json;
 }
 
