@@ -154,7 +154,7 @@ def test_embedded_with_an_outside_model(small_lab):
         assert done.returncode == 0, done.stdout + small_lab.call("exec", "solo", "tail", "-30", f"{HOME}/.bootstrap.log").stdout
         assert "Set-up code" in done.stdout
         assert small_lab.sh("solo", "systemctl is-active choir; systemctl is-enabled choir").split() == ["active", "enabled"]
-        assert small_lab.sh("solo", f"ls -d {HOME}/build /home/debian/.cache/choir /root/.cache/choir 2> /dev/null || true") == ""  # nothing was built
+        assert small_lab.sh("solo", f"ls -d {HOME}/build ~debian/.cache/choir ~root/.cache/choir 2> /dev/null || true") == ""  # nothing was built
         said = wait_for("an answer", 60, lambda: small_lab.call("exec", "solo", "choir", "chat", "--once", "Say good morning.", "--url",
                                                                 "unix:/opt/pipecatapp/choir.sock").stdout)
         assert "Good morning from outside." in said
