@@ -9,6 +9,7 @@ import { Composer } from './composer.js';
 import { Conversations } from './conversations.js';
 import { byId, prefs, setIcon, toast } from './dom.js';
 import { Face } from './face.js';
+import { Health } from './health.js';
 import { MemoryView } from './memory.js';
 import { Models } from './models.js';
 import { Owner } from './owner.js';
@@ -74,6 +75,7 @@ const voice = new Voice(
 const face = new Face(() => voice.audio.clock());
 face.setQuiet(settings.still);
 
+new Health();
 const views = new Views({ talk: { show: () => transcript.toEnd() }, tools: new ToolsView(approvals), memory, cluster: new ClusterView(), audit: new AuditView(), access: owner }, () => drawer('none'));
 
 let conversation = '';

@@ -46,6 +46,18 @@ def unit(context):
     yield from context.meson_tests(context.build, [], ["--no-suite", "fuzz"])
 
 
+def coverage(context):
+    """Lines of src/tools that its unit tests run; the last line of the table is printed."""
+    done = context.command("coverage", [ROOT / "tests/coverage/tools"], env={"CHOIR_BUILD": context.build})
+    for line in done.output.splitlines():
+        if " lines covered" in line:
+            print("  " + line.split(" - ", 1)[-1], flush=True)
+    results = read_tap(done.output, "coverage")
+    if done.code and not any(r.kind == "failed" for r in results):
+        results.append(Result("coverage: ended well", "failed", f"exit code {done.code}\n{done.output[-3000:]}"))
+    return results
+
+
 def fuzz(context):
     yield from context.meson_tests(context.build, ["fuzz"])
 
@@ -363,6 +375,7 @@ ALL = [
     Stage("names", "no registry's address, no path of one machine, no bench question in a prompt", 1, names),
     Stage("build", "everything compiles without a warning", 20, build),
     Stage("unit", "C unit tests, every case counted", 15, unit),
+    Stage("coverage", "line coverage of src/tools, printed", 3, coverage),
     Stage("fuzz", "fuzz targets over their seed corpora", 5, fuzz),
     Stage("lint", "npm run lint", 25, lint),
     Stage("readme", "the commands of README exist", 1, readme),

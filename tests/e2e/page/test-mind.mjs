@@ -221,6 +221,28 @@ async function lines(page) {
   await barriers(page, 'a tool line');
 }
 
+/** The health questions: real answers first, then a model that knows nothing. */
+async function health(page) {
+  const run = async () => {
+    await page.click('#test-and-evaluation-btn');
+    await page.waitForFunction(() => /checks passed/.test(document.querySelector('#health-summary').textContent), null, { timeout: 240000 });
+    return page.evaluate(() => ({
+      summary: document.querySelector('#health-summary').textContent,
+      items: [...document.querySelectorAll('#health-results li')].map((item) => ({ good: item.dataset.good === 'true', text: item.textContent })),
+    }));
+  };
+  await go(page, 'talk');
+  const real = await run();
+  const good = real.items.filter((item) => item.good).length;
+  tap.is(real.items.length, 4, 'four things are checked');
+  tap.ok(real.summary.startsWith(good === 4 ? 'All 4' : `${good} of 4`), 'the count is that of the list', JSON.stringify(real));
+  tap.ok(/Madrid/.test(real.items[1].text) && real.items[1].good, 'the model was really asked', JSON.stringify(real));
+  await page.route('**/v1/chat/completions', (route) => route.fulfill({ json: { choices: [{ message: { content: 'No idea.' } }] } }));
+  const lost = await run();
+  await page.unroute('**/v1/chat/completions');
+  tap.ok(lost.items.slice(1).every((item) => !item.good && item.text.includes('No idea.')), 'a wrong answer is shown and fails', JSON.stringify(lost));
+}
+
 async function everywhere(url) {
   for (const [name, width, dark] of [['light', 1440, false], ['dark', 1440, true], ['phone', 390, false], ['phone, dark', 390, true]]) {
     const { page, problems, close } = await openBrowser({ width, height: 844, dark, touch: width < 500 });
@@ -252,6 +274,7 @@ if (!existsSync(SOCKET)) {
   await tap.step('tools', () => tools(page));
   await tap.step('audit', () => audit(page));
   await tap.step('lines', () => lines(page));
+  await tap.step('health', () => health(page));
   tap.is(problems.join('\n'), '', 'the console stayed empty');
   await close();
   await tap.step('everywhere', () => everywhere(proxy.url));

@@ -147,7 +147,7 @@ static void test_real(void) {
   if (!model)
     return;
   g_autoptr(House) house = house_new();
-  calls(house, model, full() ? 100 : 20);
+  calls(house, model, full() ? 1000 : 100);
 }
 
 /* Meaningless weights: every token of the vocabulary is as likely as any other. */
