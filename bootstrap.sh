@@ -110,10 +110,14 @@ of_state() { # of_state KEY: what the last run wrote down
 check_arguments() {
   local word
   if [ "$go_on" = yes ] && [ -z "$role" ]; then
+    [ -f "$state" ] || [ -n "$tags" ] || wrong "there is nothing to continue: bootstrap has not run in this folder"
     role=$(of_state role)
     [ -n "$controller" ] || controller=$(of_state controller)
     [ -n "$user" ] || user=$(of_state user)
-    [ "$(of_state external)" != yes ] || external=yes
+    if [ "$(of_state external)" = yes ]; then
+      external=yes
+      export LLM_BASE_URL=${LLM_BASE_URL:-$(of_state llm_base_url)} LLM_MODEL=${LLM_MODEL:-$(of_state llm_model)}
+    fi
   fi
   roled=${role:-no}
   role=${role:-all}
@@ -346,6 +350,7 @@ summary() {
   case $code in
     '') ;;
     exists) note "Owner       there is one; log in on the page" ;;
+    elsewhere) note "Owner       the agent runs on another node; there: sudo choir owner code --state $(agent_state)" ;;
     *) note "Set-up code $code    open /setup on the page and choose your name and password" ;;
   esac
   case $role in
@@ -377,7 +382,8 @@ install_all() {
   fi
   (umask 077 && : > "$log")
   if [ "$go_on" = no ] || [ ! -f "$state" ] || [ "$(of_state role)" != "$role" ]; then
-    printf 'role=%s\nuser=%s\nexternal=%s\ncontroller=%s\nbegun=%s\n' "$role" "$user" "$external" "$controller" "$(date '+%F %T')" > "$state"
+    printf 'role=%s\nuser=%s\nexternal=%s\nllm_base_url=%s\nllm_model=%s\ncontroller=%s\nbegun=%s\n' "$role" "$user" "$external" "${LLM_BASE_URL:-}" \
+      "${LLM_MODEL:-}" "$controller" "$(date '+%F %T')" > "$state"
   fi
   owned "$log" "$state"
   [ "$leave" = no ] || note "Services that run are not restarted (--leave-services-running); new settings count from their next start."

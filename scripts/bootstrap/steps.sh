@@ -205,24 +205,32 @@ agent_state() {
   echo "/opt/$target_user"
 }
 
+# The set-up code is told by the agent's own socket, so only on the node that runs it.
 step_owner() {
-  local choir try
+  local choir try said
   choir=$(choir_program) || { say "there is no choir program yet" && return 1; }
-  owner_code=''
-  for try in $(seq 60); do
+  if [ "$role" = all ] && ! playbook_roles | grep -qx pipecatapp; then
+    say "the playbook has no agent"
+    return 0
+  fi
+  for try in $(seq 90); do
+    said=''
     if [ "$role" = embedded ]; then
-      owner_code=$(as_service "$choir" 2> "$scratch/owner") && break
+      said=$(as_service "$choir" 2>&1) || true
     elif [ -S "$(agent_state)/choir.sock" ]; then
-      owner_code=$("$choir" owner code --state "$(agent_state)" 2> "$scratch/owner") && break
-    elif [ "$role" = all ] && ! playbook_roles | grep -qx pipecatapp; then
-      say "the agent is not in the playbook yet"
+      said=$("$choir" owner code --state "$(agent_state)" 2>&1) || true
+    elif [ "$try" -gt 20 ] && curl -fsS --max-time 5 --noproxy '*' http://127.0.0.1:8000/health > /dev/null 2>&1; then
+      echo elsewhere > "$scratch/code"
       return 0
     fi
-    ! grep -q 'owner already' "$scratch/owner" 2> /dev/null || { owner_code=exists && break; }
+    case $said in
+      *'owner already'*) echo exists > "$scratch/code" && return 0 ;;
+      ????-????) echo "$said" > "$scratch/code" && return 0 ;;
+    esac
     sleep 2
   done
-  if [ -z "$owner_code" ]; then say "the agent did not start within $((try * 2)) s; see choir status, and choir logs pipecat-app" && return 1; fi
-  echo "$owner_code" > "$scratch/code"
+  say "the agent did not start within $((try * 2)) s; see choir status, and choir logs pipecat-app"
+  return 1
 }
 
 as_service() { # as_service CHOIR: asks where the unit runs it

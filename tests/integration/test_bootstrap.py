@@ -54,7 +54,7 @@ def test_help_names_every_option(tree):
     (["--role", "worker", "--controller-ip", "10.0.0.1", "--token-file", "/nowhere"], "cannot read"),
     (["--controller-ip", "10.0.0.1"], "--role worker only"), (["--role", "embedded", "--tags", "consul"], "--tags goes with"),
     (["--tags", "nonsense"], "'nonsense'"), (["--tags", "../x"], "'../x'"), (["--user", "root"], "not be root"), (["--user", "a b"], "name of a user"),
-    (["--external-model-server"], "LLM_BASE_URL"), (["--purge"], "--uninstall only"), (["--carry", "/etc/passwd"], "this script itself"),
+    (["--external-model-server"], "LLM_BASE_URL"), (["--purge"], "--uninstall only"), (["--continue"], "nothing to continue"), (["--carry", "/etc/passwd"], "this script itself"),
 ])
 def test_wrong_usage_changes_nothing(tree, words, hint):
     before = files(tree)
