@@ -292,7 +292,9 @@ static void begin_chat(ChoirAsk *ask, ChoirChat *chat, guint64 params, int slot)
 static void again(ChoirAsk *ask) {
   if (!ask->replica) {
     ChoirLlmServer *llm = ask->experts->options.llm;
-    begin_chat(ask, choir_llm_server_chat(llm), choir_llm_server_params(llm), CHOIR_SLOT_API);
+    ChoirChat *light = choir_llm_server_light(llm);
+    begin_chat(ask, light ? light : choir_llm_server_chat(llm),
+               choir_llm_server_remote(llm) ? 0 : choir_llm_server_params(llm), CHOIR_SLOT_API);
     return;
   }
   const char *key = choir_token_read(ask->experts->key);
@@ -319,7 +321,7 @@ static void ask_replica(ChoirAsk *ask, ChoirReplica *replica) {
 static void ask_light(ChoirAsk *ask) {
   ChoirLlmServer *llm = ask->experts->options.llm;
   ask->light = TRUE;
-  if (!llm || !choir_llm_server_ready(llm)) {
+  if (!llm || !choir_llm_server_light(llm)) {
     broke_off(ask, ask->why ? ask->why : "none of its servers is there, and the light model is not ready");
     return;
   }

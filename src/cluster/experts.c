@@ -179,6 +179,7 @@ void choir_experts_set(ChoirExperts *experts, ChoirExpert *expert, const char *g
 
 void choir_experts_tell(ChoirExperts *experts) {
   guint servers = 0;
+  experts->route_us = 0;
   for (guint i = 0; i < experts->list->len; i++)
     servers += ((ChoirExpert *)experts->list->pdata[i])->replicas->len;
   choir_gauge_set(choir_gauge("choir_experts", NULL, "Experts that are known now."), choir_experts_count(experts));
@@ -234,6 +235,8 @@ void choir_experts_free(ChoirExperts *experts) {
   g_ptr_array_unref(experts->setting_problems);
   choir_token_free(experts->key);
   g_free(experts->catalog_problem);
+  g_free(experts->route_text);
+  g_free(experts->route_query);
   g_free((char *)experts->options.prompts_dir);
   g_free(experts);
 }

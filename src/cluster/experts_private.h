@@ -17,6 +17,11 @@ struct ChoirExperts {
   guint too_many;
   void (*changed)(gpointer user);
   gpointer user;
+  /* route.c: one turn asks about its text several times */
+  char *route_text, *route_query;
+  const char *route_expert;
+  double route_likeness;
+  gint64 route_us; /* 0 = void */
 };
 
 typedef struct {

@@ -1,10 +1,13 @@
 #include "cluster/route.h"
 #include <string.h>
+#include "base/clock.h"
+#include "cluster/experts_private.h"
 #include "cluster/likeness.h"
 #include "cluster/persona.h"
 
-#define MOST 0.6     /* likeness of a sentence that is surely for an expert: beside examples of tools, near is 0.4 */
-#define KNOWN 0.6    /* share of a sentence's words that must be known for that */
+#define MOST 0.6  /* likeness of a sentence that is surely for an expert: beside examples of tools, near is 0.4 */
+#define KNOWN 0.6 /* share of a sentence's words that must be known for that */
+#define SAME_US G_USEC_PER_SEC
 #define OWN "router" /* prompts/router.txt: what the assistant answers itself */
 
 /* "ask the coding expert how to sort" -> "how to sort". NULL: it is not named. caller frees. */
@@ -29,7 +32,7 @@ static void learn(ChoirLikeness *likeness, guint class, const ChoirExpertPersona
     choir_likeness_add(likeness, class, persona->examples->pdata[i]);
 }
 
-void choir_experts_route(const ChoirExperts *experts, const char *text, ChoirRoute *ret_route) {
+static void find_route(const ChoirExperts *experts, const char *text, ChoirRoute *ret_route) {
   const char *names[CHOIR_LIKENESS_CLASSES];
   double shares[CHOIR_LIKENESS_CLASSES];
   guint classes = 0, best = 0;
@@ -65,6 +68,23 @@ void choir_experts_route(const ChoirExperts *experts, const char *text, ChoirRou
   *ret_route = (ChoirRoute){.expert = names[best],
                             .likeness = MOST * (2 * shares[best] - 1) * MIN(1, known / KNOWN),
                             .query = g_strdup(text)};
+}
+
+void choir_experts_route(ChoirExperts *experts, const char *text, ChoirRoute *ret_route) {
+  gint64 now = choir_clock_us();
+  if (!experts->route_us || now - experts->route_us > SAME_US || !g_str_equal(experts->route_text, text)) {
+    ChoirRoute route;
+    find_route(experts, text, &route);
+    g_free(experts->route_text);
+    g_free(experts->route_query);
+    experts->route_text = g_strdup(text);
+    experts->route_query = route.query;
+    experts->route_expert = route.expert;
+    experts->route_likeness = route.likeness;
+    experts->route_us = now;
+  }
+  *ret_route = (ChoirRoute){
+      .expert = experts->route_expert, .likeness = experts->route_likeness, .query = g_strdup(experts->route_query)};
 }
 
 void choir_route_clear(ChoirRoute *route) {

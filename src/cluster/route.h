@@ -8,6 +8,7 @@ typedef struct {
   char *query;        /* what to ask it; caller frees */
 } ChoirRoute;
 
-/* Personas are read anew, so that an example that was just added counts. */
-void choir_experts_route(const ChoirExperts *experts, const char *text, ChoirRoute *ret_route);
+/* Personas are read anew (within a second the same text gives the same), so that an example that was just added counts.
+ */
+void choir_experts_route(ChoirExperts *experts, const char *text, ChoirRoute *ret_route);
 void choir_route_clear(ChoirRoute *route);

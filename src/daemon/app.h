@@ -29,6 +29,7 @@ typedef struct {
   ChoirTwin *twin;
   ChoirConsul *consul; /* NULL: none is configured */
   ChoirExperts *experts;
+  ChoirMainModel *main_model; /* NULL: this machine's own */
   ChoirNomad *nomad; /* NULL: none is configured */
   ChoirView *view;
   ChoirMind *mind;

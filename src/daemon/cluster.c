@@ -24,6 +24,18 @@ ChoirConsul *choir_cluster_consul(const ChoirConfig *config) {
   return consul;
 }
 
+ChoirMainModel *choir_cluster_main_model(const ChoirConfig *config, ChoirConsul *consul, ChoirLlmServer *llm) {
+  const char *service = choir_config_string(config, "llm", "service");
+  if (!*service)
+    return NULL;
+  if (!consul || *choir_config_string(config, "llm", "base_url")) {
+    choir_warning(CHOIR_TOPIC_CLUSTER, "the language model is not taken from the service %s: %s", service,
+                  consul ? "[llm] base_url is set" : "[cluster] consul_url is not");
+    return NULL;
+  }
+  return choir_main_model_new(consul, llm, service, choir_config_string(config, "experts", "key_file"));
+}
+
 ChoirNomad *choir_cluster_nomad(const ChoirConfig *config) {
   const char *url = choir_config_string(config, "cluster", "nomad_url");
   return *url ? choir_nomad_new(url, choir_config_string(config, "cluster", "nomad_token_file")) : NULL;

@@ -16,7 +16,7 @@ G_DEFINE_QUARK(choir - chat - error - quark, choir_chat_error)
 struct ChoirChat {
   ChoirHttpClient *http;
   char *base_url, *api_key, *headers, *model;
-  gboolean plain;
+  gboolean plain, shared;
 };
 
 struct ChoirChatCall {
@@ -84,6 +84,14 @@ gboolean choir_chat_plain(const ChoirChat *chat) {
   return chat->plain;
 }
 
+void choir_chat_set_shared(ChoirChat *chat, gboolean shared) {
+  chat->shared = shared;
+}
+
+gboolean choir_chat_shared(const ChoirChat *chat) {
+  return chat->shared;
+}
+
 const char *choir_chat_headers(const ChoirChat *chat) {
   return chat->headers;
 }
@@ -105,7 +113,7 @@ static json_t *request_json(const ChoirChat *chat, const ChoirChatRequest *reque
     json_object_set_new(body, "n_predict", json_integer(0));
     json_object_set_new(body, "add_generation_prompt", json_false());
   }
-  if (request->slot >= 0 && !chat->plain)
+  if (request->slot >= 0 && !chat->plain && !chat->shared)
     json_object_set_new(body, "id_slot", json_integer(request->slot));
   if (request->top_p > 0)
     json_object_set_new(body, "top_p", json_real(request->top_p));

@@ -54,6 +54,9 @@ void choir_chat_set_server(ChoirChat *chat, const char *base_url, const char *ap
  * only llama-server knows is sent: no slots, no prefix evaluation. */
 void choir_chat_set_model(ChoirChat *chat, const char *model, gboolean plain);
 gboolean choir_chat_plain(const ChoirChat *chat);
+/* A llama-server that others use, too: it chooses the slot, by the prompt that is in it. */
+void choir_chat_set_shared(ChoirChat *chat, gboolean shared);
+gboolean choir_chat_shared(const ChoirChat *chat);
 /* "Authorization: Bearer ..." or NULL: for the server's other routes. */
 const char *choir_chat_headers(const ChoirChat *chat);
 ChoirHttpClient *choir_chat_http(ChoirChat *chat); /* for those, too */

@@ -148,7 +148,10 @@ static ChoirComplete *post(ChoirChat *chat, const char *path, json_t *json /* st
 
 ChoirComplete *choir_complete_begin(ChoirChat *chat, const ChoirCompleteRequest *request, ChoirCompleteDone done,
                                     gpointer user) {
-  ChoirComplete *complete = post(chat, "/completion", choir_complete_json(request), on_complete, user);
+  json_t *body = choir_complete_json(request);
+  if (choir_chat_shared(chat))
+    json_object_del(body, "id_slot");
+  ChoirComplete *complete = post(chat, "/completion", body, on_complete, user);
   complete->done = done;
   return complete;
 }

@@ -16,6 +16,9 @@ void choir_llm_server_unref(ChoirLlmServer *server) {
   if (--server->refs > 0)
     return;
   choir_chat_free(server->chat);
+  choir_chat_free(server->light);
+  g_free(server->remote);
+  g_free(server->remote_model);
   choir_llm_command_clear(&server->command);
   g_clear_object(&server->cancellable);
   g_array_unref(server->listeners);
@@ -28,6 +31,15 @@ void choir_llm_server_unref(ChoirLlmServer *server) {
   g_free(server);
 }
 
+void choir_llm_server_tell(ChoirLlmServer *server) {
+  /* A listener may remove itself or others while we walk. */
+  g_autoptr(GArray) walk = g_array_copy(server->listeners);
+  for (guint i = 0; i < walk->len; i++) {
+    ChoirLlmListener *listener = &g_array_index(walk, ChoirLlmListener, i);
+    listener->changed(listener->user);
+  }
+}
+
 static void set_state(ChoirLlmServer *server, ChoirLlmState state, const char *progress) {
   if (server->state == state && g_strcmp0(server->progress, progress) == 0)
     return;
@@ -36,12 +48,7 @@ static void set_state(ChoirLlmServer *server, ChoirLlmState state, const char *p
   g_free(server->progress);
   server->progress = copy;
   choir_gauge_set(server->ready_gauge, state == STATE_READY);
-  /* A listener may remove itself or others while we walk. */
-  g_autoptr(GArray) walk = g_array_copy(server->listeners);
-  for (guint i = 0; i < walk->len; i++) {
-    ChoirLlmListener *listener = &g_array_index(walk, ChoirLlmListener, i);
-    listener->changed(listener->user);
-  }
+  choir_llm_server_tell(server);
 }
 
 static void schedule_poll(ChoirLlmServer *server, guint ms);
@@ -118,7 +125,7 @@ static void on_models(guint status, const char *body, gsize length, const GError
     if (server->child && server->rate <= 0) {
       set_state(server, STATE_PROBING, "measuring how fast this machine reads");
       server->refs++;
-      choir_llm_probe_run(server->http, server->chat, server->cancellable, on_probe, server);
+      choir_llm_probe_run(server->http, server->light, server->cancellable, on_probe, server);
     } else {
       become_ready(server);
     }
@@ -127,9 +134,10 @@ static void on_models(guint status, const char *body, gsize length, const GError
 }
 
 static void get(ChoirLlmServer *server, const char *path, ChoirHttpDone done) {
-  g_autofree char *url = g_strconcat(choir_chat_base_url(server->chat), path, NULL);
+  const ChoirChat *own = server->light ? server->light : server->chat;
+  g_autofree char *url = g_strconcat(choir_chat_base_url(own), path, NULL);
   server->refs++;
-  choir_http_request(server->http, "GET", url, NULL, NULL, 0, choir_chat_headers(server->chat), HEALTH_TIMEOUT_MS, 0,
+  choir_http_request(server->http, "GET", url, NULL, NULL, 0, choir_chat_headers(own), HEALTH_TIMEOUT_MS, 0,
                      server->cancellable, done, server);
 }
 
@@ -197,7 +205,9 @@ static gboolean on_prepare(ChoirChild *child, GStrv *ret_argv, GStrv *ret_env, G
     return FALSE;
   }
   g_autofree char *url = g_strdup_printf("http://127.0.0.1:%u", server->command.port);
-  choir_chat_set_server(server->chat, url, server->command.api_key);
+  choir_chat_set_server(server->light, url, server->command.api_key);
+  if (!server->remote)
+    choir_chat_set_server(server->chat, url, server->command.api_key);
   return TRUE;
 }
 
@@ -254,6 +264,7 @@ static void setup_local(ChoirLlmServer *server, const ChoirLlmServerOptions *opt
   choir_llm_command_init(&server->command, options);
   recall_probe(server);
   server->chat = choir_chat_new(server->http, "http://127.0.0.1:0", NULL);
+  server->light = choir_chat_new(server->http, "http://127.0.0.1:0", NULL);
   /* A little nicer than the audio workers: a late word is better than a gap in one. */
   ChoirChildSpec spec = {.name = "llama-server",
                          .topic = CHOIR_TOPIC_LLM,
@@ -311,6 +322,7 @@ void choir_llm_server_use_model(ChoirLlmServer *server, const char *model_path, 
 
 void choir_llm_server_stop(ChoirLlmServer *server, void (*done)(gpointer user), gpointer user) {
   server->restarting = NULL;
+  choir_llm_server_forget_remote(server);
   forget_process(server);
   if (server->child) {
     choir_child_stop(server->child, done, user);
@@ -325,6 +337,7 @@ void choir_llm_server_free(ChoirLlmServer *server) {
   if (!server)
     return;
   server->dead = TRUE;
+  choir_llm_server_forget_remote(server);
   g_array_set_size(server->listeners, 0);
   forget_process(server);
   if (server->child)
@@ -334,7 +347,7 @@ void choir_llm_server_free(ChoirLlmServer *server) {
 }
 
 gboolean choir_llm_server_ready(const ChoirLlmServer *server) {
-  return server->state == STATE_READY;
+  return !server->moving && (server->remote || server->state == STATE_READY);
 }
 
 void choir_llm_server_on_change(ChoirLlmServer *server, void (*changed)(gpointer user), gpointer user) {
@@ -359,15 +372,15 @@ ChoirChild *choir_llm_server_child(ChoirLlmServer *server) {
 }
 
 guint64 choir_llm_server_params(const ChoirLlmServer *server) {
-  return server->params;
+  return server->remote ? server->remote_params : server->params;
 }
 
 guint choir_llm_server_context(const ChoirLlmServer *server) {
-  return server->context;
+  return server->remote ? server->remote_context : server->context;
 }
 
 const char *choir_llm_server_model(const ChoirLlmServer *server) {
-  return server->command.model_name;
+  return server->remote ? server->remote_model : server->command.model_name;
 }
 
 const char *choir_llm_server_progress(const ChoirLlmServer *server) {
@@ -375,9 +388,13 @@ const char *choir_llm_server_progress(const ChoirLlmServer *server) {
 }
 
 json_t *choir_llm_server_status(const ChoirLlmServer *server) {
-  return json_pack("{s:s,s:s,s:s*,s:s*,s:s*,s:s*,s:i,s:i,s:i,s:s}", "state", state_names[server->state], "progress",
-                   server->progress ? server->progress : "", "model", server->command.model_name, "variant",
-                   server->variant, "variant_why", server->variant_why, "why", server->why, "batch",
+  return json_pack("{s:s,s:s,s:s*,s:s*,s:s*,s:s*,s:s*,s:i,s:i,s:i,s:s}", "state",
+                   server->remote ? "ready" : state_names[server->state], "progress",
+                   server->remote     ? "ready"
+                   : server->progress ? server->progress
+                                      : "",
+                   "model", choir_llm_server_model(server), "remote", server->remote, "variant", server->variant,
+                   "variant_why", server->variant_why, "why", server->why, "batch",
                    server->child ? (int)server->command.ubatch : 0, "ubatch",
                    server->child ? (int)server->command.ubatch : 0, "threads", (int)server->command.threads, "url",
                    choir_chat_base_url(server->chat));

@@ -33,6 +33,14 @@ gboolean choir_llm_server_ready(const ChoirLlmServer *server);
 /* Called whenever readiness or the progress text changes. */
 void choir_llm_server_on_change(ChoirLlmServer *server, void (*changed)(gpointer user), gpointer user);
 ChoirChat *choir_llm_server_chat(ChoirLlmServer *server);
+/* Another machine's llama-server takes the place of this one's process, which stays ready, as soon as it answers and as
+ * long as it does; when it fails the local one is back at once. NULL: back now. No effect on an external server. */
+void choir_llm_server_use_remote(ChoirLlmServer *server, const char *url, const char *api_key);
+const char *choir_llm_server_remote(const ChoirLlmServer *server); /* its address while it is used, else NULL */
+/* A request to it failed: TRUE when the local one serves from now on. */
+gboolean choir_llm_server_drop_remote(ChoirLlmServer *server, const char *why);
+/* The process of this machine, while it is ready; also when another machine's server is used. NULL: there is none. */
+ChoirChat *choir_llm_server_light(ChoirLlmServer *server);
 ChoirChild *choir_llm_server_child(ChoirLlmServer *server); /* NULL when external */
 json_t *choir_llm_server_status(
     const ChoirLlmServer

@@ -66,6 +66,13 @@ struct ChoirLlmServer {
   guint64 params;
   guint context;
   double rate;
+  ChoirChat *light; /* the process of this machine; NULL: external */
+  /* server_remote.c: another machine's server in place of it */
+  char *remote, *remote_model; /* NULL: none is used */
+  guint64 remote_params;
+  guint remote_context, remote_poll, remote_misses;
+  GCancellable *remote_ask;
+  gboolean moving;        /* the listeners are told that what they know of the server is void */
   const char *restarting; /* why it is being restarted, static; NULL when it is not */
   guint poll;
   GArray *listeners;
@@ -73,3 +80,6 @@ struct ChoirLlmServer {
 };
 
 void choir_llm_server_unref(ChoirLlmServer *server);
+void choir_llm_server_tell(ChoirLlmServer *server); /* the listeners */
+/* Nothing is asked of another machine any more. */
+void choir_llm_server_forget_remote(ChoirLlmServer *server);

@@ -119,7 +119,7 @@ void choir_llm_probe_run(ChoirHttpClient *http, ChoirChat *chat, GCancellable *c
 }
 
 void choir_llm_server_observe(ChoirLlmServer *server, const ChoirChatTimings *timings) {
-  if (!server->child || timings->evaluated_tokens < PROBE_TOKENS || timings->prompt_ms <= 0)
+  if (!server->child || server->remote || timings->evaluated_tokens < PROBE_TOKENS || timings->prompt_ms <= 0)
     return;
   double rate = timings->evaluated_tokens * 1000.0 / timings->prompt_ms;
   guint ubatch = choir_llm_probe_choose(rate);

@@ -73,7 +73,7 @@ static void slot_action(ChoirLlmServer *server, int slot, const char *key, gbool
   job->done = done;
   job->user = user;
   server->refs++;
-  if (!server->child || server->state != STATE_READY) {
+  if (!server->child || server->remote || server->state != STATE_READY) {
     g_idle_add(slot_refused, job);
     return;
   }

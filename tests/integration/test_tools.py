@@ -37,7 +37,7 @@ def test_all_tools_are_listed_with_reasons(house):
     assert {t["id"] for t in tools} == {
         "ssh", "mcp", "vision", "desktop_control", "code_runner", "smol_agent_computer", "web_browser", "ansible", "power",
         "term_everything", "rag", "ha", "git", "orchestrator", "llxprt_code", "claude_clone", "final_answer", "shell",
-        "prompt_improver", "clock"}
+        "prompt_improver", "clock", "route_to_expert"}
     for tool in tools:
         assert tool["available"] or (tool["reason"] and tool["remedy"]), tool
         assert tool["actions"], tool

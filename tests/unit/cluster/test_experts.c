@@ -6,6 +6,7 @@
 #include "cluster/ask.h"
 #include "cluster/experts_private.h"
 #include "cluster/likeness.h"
+#include "cluster/main_model.h"
 #include "cluster/persona.h"
 #include "cluster/route.h"
 
@@ -196,6 +197,19 @@ static void test_merge(void) {
   g_assert_true(problem(&house, "more experts are in Consul than are watched"));
   g_string_free(many, TRUE);
   house_clear(&house);
+}
+
+static void test_main_model(void) {
+  json_auto_t *answer = parse("[" INSTANCE("a", "10.0.0.1", 1, "", "critical") "," INSTANCE(
+      "b", "10.0.0.2", 2, "", "passing") "," INSTANCE("c", "10.0.0.3", 3, "", "passing") "]");
+  g_autofree char *first = choir_main_model_pick(answer, NULL);
+  g_assert_cmpstr(first, ==, "http://10.0.0.2:2");
+  g_autofree char *stay = choir_main_model_pick(answer, "http://10.0.0.3:3");
+  g_assert_cmpstr(stay, ==, "http://10.0.0.3:3");
+  g_autofree char *sick = choir_main_model_pick(answer, "http://10.0.0.1:1");
+  g_assert_cmpstr(sick, ==, "http://10.0.0.2:2");
+  json_auto_t *none = parse("[]");
+  g_assert_null(choir_main_model_pick(none, "http://10.0.0.3:3"));
 }
 
 /* Junk from the network is no reason to fall over. */
@@ -397,6 +411,7 @@ int main(int argc, char **argv) {
   g_test_add_func("/experts/consul", test_consul);
   g_test_add_func("/experts/kept", test_kept);
   g_test_add_func("/experts/merge", test_merge);
+  g_test_add_func("/experts/main-model", test_main_model);
   g_test_add_func("/experts/junk", test_junk);
   g_test_add_func("/experts/persona", test_persona);
   g_test_add_func("/experts/route", test_route);
