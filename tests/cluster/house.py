@@ -88,13 +88,13 @@ class House:
     def play(self, playbook, *options, variables=None, timeout=1500):
         """Runs a playbook; returns {host: {ok, changed, failed, unreachable}} and its output."""
         words = ["ctl", "ansible-playbook", "-i", self.inventory, playbook, "-e", json.dumps({**VARIABLES, **(variables or {})}), *options]
-        process = subprocess.run([str(p) for p in (ROOT / "tests/cluster/lab", *words)], cwd=ROOT, capture_output=True, text=True, check=False,
-                                 timeout=timeout, stdin=subprocess.DEVNULL,
-                                 env={**self.lab.env, "ANSIBLE_NOCOLOR": "1", "ANSIBLE_CALLBACKS_ENABLED": "ansible.builtin.timer"})
-        output = process.stdout + process.stderr
-        if os.environ.get("CHOIR_REPORT"):
-            log = pathlib.Path(os.environ["CHOIR_REPORT"]).with_name(f"{playbook}-{len(self.report.rows)}.log")
-            log.write_text(output, encoding="utf-8")
+        folder = pathlib.Path(os.environ["CHOIR_REPORT"]).parent if os.environ.get("CHOIR_REPORT") else self.inventory.parent
+        folder.mkdir(parents=True, exist_ok=True)
+        log = folder / f"{pathlib.Path(playbook).stem}-{len(self.report.rows)}.log"  # can be read while it runs
+        with open(log, "wb") as handle:
+            subprocess.run([str(p) for p in (ROOT / "tests/cluster/lab", *words)], cwd=ROOT, stdout=handle, stderr=subprocess.STDOUT, check=False,
+                           timeout=timeout, stdin=subprocess.DEVNULL, env={**self.lab.env, "ANSIBLE_NOCOLOR": "1"})
+        output = log.read_text(errors="replace")
         recap = {}
         for host, figures in re.findall(r"^(\S+)\s+: (ok=.*)$", output, re.M):
             recap[host] = {k: int(v) for k, v in re.findall(r"(\w+)=(\d+)", figures)}
