@@ -1,6 +1,7 @@
 #include "fake_house.h"
 #include <string.h>
 #include "base/text.h"
+#include "cluster/experts.h"
 
 G_DEFINE_QUARK(choir - twin - error - quark, choir_twin_error)
 G_DEFINE_QUARK(choir - chat - error - quark, choir_chat_error)
@@ -199,8 +200,19 @@ const char *choir_llm_server_model(const ChoirLlmServer *unused) {
   return "fake";
 }
 
+const char *choir_llm_server_progress(const ChoirLlmServer *unused) {
+  return fake_house.ready ? "ready" : "loading the language model";
+}
+
 json_t *choir_llm_server_status(const ChoirLlmServer *unused) {
   return json_pack("{s:s,s:s}", "model", "small", "state", "ready");
+}
+
+/* --- cluster: there is none
+ * ------------------------------------------------------------------------------------------------------------- */
+
+json_t *choir_experts_json(ChoirExperts *unused) {
+  return json_object();
 }
 
 /* --- twin
