@@ -15,6 +15,6 @@ typedef struct {
 /* program: an absolute path, links resolved; NULL is the running one. */
 void choir_place_find(ChoirPlace *place, const char *program);
 void choir_place_clear(ChoirPlace *place);
-/* The first that exists, else the last one; words end with NULL, and a NULL or empty `setting` is passed over, while one
- * that is set is taken as it stands. Caller frees. */
+/* The first that exists, else the last one; words end with NULL, and a NULL or empty `setting` is passed over, while
+ * one that is set is taken as it stands. Caller frees. */
 char *choir_place_first(const char *setting, ...) G_GNUC_NULL_TERMINATED;
