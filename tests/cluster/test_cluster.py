@@ -1,6 +1,7 @@
 """Every warm run: from three Debian nodes to a cluster with an agent and an expert, through its faults, and back to
 nothing changed. The tests of this file build on one another."""
 import json
+import os
 import re
 
 import pytest
@@ -146,6 +147,16 @@ def test_processes_run_as_their_own_users(house):
         for comm, user in allowed.items():
             assert seen.get(comm, {user}) == {user}, (name, comm, seen[comm])
         assert "root" not in seen.get("choir", set()) or seen["choir"] == {"root"} and not house.allocations("pipecat-app").get(name), (name, seen["choir"])
+
+
+@pytest.mark.skipif(os.environ.get("CHOIR_FULL") != "1", reason="only with --full")
+def test_a_persons_day(house):
+    """e2e-tests.yaml is green; and red, with the reason, where an expert is missing."""
+    recap, output = house.play("e2e-tests.yaml")
+    assert recap and not any(f["failed"] or f["unreachable"] for f in recap.values()), output[-4000:]
+    assert output.count("ok      ") == 7, output[-4000:]
+    recap, output = house.play("e2e-tests.yaml", variables={"e2e_expert": "nobody"})
+    assert sum(f["failed"] for f in recap.values()) == 1 and "FAILED  expert nobody" in output, output[-4000:]
 
 
 def test_the_playbook_again_changes_nothing(house):
