@@ -284,6 +284,10 @@ static char *mind_status(gpointer user) {
     if (children[i])
       g_string_append_printf(text, "\n- Task %s: %s", choir_child_name(children[i]),
                              choir_child_state_name(choir_child_state(children[i])));
+  if (choir_experts_count(app->experts) > 0) {
+    g_autofree char *experts = choir_experts_text(app->experts);
+    g_string_append_printf(text, "\n%s", g_strchomp(experts));
+  }
   return g_string_free(text, FALSE);
 }
 

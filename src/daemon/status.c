@@ -65,6 +65,9 @@ static json_t *missing_json(ChoirApp *app) {
                  "see the log under the topic tts; TTS_SERVICE=flite is the light voice");
   missing_child(list, choir_local_voice_child(app->card), "this machine's own microphone and speaker",
                 "it is tried again by itself; [voice] microphone and speaker name the devices, off turns them off");
+  const char *consul = app->consul ? choir_consul_problem(app->consul) : NULL;
+  if (consul)
+    missing(list, "Consul", consul, "the last known experts stay in use; see the view Cluster, or 'choir nodes'");
   return list;
 }
 
