@@ -6,6 +6,10 @@
 #define RANK_K 60 /* Cormack, Clarke, Buettcher: Reciprocal Rank Fusion, SIGIR 2009 */
 #define DEPTH 50  /* candidates of each list */
 #define WORDS_MAX 32
+/* BM25 looks every fact up that holds one of the words. A word that so many hold tells little beside one that few hold,
+ * and of those that nothing tells apart the newest are ranked. */
+#define COMMON 1000
+#define RANKED 2000
 
 typedef struct {
   gint64 id;
@@ -58,16 +62,42 @@ static char *expression(const GPtrArray *words) {
   return g_string_free(text, FALSE);
 }
 
+/* Those of the words that few facts hold; all of them when none is. Borrowed strings. */
+static GPtrArray *telling(ChoirFacts *facts, const GPtrArray *words) {
+  g_autoptr(GPtrArray) rare = g_ptr_array_new(), all = g_ptr_array_new();
+  g_autoptr(ChoirStatement) statement =
+      choir_facts_prepare(facts, "SELECT count(*) FROM (SELECT 1 FROM words WHERE words MATCH ?1 LIMIT ?2)", NULL);
+  for (guint i = 0; i < MIN(words->len, WORDS_MAX); i++) {
+    g_autofree char *match = g_strdup_printf("\"%s\"", (char *)words->pdata[i]);
+    gint64 holds = 0;
+    if (statement) {
+      sqlite3_reset(statement);
+      sqlite3_bind_text(statement, 1, match, -1, SQLITE_TRANSIENT);
+      sqlite3_bind_int(statement, 2, COMMON + 1);
+      holds = sqlite3_step(statement) == SQLITE_ROW ? sqlite3_column_int64(statement, 0) : 0;
+    }
+    g_ptr_array_add(all, words->pdata[i]);
+    if (holds > 0 && holds <= COMMON)
+      g_ptr_array_add(rare, words->pdata[i]);
+  }
+  return rare->len > 0 ? g_steal_pointer(&rare) : g_steal_pointer(&all);
+}
+
 static gboolean by_words(ChoirFacts *facts, const GPtrArray *words, GArray *hits, GError **error) {
   if (words->len == 0)
     return TRUE;
-  g_autofree char *match = expression(words);
+  g_autoptr(GPtrArray) used = telling(facts, words);
+  g_autofree char *match = expression(used);
   g_autoptr(ChoirStatement) statement = choir_facts_prepare(
-      facts, "SELECT rowid FROM words WHERE words MATCH ?1 ORDER BY bm25(words), rowid DESC LIMIT ?2", error);
+      facts,
+      "SELECT rowid FROM (SELECT rowid, bm25(words) AS score FROM words WHERE words MATCH ?1 ORDER BY rowid DESC "
+      "LIMIT ?3) ORDER BY score, rowid DESC LIMIT ?2",
+      error);
   if (!statement)
     return FALSE;
   sqlite3_bind_text(statement, 1, match, -1, SQLITE_STATIC);
   sqlite3_bind_int(statement, 2, DEPTH);
+  sqlite3_bind_int(statement, 3, RANKED);
   for (guint rank = 1; sqlite3_step(statement) == SQLITE_ROW; rank++)
     hit_of(hits, sqlite3_column_int64(statement, 0))->score += 1.0 / (RANK_K + rank);
   return TRUE;
