@@ -226,6 +226,11 @@ void live_effect(ChoirLive *live, const SessionEffect *fx, const LiveEvent *caus
     live_emit(live, &(ChoirLiveEvent){
                         .type = CHOIR_LIVE_RESUMED, .item_id = item, .ms = fx->samples / (CHOIR_RATE_OUT / 1000)});
     break;
+  case SESSION_FX_IDLE:
+    live_emit(live,
+              &(ChoirLiveEvent){
+                  .type = CHOIR_LIVE_IDLE, .item_id = item, .ms = ms, .until_ms = fx->end / (CHOIR_RATE_MIC / 1000)});
+    break;
   case SESSION_FX_VISEMES:
     emit_visemes(live, item, fx);
     break;

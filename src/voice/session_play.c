@@ -77,9 +77,10 @@ static gboolean keeps_up(const SessionState *s) {
   guint64 pace = MAX(clause->samples * 100 / took, (guint64)1); /* of this clause so far */
   if (s->voice_pace > 0)
     pace = (pace + s->voice_pace) / 2;
+  guint64 reserve = MIN(session_out_samples(s->reserve_ms), rest);
   if (pace >= 125)
-    return TRUE; /* quicker than it is heard, with some reserve */
-  return session_play_unsent(s) >= rest * (125 - pace) / pace;
+    return session_play_unsent(s) >= reserve; /* quicker than it is heard */
+  return session_play_unsent(s) >= reserve + rest * (125 - pace) / pace;
 }
 
 /* Samples that may go out: those of whole clauses, whose words and mouth shapes are known; of one that is being made
@@ -115,6 +116,16 @@ static guint64 voice_begins(const SessionState *s) {
   return s->reply.stored;
 }
 
+/* A clause that was begun too early is heard torn, on a machine that is busy now and will be in a moment. */
+static void note_dry(SessionState *s) {
+  SessionReply *reply = &s->reply;
+  gboolean torn = reply->synthesising && s->pacer.sent > ledger_known(&s->ledger) && pacer_drained(&s->pacer);
+  if (!torn || reply->dry_clause == s->ledger.current + 1)
+    return;
+  reply->dry_clause = s->ledger.current + 1;
+  s->reserve_ms = MIN(s->reserve_ms + SESSION_RESERVE_STEP_MS, (guint)SESSION_RESERVE_MOST_MS);
+}
+
 static void send_audio(SessionStep *step) {
   SessionState *s = step->s;
   SessionReply *reply = &s->reply;
@@ -132,8 +143,10 @@ static void send_audio(SessionStep *step) {
     pacer_sent(&s->pacer, n);
     session_reply_emit(step, (SessionEffect){.type = SESSION_FX_SEND_AUDIO, .samples = n});
   }
-  if (more && sendable(s) < session_out_samples(PACER_CHUNK_MS) && s->pacer.sent > 0)
+  if (more && sendable(s) < session_out_samples(PACER_CHUNK_MS) && s->pacer.sent > 0) {
+    note_dry(s);
     pacer_dry(&s->pacer);
+  }
 }
 
 void session_play_advance(SessionStep *step) {

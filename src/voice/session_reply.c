@@ -168,6 +168,7 @@ void session_reply_end(SessionStep *step, guint64 samples, guint32 heard, gboole
   s->reply.phase = REPLY_NONE;
   s->reply.paused = FALSE;
   s->awake_until = MAX(s->awake_until, s->now + session_mic_samples(SESSION_AWAKE_MS));
+  s->idle_from = s->mic_end;
   if (s->options.idle_ms > 0 && !cut && !unanswered && !s->asked_idle)
     s->idle_at = s->now + session_mic_samples(s->options.idle_ms);
 }
@@ -303,6 +304,8 @@ void session_reply_clause_done(SessionStep *step, const LedgerWord *words, guint
   SessionState *s = step->s;
   s->reply.synthesising = FALSE;
   count_pace(s);
+  if (s->reply.dry_clause != s->ledger.current + 1)
+    s->reserve_ms -= MIN(s->reserve_ms, (guint)SESSION_RESERVE_CALM_MS);
   const LedgerClause *clause = &s->ledger.clause[s->ledger.current];
   if (clause->samples > 0 && s->reply.mouth_clause != s->ledger.current + 1)
     keep_mouth(step, clause->first, 0);

@@ -20,6 +20,14 @@ static const char *const open_words[] = {
     "with",    "without", "would",  "you're", "your",  "er",     "hmm"};
 /* A short sentence that begins so has a second half, behind a comma. */
 static const char *const halves[] = {"although", "if", "though", "unless", "whenever", "whether"};
+/* So does one that goes on from something and has no verb of its own yet ("And so, my fellow citizens"). */
+static const char *const joins[] = {"and", "but", "or", "so"};
+static const char *const verbs[] = {
+    "am",   "are",  "be",    "can",    "can't",  "could", "did",   "do",    "does",  "doesn't", "don't", "get",
+    "give", "go",   "goes",  "going",  "had",    "has",   "have",  "i'm",   "is",    "isn't",   "it's",  "know",
+    "let",  "like", "make",  "may",    "might",  "must",  "need",  "open",  "play",  "put",     "read",  "said",
+    "say",  "set",  "shall", "should", "show",   "start", "stop",  "take",  "tell",  "that's",  "think", "turn",
+    "want", "was",  "went",  "were",   "what's", "will",  "won't", "would", "you're"};
 static const char *const digits[] = {"zero",  "oh",    "one",  "two",    "three",  "four",    "five",    "six",
                                      "seven", "eight", "nine", "double", "triple", "hundred", "thousand"};
 static const char *const backchannels[] = {
@@ -110,7 +118,7 @@ static gboolean writes_marks(const char *text) {
 TurnEnding turn_text_ending(const char *text, const char *language) {
   Word word, last = {.text = ""};
   gsize at = 0;
-  gboolean before_number = FALSE, before_spelled = FALSE, half = FALSE;
+  gboolean before_number = FALSE, before_spelled = FALSE, half = FALSE, joined = FALSE, verb = FALSE;
   guint words = 0;
   if (!known(language))
     return TURN_ENDING_NEUTRAL;
@@ -119,6 +127,8 @@ TurnEnding turn_text_ending(const char *text, const char *language) {
     before_spelled = spelled(last.text);
     last = word;
     half = half || (words == 0 && ONE_OF(word.text, halves));
+    joined = joined || (words == 0 && ONE_OF(word.text, joins));
+    verb = verb || ONE_OF(word.text, verbs);
     words++;
   }
   if (words == 0)
@@ -130,7 +140,7 @@ TurnEnding turn_text_ending(const char *text, const char *language) {
   gboolean trails = mark == ',' || mark == '-' || mark == ':' ||
                     (length >= 3 && memcmp(text + length - 3, "...", 3) == 0) ||
                     (length >= 3 && memcmp(text + length - 3, "\xe2\x80\xa6", 3) == 0);
-  if (half && words <= HALF_WORDS && strchr(text, ',') == NULL && mark != '?')
+  if ((half || (joined && !verb && words > 1)) && words <= HALF_WORDS && strchr(text, ',') == NULL && mark != '?')
     return TURN_ENDING_OPEN;
   if (trails || (ONE_OF(last.text, open_words) && mark != '?'))
     return TURN_ENDING_OPEN;

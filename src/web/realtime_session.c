@@ -353,6 +353,19 @@ static void on_transcript(ChoirRealtimeSession *session, const ChoirLiveEvent *e
   choir_realtime_maybe_answer(session);
 }
 
+/* The silence becomes an item without words, as the protocol has it. */
+static void on_idle(ChoirRealtimeSession *session, const ChoirLiveEvent *event) {
+  emit(session, "input_audio_buffer.timeout_triggered",
+       json_pack("{s:I,s:I,s:s}", "audio_start_ms", (json_int_t)event->ms, "audio_end_ms", (json_int_t)event->until_ms,
+                 "item_id", event->item_id));
+  g_clear_pointer(&session->speech_item, g_free);
+  ChoirLiveEvent silence = {.type = CHOIR_LIVE_COMMITTED, .item_id = event->item_id};
+  on_committed(session, &silence);
+  silence.type = CHOIR_LIVE_TRANSCRIPT;
+  silence.no_reply = TRUE;
+  on_transcript(session, &silence);
+}
+
 static void on_visemes(ChoirRealtimeSession *session, const ChoirLiveEvent *event) {
   json_t *visemes = event->text ? choir_json_parse(event->text, strlen(event->text), NULL) : NULL;
   if (json_is_array(visemes) && event->item_id)
@@ -411,6 +424,9 @@ void choir_realtime_session_live(ChoirRealtimeSession *session, const ChoirLiveE
     return;
   case CHOIR_LIVE_COMMITTED:
     on_committed(session, event);
+    return;
+  case CHOIR_LIVE_IDLE:
+    on_idle(session, event);
     return;
   case CHOIR_LIVE_TRANSCRIPT:
   case CHOIR_LIVE_TRANSCRIPT_FAILED:

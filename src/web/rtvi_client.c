@@ -66,7 +66,7 @@ static void take_text(ChoirRtviSession *session, const char *id, const char *con
   }
   session->asked_us = session->ready_us = choir_clock_us();
   session->text_us = 0;
-  choir_rtvi_user_text(session, text, "chat", id);
+  choir_rtvi_user_text(session, text, "chat", id, TRUE);
   g_autofree char *item = choir_live_text(session->live, text, run);
   if (!item)
     choir_rtvi_refuse(session, id, "Too many messages wait for an answer: send one with run_immediately.");

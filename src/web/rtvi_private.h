@@ -37,7 +37,9 @@ struct ChoirRtviSession {
 void choir_rtvi_emit(ChoirRtviSession *session, const char *type, const char *id, json_t *data);
 void choir_rtvi_refuse(ChoirRtviSession *session, const char *id, const char *format, ...) G_GNUC_PRINTF(3, 4);
 /* The person's words, said or typed. */
-void choir_rtvi_user_text(ChoirRtviSession *session, const char *text, const char *kind, const char *id);
+/* answered: the model is given it */
+void choir_rtvi_user_text(ChoirRtviSession *session, const char *text, const char *kind, const char *id,
+                          gboolean answered);
 void choir_rtvi_configure(ChoirRtviSession *session);
 /* rtvi_output.c */
 void choir_rtvi_output_clear(ChoirRtviSession *session);

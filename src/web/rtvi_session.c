@@ -97,7 +97,8 @@ static void send_audio(ChoirRtviSession *session, const gint16 *pcm, gsize sampl
   session->options.send(TRUE, session->frame->data, session->frame->len, session->options.user);
 }
 
-void choir_rtvi_user_text(ChoirRtviSession *session, const char *text, const char *kind, const char *id) {
+void choir_rtvi_user_text(ChoirRtviSession *session, const char *text, const char *kind, const char *id,
+                          gboolean answered) {
   g_autoptr(GDateTime) now = g_date_time_new_now_utc();
   g_autofree char *time = g_date_time_format_iso8601(now);
   if (strcmp(kind, "transcription") == 0)
@@ -107,7 +108,8 @@ void choir_rtvi_user_text(ChoirRtviSession *session, const char *text, const cha
   if (id)
     json_object_set_new(input, "msg_id", json_string(id));
   choir_rtvi_emit(session, "user-input", NULL, input);
-  choir_rtvi_emit(session, "user-llm-text", NULL, json_pack("{s:s}", "text", text));
+  if (answered)
+    choir_rtvi_emit(session, "user-llm-text", NULL, json_pack("{s:s}", "text", text));
 }
 
 /* --- metrics -------------------------------------------------------------------------------------------------------
@@ -255,7 +257,7 @@ static void on_transcript(ChoirRtviSession *session, const ChoirLiveEvent *event
   ttfb(session, "choir-stt", session->asked_us, now);
   session->ready_us = now;
   if (event->text && *event->text)
-    choir_rtvi_user_text(session, event->text, "transcription", NULL);
+    choir_rtvi_user_text(session, event->text, "transcription", NULL, !event->no_reply);
 }
 
 void choir_rtvi_session_live(ChoirRtviSession *session, const ChoirLiveEvent *raw) {

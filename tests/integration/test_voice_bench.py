@@ -2,6 +2,7 @@
 import json
 import pathlib
 import struct
+import subprocess
 import sys
 
 import numpy as np
@@ -295,3 +296,20 @@ def test_pauses_are_as_long_as_asked():
         builder.utterance("turn", ["no-such-clip"])
     with pytest.raises(dialogues.Problem):
         builder.utterance("shout", ["spades"])
+
+
+@recordings
+@pytest.mark.skipif(not (agents.BUILD / "tests/unit/voice/endpoint-replay").exists(), reason="endpoint-replay was not built")
+def test_pauses_within_turns_end_few_of_them(tmp_path):
+    """The end of a turn in virtual time. What the engines answered is kept in the repository; what is new is asked."""
+    evidence = tmp_path / "evidence.json"
+    evidence.write_bytes((dialogues.DATA / "evidence.json").read_bytes())
+    done = subprocess.run([sys.executable, ROOT / "tests/bench/voice/endpoint", "--json", "--evidence", evidence],
+                          capture_output=True, timeout=600, check=False)
+    assert done.returncode == 0, done.stderr.decode()[-2000:]
+    found = json.loads(done.stdout)
+    halves = [found["fitted"], found["held_out"]]
+    assert sum(h["missed_ends"] for h in halves) == 0
+    assert found["by_pause_ms"]["400"]["false_cuts"] == 0
+    assert sum(h["false_cuts"] for h in halves) <= 8, found
+    assert all(h["mean_ms"] <= 950 for h in halves), found

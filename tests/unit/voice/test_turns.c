@@ -620,6 +620,7 @@ static void test_idle(void) {
   g_assert_cmpuint(w->canned, ==, 0);
   world_run(w, 400);
   g_assert_cmpuint(w->canned, ==, 1);
+  g_assert_cmpuint(world_count(w, "idle"), ==, 1);
   world_run(w, 30000);
   g_assert_cmpuint(w->canned, ==, 1); /* once */
   g_assert_cmpuint(w->playouts, ==, 2);

@@ -28,6 +28,7 @@ static const char *const names[] = {
     [SESSION_FX_TWIN_CONFIRM] = "confirm",
     [SESSION_FX_TWIN_GONE] = "gone",
     [SESSION_FX_CANNED] = "canned",
+    [SESSION_FX_IDLE] = "idle",
     [SESSION_FX_PREFILL] = "prefill",
     [SESSION_FX_PAUSED] = "paused",
     [SESSION_FX_RESUMED] = "resumed",

@@ -517,6 +517,12 @@ static void test_transcription_failed(Fixture *f, gconstpointer data) {
   live(f, (ChoirLiveEvent){.type = CHOIR_LIVE_COMMITTED, .item_id = "u2"});
   live(f, (ChoirLiveEvent){.type = CHOIR_LIVE_TRANSCRIPT, .item_id = "u2", .text = "hello"});
   expect(f, "buffer.committed item.added item.done");
+  forget(f);
+  live(f, (ChoirLiveEvent){.type = CHOIR_LIVE_IDLE, .item_id = "u3", .ms = 4000, .until_ms = 10000});
+  expect(f, "buffer.timeout_triggered buffer.committed item.added item.done");
+  g_assert_cmpint(json_integer_value(at(event_at(f, 0), "audio_end_ms")), ==, 10000);
+  g_assert_cmpstr(text_at(event_at(f, 0), "item_id"), ==, "u3");
+  g_assert_cmpstr(text_at(event_at(f, 1), "item_id"), ==, "u3");
 }
 
 /* --- audio in

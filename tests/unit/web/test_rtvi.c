@@ -123,6 +123,13 @@ static void test_binary(Fixture *f, gconstpointer data) {
   expect(f, "error-response");
 }
 
+/* An echo or a "stop" is shown and reaches no model. */
+static void test_not_answered(Fixture *f, gconstpointer data) {
+  ready(f);
+  live(f, (ChoirLiveEvent){.type = CHOIR_LIVE_TRANSCRIPT, .text = "Stop.", .no_reply = TRUE});
+  expect(f, "user-transcription user-input");
+}
+
 static void test_spoken(Fixture *f, gconstpointer data) {
   static const gint16 pcm[6000];
   ready(f);
@@ -194,6 +201,7 @@ int main(int argc, char **argv) {
   ADD("handshake", test_handshake);
   ADD("binary", test_binary);
   ADD("spoken", test_spoken);
+  ADD("not_answered", test_not_answered);
   ADD("cut", test_cut);
   ADD("typed", test_typed);
   return g_test_run();
