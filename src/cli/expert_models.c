@@ -42,7 +42,7 @@ static ChoirExpertModel *model_new(const char *name, const char *filename, guint
 
 GPtrArray *choir_expert_models_parse(const char *json, const char *const *folders, GError **error) {
   g_autoptr(GError) problem = NULL;
-  json_auto_t *root = choir_json_parse(json, -1, &problem);
+  json_auto_t *root = choir_json_parse(json, (gssize)strlen(json), &problem);
   if (!json_is_array(root) || json_array_size(root) == 0) {
     g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_DATA,
                 "the list of models must be JSON like [{\"name\": \"phi-3-mini\", \"filename\": \"phi-3-mini.gguf\", "

@@ -93,7 +93,7 @@ static char *read_stream(const char *folder, const char *task, const char *strea
   g_autoptr(GDir) dir = g_dir_open(folder, 0, NULL);
   const char *name;
   while (dir && (name = g_dir_read_name(dir)))
-    if (g_str_has_prefix(name, prefix))
+    if (g_str_has_prefix(name, prefix) && g_ascii_isdigit(name[strlen(prefix)])) /* not Nomad's pipe */
       g_ptr_array_add(pieces, g_build_filename(folder, name, NULL));
   g_ptr_array_sort(pieces, by_number);
   GString *text = g_string_new(NULL);
@@ -112,7 +112,7 @@ static char *find_task(const char *folder) {
   char *found = NULL;
   const char *name, *end;
   while (dir && (name = g_dir_read_name(dir))) {
-    if (!(end = strstr(name, ".stdout.")) || g_str_has_prefix(name, KEEP_TASK "."))
+    if (*name == '.' || !(end = strstr(name, ".stdout.")) || g_str_has_prefix(name, KEEP_TASK "."))
       continue;
     char *task = g_strndup(name, (gsize)(end - name));
     if (!found || strcmp(task, found) < 0) {
