@@ -214,6 +214,7 @@ CHECKS = [("system", system), ("writable", writable), ("disk", disk), ("memory",
 
 def main():
     limits = json.loads(sys.argv[1])
+    limits.update({key: int(value) for key, value in limits.items() if key.endswith("_mb")})  # an older Ansible makes strings of numbers
     checks = []
     for name, check in CHECKS:
         try:
