@@ -44,7 +44,7 @@ def variables(folder, **more):
 
 def render(folder, **more):
     """As Ansible's template module does."""
-    house = jinja2.Environment(loader=jinja2.FileSystemLoader(JOBS), trim_blocks=True, keep_trailing_newline=True, undefined=jinja2.StrictUndefined)
+    house = jinja2.Environment(loader=jinja2.FileSystemLoader(JOBS), trim_blocks=True, undefined=jinja2.StrictUndefined)
     house.filters["bool"] = bool
     target = folder / "jobs"
     target.mkdir(exist_ok=True)
@@ -54,7 +54,7 @@ def render(folder, **more):
         text = re.sub(r', *"--consul-token-file", "[^"]*"', "", text)
         text = re.sub(r'\n *"--consul-token-file", "[^"]*",', "", text)
         text = re.sub(r'(CONSUL_HTTP_TOKEN_FILE +=) ".*"', r'\1 ""', text)
-        (target / f"{name}.nomad").write_text(text, encoding="utf-8")
+        (target / f"{name}.nomad").write_text(text.rstrip("\n") + "\n", encoding="utf-8")
     return target
 
 
