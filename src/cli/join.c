@@ -117,28 +117,51 @@ static int list_tokens(void) {
   return CHOIR_CLI_OK;
 }
 
+static void print_node(const json_t *node) {
+  g_autofree char *when = clock_of(choir_json_int(node, "changed", 0));
+  const char *step = choir_json_string(node, "step", ""), *message = choir_json_string(node, "message", "");
+  printf("%-12s %-20s %-15s %s, %" G_GINT64_FORMAT " MB  %s%s%s%s%s\n", choir_json_string(node, "status", ""),
+         choir_json_string(node, "hostname", ""), choir_json_string(node, "address", ""),
+         choir_json_string(node, "cpu", ""), choir_json_int(node, "ram_mb", 0), when, *step ? "  " : "", step,
+         *message ? ": " : "", message);
+}
+
+static gboolean has_status(const json_t *node, const char *status) {
+  return strcmp(choir_json_string(node, "status", ""), status) == 0;
+}
+
 static int list_nodes(gboolean all) {
   json_auto_t *answer = ask("/api/join/nodes", NULL), *shown = json_array();
   const json_t *nodes = json_object_get(answer, "nodes");
   if (!answer)
     return CHOIR_CLI_FAILED;
   for (size_t i = 0; i < json_array_size(nodes); i++)
-    if (all || strcmp(choir_json_string(json_array_get(nodes, i), "status", ""), "pending") == 0)
+    if (all || has_status(json_array_get(nodes, i), "pending"))
       json_array_append(shown, json_array_get(nodes, i));
   if (option_json)
     choir_cli_print_json(shown);
   else if (json_array_size(shown) == 0)
     printf("%s\n", all ? "no machine has asked to join; sudo choir nodes token begins it" : "no machine waits");
-  for (size_t i = 0; !option_json && i < json_array_size(shown); i++) {
-    const json_t *node = json_array_get(shown, i);
-    g_autofree char *when = clock_of(choir_json_int(node, "changed", 0));
-    const char *step = choir_json_string(node, "step", ""), *message = choir_json_string(node, "message", "");
-    printf("%-12s %-20s %-15s %s, %" G_GINT64_FORMAT " MB  %s%s%s%s%s\n", choir_json_string(node, "status", ""),
-           choir_json_string(node, "hostname", ""), choir_json_string(node, "address", ""),
-           choir_json_string(node, "cpu", ""), choir_json_int(node, "ram_mb", 0), when, *step ? "  " : "", step,
-           *message ? ": " : "", message);
-  }
+  for (size_t i = 0; !option_json && i < json_array_size(shown); i++)
+    print_node(json_array_get(shown, i));
   return CHOIR_CLI_OK;
+}
+
+void choir_join_print_open(void) {
+  if (access(CHOIR_JOIN_STATE "/join.sock", W_OK) != 0)
+    return;
+  json_auto_t *answer = ask("/api/join/nodes", NULL);
+  const json_t *nodes = json_object_get(answer, "nodes");
+  gboolean begun = FALSE;
+  for (size_t i = 0; i < json_array_size(nodes); i++) {
+    const json_t *node = json_array_get(nodes, i);
+    if (has_status(node, "joined") || has_status(node, "refused"))
+      continue;
+    if (!begun)
+      printf("\nOn their way in:\n");
+    begun = TRUE;
+    print_node(node);
+  }
 }
 
 static int decide(const char *path, const char *host, const char *done) {

@@ -3,6 +3,7 @@
 #include <string.h>
 #include "base/text.h"
 #include "cli/cli.h"
+#include "cli/join.h"
 #include "cli/nodes_list.h"
 
 #define NAME "nodes"
@@ -98,5 +99,6 @@ int choir_nodes_list_main(int argc, char **argv) {
   }
   print_nodes(json_object_get(answer, "nodes"));
   print_experts(json_object_get(answer, "experts"));
+  choir_join_print_open();
   return CHOIR_CLI_OK;
 }
