@@ -36,9 +36,10 @@ def test_unit_of_a_person():
 
 @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="no systemd-analyze")
 @pytest.mark.parametrize("kind", ["system", "user"])
-def test_systemd_reads_it(tmp_path, kind):
+def test_systemd_reads_it(tmp_path, kind, monkeypatch):
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     unit = tmp_path / "choir.service"
-    unit.write_text(choir("show", *(["--user"] if kind == "user" else ["--run-as", "nobody"])).stdout)
+    unit.write_text(choir("show", *(["--user"] if kind == "user" else ["--run-as", "daemon"])).stdout)
     done = subprocess.run(["systemd-analyze", "verify", f"--{kind}", "--man=no", unit], capture_output=True, text=True, timeout=60, check=False)
     about_it = [l for l in done.stderr.splitlines() if "choir.service" in l]
     assert not about_it, done.stderr
