@@ -176,15 +176,16 @@ static gboolean heal_once(Cluster *cluster, const char *space, const char *id, c
 /* "" when it is well again, else why not. Caller frees. */
 static char *heal_job(Cluster *cluster, const char *space, const char *id, const ChoirJobState *sick) {
   g_autoptr(GError) error = NULL;
-  guint seconds = (guint)MAX(1, option_wait);
+  /* Two attempts where the first may not help: restart in place, then another node. */
+  guint seconds = (guint)MAX(1, sick->sick->len > 0 ? option_wait / 2 : option_wait);
   if (heal_once(cluster, space, id, sick, TRUE, &error) &&
-      choir_jobs_wait(cluster->nomad, cluster->consul, space, id, MAX(1, seconds / 2), &error))
+      choir_jobs_wait(cluster->nomad, cluster->consul, space, id, seconds, &error))
     return g_strdup("");
   json_auto_t *critical = choir_jobs_critical(cluster->consul);
   g_autoptr(ChoirJobState) still = choir_jobs_look(cluster->nomad, space, id, critical, NULL, NULL);
   g_autoptr(GError) second = NULL;
   if (still && still->sick->len > 0 && heal_once(cluster, space, id, still, FALSE, &second) &&
-      choir_jobs_wait(cluster->nomad, cluster->consul, space, id, MAX(1, seconds / 2), &second))
+      choir_jobs_wait(cluster->nomad, cluster->consul, space, id, seconds, &second))
     return g_strdup("");
   return g_strdup(second ? second->message : error ? error->message : "it is not healthy");
 }

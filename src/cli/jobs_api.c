@@ -126,7 +126,7 @@ gboolean choir_jobs_namespace_make(ChoirApi *nomad, const char *name, gboolean *
     return FALSE;
   }
   json_auto_t *body = json_pack("{s:s,s:s}", "Name", name, "Description", "made by choir expert deploy");
-  json_auto_t *made = choir_api_json(nomad, "POST", "/v1/namespaces", body, NULL, error);
+  json_auto_t *made = choir_api_json(nomad, "POST", "/v1/namespace", body, NULL, error);
   *ret_changed = made != NULL;
   return made != NULL;
 }

@@ -375,9 +375,10 @@ def test_plan(dev):
 def test_benchmark_writes_lines_and_the_plan_knows_them(dev):
     output = dev.folder / "bench.jsonl"
     text = (dev.folder / "jobs/benchmark.nomad").read_text().replace("/var/log/llama_benchmarks.jsonl", str(output))
+    text = text.replace('"expert", "bench",', '"expert", "bench", "--prompt", "4", "--tokens", "4", "--repeat", "1",')
     path = dev.folder / "jobs/benchmark-here.nomad"
     path.write_text(text, encoding="utf-8")
-    dev.choir("jobs", "submit", path, "--wait", "120", timeout=180, code=1)  # broken.gguf fails, and that is said
+    dev.choir("jobs", "submit", path, "--wait", "300", timeout=360, code=1)  # broken.gguf fails, and that is said
     rows = {row["model"]: row for row in map(json.loads, output.read_text().splitlines())}
     assert rows[LIGHT]["status"] == "success" and rows[LIGHT]["tokens_per_second"] > 0 and rows[LIGHT]["rc"] == 0
     assert rows["broken.gguf"]["status"] == "failed" and rows["broken.gguf"]["rc"] != 0
@@ -390,7 +391,7 @@ def test_benchmark_writes_lines_and_the_plan_knows_them(dev):
 def test_batch_answers_a_dispatched_prompt(dev):
     dev.choir("jobs", "submit", dev.folder / "jobs/llamacpp-batch.nomad")
     sent = dev.get(4646, "/v1/job/llamacpp-batch/dispatch", "POST", {"Meta": {"model_name": "SmolLM2-135M-Instruct", "prompt": "Name three birds.", "max_tokens": "20"}})
-    dev.wait("its end", 90, lambda: dev.allocs(urllib.request.quote(sent["DispatchedJobID"], safe=""))[0]["ClientStatus"] in ("complete", "failed"))
+    dev.wait("its end", 300, lambda: dev.allocs(urllib.request.quote(sent["DispatchedJobID"], safe=""))[0]["ClientStatus"] in ("complete", "failed"))
     assert len(dev.choir("logs", "llamacpp-batch", "--lines", "50").stdout.strip()) > 10
     states = {j["job"]: j["status"] for j in json.loads(dev.choir("jobs", "--json").stdout)}
     assert states["llamacpp-batch"] == "on demand"
@@ -449,7 +450,7 @@ def test_heal_starts_what_is_dead_and_touches_nothing_else(dev):
     done = dev.choir("jobs", "heal", "--wait", "6", code=1)
     assert re.search(r"^dead +not healed: .*Exit Code: 3", done.stdout, re.M)
     flag.touch()
-    done = dev.choir("jobs", "heal", "--wait", "30", timeout=90)
+    done = dev.choir("jobs", "heal", "--wait", "60", timeout=120)
     assert re.search(r"^dead +healed", done.stdout, re.M)
     assert set(healthy) <= {a["ID"] for job in dev.get(4646, "/v1/jobs") for a in dev.allocs(urllib.request.quote(job["ID"], safe="")) if a["ClientStatus"] == "running"}
     before = [j["JobModifyIndex"] for j in dev.get(4646, "/v1/jobs")]
