@@ -21,6 +21,8 @@
 #define MEANT_MARGIN 0.06
 #define MEANT_CERTAIN 0.42
 #define MEANT_CLEAR 0.08
+/* So far above the answer in words: which action it is, the list knows better than a small model. */
+#define MEANT_APART 0.12
 #define NATS 40.0        /* what a likeness of 1 is worth beside the model's scores */
 #define ANSWER_LIKE 0.10 /* likeness of the answer in words at least */
 #define SHOTS 4
@@ -284,7 +286,8 @@ static void choose(ChoirDecide *decide) {
   }
   double next = MAX(found.answer, found.n > 1 ? entries[1].score : 0), ahead = entries[0].score - next;
   g_autofree char *first = name_of(&entries[0]);
-  gboolean certain = found.known ? entries[0].score >= MEANT_CERTAIN && ahead >= MEANT_CLEAR
+  gboolean apart = entries[0].score - found.answer >= MEANT_APART;
+  gboolean certain = found.known ? apart || (entries[0].score >= MEANT_CERTAIN && ahead >= MEANT_CLEAR)
                                  : entries[0].score >= CERTAIN && ahead >= MARGIN;
   choir_debug(CHOIR_TOPIC_AGENT, "shortlist: %s %.2f, next %.2f%s%s", first, entries[0].score, next,
               found.known ? ", by meaning" : "", certain ? ", certain" : "");
