@@ -167,8 +167,9 @@ static void broke_off(ChoirAsk *ask, const char *why) {
     return;
   choir_warning(CHOIR_TOPIC_CLUSTER, "the %s expert%s%s: %s", ask->name, ask->replica ? " at " : "'s light model",
                 ask->replica ? ask->replica->url : "", why);
+  char *copy = g_strdup(why); /* it may be our own */
   g_free(ask->why);
-  ask->why = g_strdup(why);
+  why = ask->why = copy;
   if (ask->light) {
     ask->expert->failed++;
     count(ask, "failed");

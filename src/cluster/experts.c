@@ -201,6 +201,7 @@ ChoirExperts *choir_experts_new(const ChoirExpertsOptions *options) {
   experts->list = g_ptr_array_new_with_free_func(expert_free);
   experts->threads = g_ptr_array_new();
   experts->asks = g_ptr_array_new();
+  experts->others = g_ptr_array_new_with_free_func(g_free);
   experts->setting_problems = g_ptr_array_new_with_free_func(g_free);
   experts->key = choir_token_new(options->key_file, NULL);
   if (options->list && *options->list)
@@ -235,6 +236,7 @@ void choir_experts_free(ChoirExperts *experts) {
   g_ptr_array_unref(experts->setting_problems);
   choir_token_free(experts->key);
   g_free(experts->catalog_problem);
+  g_ptr_array_unref(experts->others);
   g_free(experts->route_text);
   g_free(experts->route_query);
   g_free((char *)experts->options.prompts_dir);

@@ -17,6 +17,7 @@ struct ChoirExperts {
   guint too_many;
   void (*changed)(gpointer user);
   gpointer user;
+  GPtrArray *others; /* "who\texample" of what is for nobody here */
   /* route.c: one turn asks about its text several times */
   char *route_text, *route_query;
   const char *route_expert;

@@ -2,20 +2,19 @@
 #include <math.h>
 #include <string.h>
 
-#define SMOOTH 0.3      /* counts that every class has of every feature */
+#define EVERYBODY 0.05  /* share of the others' examples in what a class is taken to say */
 #define PAIR_WEIGHT 0.6 /* of two words in a row beside one */
 #define SHARPNESS 0.8
 #define MAX_WORD 40
 #define MAX_WORDS 400
 
 typedef struct {
-  guint counts[CHOIR_LIKENESS_CLASSES]; /* examples of each class that have it */
+  guint16 counts[CHOIR_LIKENESS_CLASSES]; /* examples of each class that have it */
 } Feature;
 
 struct ChoirLikeness {
   GHashTable *features; /* char* -> Feature */
   guint examples[CHOIR_LIKENESS_CLASSES], classes;
-  double total[CHOIR_LIKENESS_CLASSES]; /* of the counts */
 };
 
 ChoirLikeness *choir_likeness_new(void) {
@@ -82,20 +81,20 @@ void choir_likeness_add(ChoirLikeness *likeness, guint class, const char *exampl
       g_hash_table_insert(likeness->features, g_strdup(word), feature);
     }
     feature->counts[class]++;
-    likeness->total[class]++;
   }
 }
 
-/* How much it tells one class from another: 0 for what all have alike, so that "the" says nothing. */
-static double weigh(const ChoirLikeness *likeness, const Feature *feature, double *ret_logs) {
-  double least = G_MAXDOUBLE, most = -G_MAXDOUBLE;
+/* Log of how often each class has it: of its own examples and, a little, of everybody's, so that neither a word that a
+ * class never had nor the number of its examples decides alone (Jelinek and Mercer's smoothing). */
+static void weigh(const ChoirLikeness *likeness, const Feature *feature, double *ret_logs) {
+  double everybody = 0;
+  for (guint i = 0; i < likeness->classes; i++)
+    if (likeness->examples[i] > 0)
+      everybody += (double)feature->counts[i] / likeness->examples[i] / likeness->classes;
   for (guint i = 0; i < likeness->classes; i++) {
-    double share = (feature->counts[i] + SMOOTH) / (likeness->examples[i] + 2 * SMOOTH);
-    ret_logs[i] = log(share);
-    least = MIN(least, ret_logs[i]);
-    most = MAX(most, ret_logs[i]);
+    double own = likeness->examples[i] > 0 ? (double)feature->counts[i] / likeness->examples[i] : 0;
+    ret_logs[i] = log((1 - EVERYBODY) * own + EVERYBODY * everybody);
   }
-  return most - least;
 }
 
 double choir_likeness_ask(const ChoirLikeness *likeness, const char *text, double *ret_shares) {
@@ -114,8 +113,7 @@ double choir_likeness_ask(const ChoirLikeness *likeness, const char *text, doubl
       continue;
     known += pair ? 0 : 1;
     double weight = pair ? PAIR_WEIGHT : 1;
-    if (weigh(likeness, feature, logs) <= 0)
-      continue;
+    weigh(likeness, feature, logs);
     for (guint i = 0; i < likeness->classes; i++)
       sums[i] += weight * logs[i];
   }

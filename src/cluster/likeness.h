@@ -3,7 +3,7 @@
 #pragma once
 #include <glib.h>
 
-#define CHOIR_LIKENESS_CLASSES 16
+#define CHOIR_LIKENESS_CLASSES 64
 
 typedef struct ChoirLikeness ChoirLikeness;
 

@@ -32,6 +32,27 @@ static void learn(ChoirLikeness *likeness, guint class, const ChoirExpertPersona
     choir_likeness_add(likeness, class, persona->examples->pdata[i]);
 }
 
+/* Each part of the house is a class of its own. */
+static void learn_others(ChoirLikeness *likeness, guint class, const GPtrArray *others) {
+  g_autoptr(GHashTable) classes = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+  for (guint i = 0; i < others->len; i++) {
+    const char *line = others->pdata[i], *tab = strchr(line, '\t');
+    g_autofree char *who = g_strndup(line, (gsize)(tab - line));
+    gpointer number = g_hash_table_lookup(classes, who);
+    if (!number && class < CHOIR_LIKENESS_CLASSES) {
+      number = GUINT_TO_POINTER(class ++);
+      g_hash_table_insert(classes, g_steal_pointer(&who), number);
+    }
+    if (number)
+      choir_likeness_add(likeness, GPOINTER_TO_UINT(number), tab + 1);
+  }
+}
+
+void choir_experts_add_other(ChoirExperts *experts, const char *who, const char *example) {
+  g_ptr_array_add(experts->others, g_strdup_printf("%s\t%s", who, example));
+  experts->route_us = 0;
+}
+
 static void find_route(const ChoirExperts *experts, const char *text, ChoirRoute *ret_route) {
   const char *names[CHOIR_LIKENESS_CLASSES];
   double shares[CHOIR_LIKENESS_CLASSES];
@@ -47,7 +68,7 @@ static void find_route(const ChoirExperts *experts, const char *text, ChoirRoute
   }
   const char *dir = choir_experts_options(experts)->prompts_dir;
   g_autoptr(ChoirLikeness) likeness = choir_likeness_new();
-  for (guint i = 0; i < choir_experts_count(experts) && classes < CHOIR_LIKENESS_CLASSES - 1; i++) {
+  for (guint i = 0; i < choir_experts_count(experts) && classes < CHOIR_LIKENESS_CLASSES / 2; i++) {
     const ChoirExpert *expert = choir_experts_get(experts, i);
     g_autoptr(ChoirExpertPersona) persona = choir_expert_persona_read(dir, expert->name, 0);
     if (persona->examples->len == 0)
@@ -59,6 +80,7 @@ static void find_route(const ChoirExperts *experts, const char *text, ChoirRoute
     return;
   g_autoptr(ChoirExpertPersona) own = choir_expert_persona_read_file(dir, OWN);
   learn(likeness, classes, own);
+  learn_others(likeness, classes + 1, experts->others);
   double known = choir_likeness_ask(likeness, text, shares);
   for (guint i = 1; i < classes; i++)
     if (shares[i] > shares[best])

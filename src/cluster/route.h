@@ -11,4 +11,6 @@ typedef struct {
 /* Personas are read anew (within a second the same text gives the same), so that an example that was just added counts.
  */
 void choir_experts_route(ChoirExperts *experts, const char *text, ChoirRoute *ret_route);
+/* Something that is said to another part of the house, `who` ("clock"): it counts against every expert. Copied. */
+void choir_experts_add_other(ChoirExperts *experts, const char *who, const char *example);
 void choir_route_clear(ChoirRoute *route);

@@ -114,6 +114,17 @@ static char *fill(const ChoirToolHouse *house, const char *text) {
   return args;
 }
 
+static void add_other(const char *id, const char *example, gpointer user) {
+  choir_experts_add_other(user, id, example);
+}
+
+/* What is for a tool is for no expert. */
+static gpointer open_tool(const ChoirToolHouse *house) {
+  if (house->experts)
+    choir_tools_each_example(add_other, house->experts);
+  return house->experts;
+}
+
 static const ChoirToolAction actions[] = {
     {.name = "ask",
      .help = "Hand a question to an expert model, when it is about what that expert knows best.",
@@ -133,4 +144,6 @@ const ChoirTool choir_tool_route_to_expert = {.id = "route_to_expert",
                                               .help = "Asks an expert of the house and gives its answer.",
                                               .actions = actions,
                                               .n_actions = G_N_ELEMENTS(actions),
-                                              .available = available};
+                                              .available = available,
+                                              .at_start = TRUE,
+                                              .open = open_tool};

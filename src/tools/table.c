@@ -35,3 +35,14 @@ const ChoirTool *const *choir_tools(gboolean summarizer) {
   without_summarizer[n] = NULL;
   return without_summarizer;
 }
+
+void choir_tools_each_example(void (*each)(const char *id, const char *example, gpointer user), gpointer user) {
+  for (guint i = 0; all[i]; i++)
+    for (guint k = 0; k < all[i]->n_actions; k++) {
+      const ChoirToolAction *action = &all[i]->actions[k];
+      for (const char *const *example = action->examples; example && *example; example++)
+        each(all[i]->id, *example, user);
+      for (const ChoirToolShot *shot = action->shots; shot && shot->said; shot++)
+        each(all[i]->id, shot->said, user);
+    }
+}

@@ -8,5 +8,7 @@ extern const ChoirTool choir_tool_ssh, choir_tool_mcp, choir_tool_vision, choir_
     choir_tool_orchestrator, choir_tool_route_to_expert, choir_tool_llxprt_code, choir_tool_claude_clone,
     choir_tool_final_answer, choir_tool_shell, choir_tool_prompt_improver, choir_tool_summarizer, choir_tool_clock;
 
+/* What a person may say to each of them, by its own id; examples with and without arguments. */
+void choir_tools_each_example(void (*each)(const char *id, const char *example, gpointer user), gpointer user);
 /* summarizer: USE_SUMMARIZER is set. */
 const ChoirTool *const *choir_tools(gboolean summarizer);

@@ -4,6 +4,11 @@
 #include <string.h>
 #include "base/text.h"
 #include "cluster/route.h"
+#include "tools/tools.h"
+
+static void add_other(const char *id, const char *example, gpointer user) {
+  choir_experts_add_other(user, id, example);
+}
 
 int main(int argc, char **argv) {
   if (argc < 3) {
@@ -16,6 +21,7 @@ int main(int argc, char **argv) {
   ChoirHttpClient *http = choir_http_client_new();
   ChoirExpertsOptions options = {.http = http, .prompts_dir = argv[1], .list = list->str};
   ChoirExperts *experts = choir_experts_new(&options);
+  choir_tools_each_example(add_other, experts);
   char line[4096];
   while (fgets(line, sizeof line, stdin)) {
     ChoirRoute route;

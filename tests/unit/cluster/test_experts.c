@@ -273,6 +273,9 @@ static void test_route(void) {
   g_assert_cmpfloat(told.likeness, <, 1); /* told of, not asked for */
   choir_route_clear(&told);
   expect_route(&house, "zzz qqq", NULL, NULL);
+  expect_route(&house, "how do I loop over an array in python", "coding", NULL);
+  choir_experts_add_other(house.experts, "lamp", "how do I loop over an array in python");
+  expect_route(&house, "loop over an array in python", NULL, NULL);
   expect_route(&house, "", NULL, NULL);
   expect_route(&house, "write a poem about a python function", "creative", NULL);
   house_clear(&house);
