@@ -55,7 +55,7 @@ static void on_done(const char *finish, const ChoirChatTimings *timings, const G
 }
 
 static void ask(Fixture *f) {
-  static const ChoirChatHandlers handlers = {on_delta, on_done};
+  static const ChoirChatHandlers handlers = {.delta = on_delta, .done = on_done};
   json_t *messages = json_pack("[{s:s,s:s}]", "role", "user", "content", "hello");
   ChoirChatRequest request = {.messages = messages,
                               .slot = 0,
@@ -165,7 +165,7 @@ static void test_nobody_there(Fixture *f, gconstpointer data) {
 }
 
 static void test_warm(Fixture *f, gconstpointer data) {
-  static const ChoirChatHandlers handlers = {NULL, on_done};
+  static const ChoirChatHandlers handlers = {.done = on_done};
   json_t *messages = json_pack("[{s:s,s:s}]", "role", "system", "content", "persona");
   ChoirChatRequest request = {.messages = messages, .warm = TRUE};
   choir_chat_begin(f->chat, &request, &handlers, f);
@@ -177,7 +177,7 @@ static void test_warm(Fixture *f, gconstpointer data) {
 
 /* Other makes insist on a model's name and refuse what they do not know; OpenAI takes four stops. */
 static void test_plain(Fixture *f, gconstpointer data) {
-  static const ChoirChatHandlers handlers = {NULL, on_done};
+  static const ChoirChatHandlers handlers = {.done = on_done};
   json_t *messages = json_pack("[{s:s,s:s}]", "role", "user", "content", "hello");
   ChoirChatRequest request = {.messages = messages,
                               .max_tokens = 20,
