@@ -27,14 +27,13 @@ static gboolean append_option(GString *text, const char *option, const char *val
   return append_word(text, value, error);
 }
 
-/* Tools run in a sandbox that makes namespaces and a /proc of its own: whatever hides parts of /proc
- * (ProtectKernelTunables and its like) would take bubblewrap away from it, ProtectClock the sound card. */
+/* Tools run in a sandbox that makes namespaces and a /proc of its own: whatever covers parts of /proc
+ * (ProtectKernelTunables, ProtectHostname) would take bubblewrap away from it, ProtectClock the sound card. */
 #define HARDENING                                                                                                      \
   "UMask=0077\nNoNewPrivileges=yes\nLockPersonality=yes\nRestrictSUIDSGID=yes\nSystemCallArchitectures=native\n"
-static const char hardening_system[] =
-    "ProtectSystem=full\nProtectKernelModules=yes\nProtectHostname=yes\nPrivateTmp=yes\n"
-    "RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK\n"
-    "CapabilityBoundingSet=\n";
+static const char hardening_system[] = "ProtectSystem=full\nProtectKernelModules=yes\nPrivateTmp=yes\n"
+                                       "RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK\n"
+                                       "CapabilityBoundingSet=\n";
 
 char *choir_service_unit(const ChoirServiceUnit *unit, GError **error) {
   g_autoptr(GString) text = g_string_new("# Written by choir service install; choir service remove takes it away.\n"

@@ -16,6 +16,7 @@ from conftest import BUILD, ROOT
 
 DEPOT = ROOT / "ansible/roles/packages/files/depot"
 DRAIN = ROOT / "ansible/roles/packages/files/drain-node"
+NODE = "aaaaaaaa-0000-0000-0000-000000000001"
 FETCH = ROOT / "ansible/roles/models/files/fetch-models"
 
 
@@ -137,18 +138,23 @@ class Nomad(http.server.BaseHTTPRequestHandler):
         if self.headers["X-Nomad-Token"] != "secret":
             self.send_error(403)
             return
-        node = {"ID": "n1", "Name": "worker1", "Status": "ready", "Drain": world["drain"], "Meta": world["meta"],
+        node = {"ID": NODE, "Name": "worker1", "Status": "ready", "Drain": world["drain"], "Meta": world["meta"],
                 "SchedulingEligibility": "ineligible" if world["drain"] else "eligible"}
-        if self.path.endswith("/allocations"):
+        path = self.path.partition("?")[0]
+        if path == f"/v1/node/{NODE}/allocations":
             world["looks"] += 1
             if world["drain"] and world["looks"] > 2:
                 world["drain"], world["drained"] = False, True
             status = "complete" if world.get("drained") else "running"
             body = [{"JobID": "llama", "ClientStatus": status}]
-        elif self.path == "/v1/nodes":
+        elif path == "/v1/nodes":
             body = [node]
-        elif self.path == "/v1/node/n1":
+        elif path == f"/v1/node/{NODE}":
             body = node
+        elif path == "/v1/agent/members":
+            body = {"Members": []}
+        elif path == "/v1/allocations":
+            body = []
         else:
             body = [{"ID": "llama", "Namespace": "default", "Type": "service", "Status": "running", "JobSummary": {"Summary": {"g": {"Running": world["running"]}}}},
                     {"ID": "batch", "Namespace": "default", "Type": "batch", "Status": "running", "JobSummary": None}]
@@ -198,7 +204,7 @@ def nomad(tmp_path):
 def test_a_node_is_drained_and_comes_back(nomad):
     world, drain, _ = nomad
     drain("out", "worker1", "30")
-    assert world["posts"][0][0] == "/v1/node/n1/drain" and world["posts"][0][1]["DrainSpec"]["Deadline"] == 25 * 10**9 and world["drained"]
+    assert world["posts"][0][0] == f"/v1/node/{NODE}/drain" and world["posts"][0][1]["DrainSpec"]["Deadline"] == 25 * 10**9 and world["drained"]
     world["drain"] = True
     drain("in", "worker1", "30")
     assert world["posts"][-1][1] == {"DrainSpec": None, "MarkEligible": True} and not world["drain"]
@@ -224,7 +230,7 @@ def test_another_version_is_named(new_daemon, nomad):
     world["meta"]["choir_version"] = "0.0.9+1.old"
     own = subprocess.run([BUILD / "choir", "--version"], capture_output=True, text=True, check=True).stdout.split()[1]
     daemon = new_daemon("--set", "llm.base_url=http://127.0.0.1:1", "--set", "stt.service=pocketsphinx", "--set", "tts.service=flite",
-                        env={"NOMAD_ADDR": drain.address, "NOMAD_TOKEN_FILE": str(folder / "token")})
+                        "--set", f"cluster.nomad_token_file={folder / 'token'}", env={"NOMAD_ADDR": drain.address})
     seen = []
 
     def named():
