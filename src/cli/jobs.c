@@ -173,19 +173,34 @@ static gboolean heal_once(Cluster *cluster, const char *space, const char *id, c
   return !state->missing || evaluate(cluster, space, id, error);
 }
 
+/* Heals and waits, again and again: Nomad places a failed instance anew only when told after its failure. */
+static gboolean heal_for(Cluster *cluster, const char *space, const char *id, const ChoirJobState *state,
+                         gboolean restart, guint seconds, GError **error) {
+  gint64 end = g_get_monotonic_time() + (gint64)seconds * G_USEC_PER_SEC;
+  gboolean again;
+  do {
+    g_clear_error(error);
+    guint left = (guint)MAX(1, (end - g_get_monotonic_time()) / G_USEC_PER_SEC);
+    if (!heal_once(cluster, space, id, state, restart, error))
+      return FALSE;
+    if (choir_jobs_wait(cluster->nomad, cluster->consul, space, id, state->sick->len > 0 ? left : MIN(left, 10), error))
+      return TRUE;
+    again = state->sick->len == 0 && g_get_monotonic_time() + G_USEC_PER_SEC < end;
+  } while (again);
+  return FALSE;
+}
+
 /* "" when it is well again, else why not. Caller frees. */
 static char *heal_job(Cluster *cluster, const char *space, const char *id, const ChoirJobState *sick) {
   g_autoptr(GError) error = NULL;
   /* Two attempts where the first may not help: restart in place, then another node. */
   guint seconds = (guint)MAX(1, sick->sick->len > 0 ? option_wait / 2 : option_wait);
-  if (heal_once(cluster, space, id, sick, TRUE, &error) &&
-      choir_jobs_wait(cluster->nomad, cluster->consul, space, id, seconds, &error))
+  if (heal_for(cluster, space, id, sick, TRUE, seconds, &error))
     return g_strdup("");
   json_auto_t *critical = choir_jobs_critical(cluster->consul);
   g_autoptr(ChoirJobState) still = choir_jobs_look(cluster->nomad, space, id, critical, NULL, NULL);
   g_autoptr(GError) second = NULL;
-  if (still && still->sick->len > 0 && heal_once(cluster, space, id, still, FALSE, &second) &&
-      choir_jobs_wait(cluster->nomad, cluster->consul, space, id, seconds, &second))
+  if (still && still->sick->len > 0 && heal_for(cluster, space, id, still, FALSE, seconds, &second))
     return g_strdup("");
   return g_strdup(second ? second->message : error ? error->message : "it is not healthy");
 }
