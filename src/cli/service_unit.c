@@ -28,9 +28,9 @@ static gboolean append_option(GString *text, const char *option, const char *val
 }
 
 /* Tools run in a sandbox that makes namespaces and a /proc of its own: whatever covers parts of /proc
- * (ProtectKernelTunables, ProtectHostname) would take bubblewrap away from it, ProtectClock the sound card. */
-#define HARDENING                                                                                                      \
-  "UMask=0077\nNoNewPrivileges=yes\nLockPersonality=yes\nRestrictSUIDSGID=yes\nSystemCallArchitectures=native\n"
+ * (ProtectKernelTunables, ProtectHostname) would take bubblewrap away from it, and so would RestrictSUIDSGID, which
+ * forbids openat2; ProtectClock would take the sound card. */
+#define HARDENING "UMask=0077\nNoNewPrivileges=yes\nLockPersonality=yes\nSystemCallArchitectures=native\n"
 static const char hardening_system[] = "ProtectSystem=full\nProtectKernelModules=yes\nPrivateTmp=yes\n"
                                        "RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK\n"
                                        "CapabilityBoundingSet=\n";

@@ -26,7 +26,7 @@ def test_unit_of_the_machine(tmp_path):
     for wanted in ("User=nobody", "NoNewPrivileges=yes", "ProtectSystem=full", "CapabilityBoundingSet=", "Restart=on-failure", "WantedBy=multi-user.target"):
         assert wanted in shown
     # these would take the sandbox's own /proc away from the tools
-    assert not {"ProtectKernelTunables=yes", "ProtectHostname=yes", "ProtectProc=invisible", "RestrictNamespaces=yes"} & set(shown)
+    assert not {"ProtectKernelTunables=yes", "ProtectHostname=yes", "RestrictSUIDSGID=yes", "ProtectProc=invisible", "RestrictNamespaces=yes"} & set(shown)
 
 
 def test_unit_of_a_person():
