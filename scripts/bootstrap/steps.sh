@@ -247,18 +247,22 @@ choir_program() {
 }
 
 step_build() {
-  local packages
+  local packages=()
   if [ "$external" = yes ]; then
     choir_program > /dev/null && return
     if [ -f "$(packages_dir)/SHA256SUMS" ]; then
-      (cd "$(packages_dir)" && sha256sum --quiet -c SHA256SUMS && apt-get -q -y --no-install-recommends install ./choir-node_*.deb)
+      cd "$(packages_dir)" || return 1
+      sha256sum --quiet -c SHA256SUMS || { say "packages in $PWD are damaged" && return 1; }
+      mapfile -t packages < <(sed 's/^[0-9a-f]* [ *]\(.*\.deb\)$/.\/\1/' SHA256SUMS)
+      export DEBIAN_FRONTEND=noninteractive
+      apt-get -q -y -o Dpkg::Use-Pty=0 -o DPkg::Lock::Timeout=600 --no-install-recommends install "${packages[@]}"
       return
     fi
     say "--external-model-server builds nothing: put Choir's packages (./run --packages DIR, on any machine) into $(packages_dir), or build it with ./run --setup-only" && return 1
   fi
-  packages=$(here=$here HOME=${HOME:-/root} bash -c '. "$here/scripts/setup.sh" && echo "${build_packages[@]}"') || return 1
-  # shellcheck disable=SC2086 # a list of words
-  apt_install $packages && as_person "$here/run" --setup-only --no-install
+  mapfile -t packages < <(here=$here HOME=${HOME:-/root} bash -c '. "$here/scripts/setup.sh" && printf "%s\n" "${build_packages[@]}"')
+  [ ${#packages[@]} -gt 0 ] || return 1
+  apt_install "${packages[@]}" && as_person "$here/run" --setup-only --no-install
 }
 
 # Without Nomad: a unit of systemd, as the person who called, or as the agent's own user.
