@@ -12,6 +12,7 @@
 #define TOKENS 400
 #define LOOK_MS 800    /* for all servers together to say how busy they are */
 #define SILENT_MS 1500 /* without a word, after which a server is asked whether it lives; it has as long to say so */
+#define MISSES 2
 #define WATCH_MS 250
 #define SMALL_PARAMS 400000000
 #define TOP_P 0.9
@@ -47,7 +48,7 @@ struct ChoirAsk {
   gboolean lost;       /* the call is cancelled because its server is gone */
   GCancellable *alive; /* the question whether it lives */
   gint64 begun_us, asked_us, first_us, heard_us;
-  guint halves;
+  guint halves, misses;
   char *why; /* what went wrong last */
   GError *error;
 };
@@ -147,6 +148,7 @@ static void on_delta(const char *text, gpointer user) {
   if (ask->dead || ask->lost)
     return;
   ask->heard_us = choir_clock_us();
+  ask->misses = 0;
   if (ask->first_us == 0)
     ask->first_us = ask->heard_us;
   hand_out(ask, choir_echo_feed(&ask->echo, text));
@@ -232,8 +234,13 @@ static void on_alive(guint status, const char *body, gsize length, const GError 
   gboolean mine = !g_cancellable_is_cancelled(alive->asked);
   if (mine) {
     g_clear_object(&ask->alive);
-    ask->heard_us = choir_clock_us();
-    if (error && !g_error_matches(error, CHOIR_HTTP_ERROR, CHOIR_HTTP_ERROR_STATUS) && ask->call) {
+    gboolean dead = error && !g_error_matches(error, CHOIR_HTTP_ERROR, CHOIR_HTTP_ERROR_STATUS);
+    /* A machine with too much to do misses one question; nobody refuses a connection by being busy. */
+    ask->misses = dead ? ask->misses + 1 : 0;
+    if (!dead)
+      ask->heard_us = choir_clock_us();
+    else if (ask->call &&
+             (ask->misses >= MISSES || g_error_matches(error, CHOIR_HTTP_ERROR, CHOIR_HTTP_ERROR_CONNECT))) {
       ask->lost = TRUE;
       choir_chat_cancel(ask->call);
     }

@@ -77,7 +77,7 @@ for await (const line of createInterface({ input: child.stdout })) {
 child.stdout.resume();
 const { page, problems, close } = await openBrowser();
 try {
-  await page.goto(`${url}/#cluster`);
+  await page.goto(`${url}/#cluster`, { timeout: 120000 });
   await tap.waits(page, 'the nodes of Consul and Nomad are one list', () => document.querySelectorAll('#cluster-nodes tbody tr').length === 3);
   await tap.waits(page, 'an expert of Consul is shown, with its server', () => /coding/.test(document.getElementById('cluster-experts').textContent) && /tiny\.gguf/.test(document.getElementById('cluster-experts').textContent));
   const nodes = await page.evaluate(text, 'cluster-nodes');
