@@ -377,6 +377,11 @@ static void test_hangup_in_callback(void) {
     Client c;
     start(&c);
     c.free_on = event;
+    if (event == CHOIR_LIVE_IDLE) {
+      ChoirLiveOptions options = defaults;
+      options.idle_ms = 500;
+      choir_live_configure(c.live, &options);
+    }
     speak(&c, 1000, 0.9f);
     speak(&c, 1000, 0.01f);
     if (c.live != NULL)
@@ -390,6 +395,11 @@ static void test_hangup_in_callback(void) {
       fake_turn_done(fake_twin_last(c.twin), NULL);
       run(&c, 2000);
       g_assert_null(c.live);
+    }
+    if (c.live != NULL && event == CHOIR_LIVE_IDLE) {
+      fake_turn_done(fake_twin_last(c.twin), NULL);
+      run(&c, 2000);
+      speak(&c, 2000, 0.01f);
     }
     if (c.live != NULL)
       choir_live_cancel(c.live);
