@@ -155,7 +155,9 @@ class House:
     # --- Choir
 
     def agent_node(self):
-        return next(iter(self.allocations("pipecat-app")), None)
+        """Where the agent answers; Nomad's list also has those that are on their way out."""
+        found = self.passing("pipecat-app")
+        return found[0][0] if found else None
 
     def ask_expert(self, expert, query, node=None, timeout=240):
         """What the agent's tool route_to_expert answers, asked where the agent runs."""

@@ -20,8 +20,10 @@ def healthy(house, count):
 
 
 def answers(house, query="In one word, what colour is the sky?"):
+    """The expert itself answers, not the light model that steps in for it."""
     code, said, problem = house.ask_expert("main", query)
     assert code == 0, f"{said}\n{problem}"
+    assert "light local model" not in said, said
     assert re.search(r"[A-Za-z]{3}", said), said
     return said
 
@@ -123,10 +125,17 @@ def test_scaled_to_nothing_and_back(house):
     house.scale(JOB, GROUP, 0)
     with house.report.phase("scaled to 0, until it is out of Consul"):
         wait_for("no expert", 60, lambda: house.consul(f"/v1/health/service/{EXPERT}") == [])
+    code, said, problem = house.ask_expert("main", "Say yes.")
+    assert code != 0 or "light local model" in said, said  # and the person is told
+    print(said, problem)
     house.scale(JOB, GROUP, 1)
     with house.report.phase("scaled to 1, until it passes"):
         wait_for("one healthy expert", 180, lambda: healthy(house, 1))
-    wait_for("the agent sees it again", 60, lambda: house.ask_expert("main", "Say yes.")[0] == 0)
+    def expert_itself():
+        code, said, _ = house.ask_expert("main", "Say yes.")
+        return code == 0 and "light local model" not in said
+
+    wait_for("the agent sees it again", 60, expert_itself)
 
 
 def test_memory_of_the_control_plane(house):
