@@ -12,7 +12,7 @@ static const char *const stops[] = {
 /* No repeat penalty: at 1.1 the default model's answers grew from one sentence to several in the persona bench, because
  * the right words were used up. Loops are stopped by choir_repeat_check() instead. */
 #define TOP_P 0.9
-#define RESUMES 2 /* of a turn whose machine is gone */
+#define RESUMES 2         /* of a turn whose machine is gone */
 #define ORDER_ANYWAY 0.45 /* likeness to an example of a tool */
 
 gsize choir_turn_utf8_floor(const char *text, gsize bytes) {

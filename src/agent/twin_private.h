@@ -40,13 +40,13 @@ struct ChoirTurn {
   gboolean recalled;          /* ... or was, or is not wanted */
   char *shown;                /* what was recalled, until observers may see it */
   gboolean aside;             /* answered without the live slot */
-  gboolean remote;   /* another machine's server is asked */
-  gboolean moved;    /* ... and it is no longer there */
+  gboolean remote;            /* another machine's server is asked */
+  gboolean moved;             /* ... and it is no longer there */
   guint resumes;
   gsize resumed_at; /* bytes of the reply that the next server goes on with */
   ChoirEcho echo;
-  gboolean knows;             /* the memory had something to say */
-  gboolean waiting;           /* for choir_turn_confirm(): no tool runs for a guess */
+  gboolean knows;   /* the memory had something to say */
+  gboolean waiting; /* for choir_turn_confirm(): no tool runs for a guess */
   gboolean cancelled, retried, abandoned, telling;
   guint cancel_idle;
   /* heard: choir_turn_heard() or choir_turn_discard() was called */

@@ -6,7 +6,8 @@
 gboolean choir_join_word(const char *word);
 /* argv[0] "nodes", argv[1] one of the words. Returns the exit code. */
 int choir_join_main(int argc, char **argv);
-/* Machines on their way in, for the list of all; prints nothing where there is no join service, or for others than root. */
+/* Machines on their way in, for the list of all; prints nothing where there is no join service, or for others than
+ * root. */
 void choir_join_print_open(void);
 /* join_serve.c: the service itself, until a signal. dir: state; ready: what the root half leaves. */
 int choir_join_serve(const char *dir, const char *ready, int port);

@@ -15,11 +15,12 @@ static const GOptionEntry entries[] = {
     G_OPTION_ENTRY_NULL,
 };
 
-static const char description[] = "Examples:\n"
-                                  "  choir status\n"
-                                  "  choir status --json | jq .engines\n"
-                                  "  choir status --url http://127.0.0.1:9000\n\n"
-                                  "Exit codes: 0 a daemon answered, 1 none does (with --engine: or it is not ready), 2 wrong usage.\n";
+static const char description[] =
+    "Examples:\n"
+    "  choir status\n"
+    "  choir status --json | jq .engines\n"
+    "  choir status --url http://127.0.0.1:9000\n\n"
+    "Exit codes: 0 a daemon answered, 1 none does (with --engine: or it is not ready), 2 wrong usage.\n";
 
 static const char *reset(void) {
   return choir_cli_style(CHOIR_CLI_PLAIN);

@@ -30,7 +30,7 @@ typedef struct {
   ChoirConsul *consul; /* NULL: none is configured */
   ChoirExperts *experts;
   ChoirMainModel *main_model; /* NULL: this machine's own */
-  ChoirNomad *nomad; /* NULL: none is configured */
+  ChoirNomad *nomad;          /* NULL: none is configured */
   ChoirView *view;
   ChoirMind *mind;
   ChoirVoice *voice;

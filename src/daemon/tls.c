@@ -256,7 +256,8 @@ ChoirTls *choir_tls_new_named(const char *state_dir, guint16 port, guint16 upstr
   tls->secret = random_secret();
   tls->port = port;
   tls->upstream = upstream;
-  if (g_mkdir_with_parents(tls->dir, 0700) != 0 || !make_certificates(tls, names, error) || !configure_nginx(tls, error)) {
+  if (g_mkdir_with_parents(tls->dir, 0700) != 0 || !make_certificates(tls, names, error) ||
+      !configure_nginx(tls, error)) {
     if (error && !*error)
       g_set_error(error, G_FILE_ERROR, G_FILE_ERROR_FAILED, "cannot write in %s", tls->dir);
     choir_tls_free(tls);

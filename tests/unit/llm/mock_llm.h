@@ -33,4 +33,4 @@ void mock_llm_set_ready(MockLlm *mock, gboolean ready); /* /health */
 void mock_llm_set_slots(MockLlm *mock, guint n, guint busy);
 /* Its machine lost the network: what asks for /health or /slots waits for ever. */
 void mock_llm_mute(MockLlm *mock);
-void mock_llm_set_plain(MockLlm *mock);                 /* another make of server: /health is 404 */
+void mock_llm_set_plain(MockLlm *mock); /* another make of server: /health is 404 */
