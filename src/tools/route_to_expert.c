@@ -104,6 +104,8 @@ static double like(const ChoirToolHouse *house, const char *text) {
 
 static char *fill(const ChoirToolHouse *house, const char *text) {
   ChoirRoute route;
+  if (choir_experts_count(house->experts) == 0)
+    return NULL;
   choir_experts_route(house->experts, text, &route);
   char *args = NULL;
   if (route.expert) {
