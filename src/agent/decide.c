@@ -168,9 +168,11 @@ static void on_written(const char *name, const char *args, const GError *error, 
   const ChoirToolAction *action = choir_toolbox_find(decide->request.toolbox, name, &tool);
   json_auto_t *schema = action ? choir_toolbox_schema(decide->request.toolbox, action) : NULL;
   json_auto_t *json = choir_json_parse(args, strlen(args), &why);
-  if (!action || !among(decide->request.among, tool->id) || (decide->name && !g_str_equal(decide->name, name)))
+  gboolean offered =
+      action && among(decide->request.among, tool->id) && (!decide->name || g_str_equal(decide->name, name));
+  if (!offered && !why)
     g_set_error(&why, CHOIR_CALL_ERROR, CHOIR_CALL_ERROR_BROKEN, "the model called %s, which was not offered", name);
-  if (why || !choir_schema_validate(schema, json, &why)) {
+  if (!offered || why || !choir_schema_validate(schema, json, &why)) {
     g_prefix_error(&why, "the call of '%s' is refused: ", name);
     finish(decide, why);
     return;

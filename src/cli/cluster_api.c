@@ -73,7 +73,8 @@ static char *find_url(ChoirApiKind kind, const char *given) {
   g_autofree char *pair = NULL;
   if ((!set || !*set) && kind == CHOIR_API_CONSUL && g_getenv("CONSUL_HOST")) {
     const char *port = g_getenv("CONSUL_PORT");
-    set = pair = g_strdup_printf("%s:%s", g_getenv("CONSUL_HOST"), port && *port ? port : "8500");
+    pair = g_strdup_printf("%s:%s", g_getenv("CONSUL_HOST"), port && *port ? port : "8500");
+    set = pair;
   }
   if (!set || !*set)
     set = kinds[kind].fallback_url;

@@ -138,7 +138,7 @@ static int submit(Cluster *cluster, char **files) {
   g_autofree char *vars = variables(&error);
   json_auto_t *rows = json_array();
   if (!vars)
-    return choir_cli_usage(NAME, "%s", error->message);
+    return choir_cli_usage(NAME, "%s", error ? error->message : "the variables cannot be used");
   for (; *files; files++)
     if (!submit_one(cluster, *files, vars, rows, &error))
       return choir_cli_fail(NAME, "%s", error->message);

@@ -191,9 +191,8 @@ ChoirJobState *choir_job_state(const json_t *job, const json_t *allocs, const js
   state->wanted = choir_job_wanted(job);
   if (choir_json_bool(job, "Stop", FALSE))
     state->status = CHOIR_JOB_STOPPED;
-  else if (json_is_object(json_object_get(job, "ParameterizedJob")) && !choir_json_bool(job, "Dispatched", FALSE))
-    state->status = CHOIR_JOB_ON_DEMAND;
-  else if (json_is_object(json_object_get(job, "Periodic")))
+  else if (json_is_object(json_object_get(job, "Periodic")) ||
+           (json_is_object(json_object_get(job, "ParameterizedJob")) && !choir_json_bool(job, "Dispatched", FALSE)))
     state->status = CHOIR_JOB_ON_DEMAND;
   else if (g_str_equal(type, "batch") || g_str_equal(type, "sysbatch"))
     judge_batch(state, job, allocs);

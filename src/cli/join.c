@@ -110,7 +110,7 @@ static int list_tokens(void) {
   for (size_t i = 0; !option_json && i < json_array_size(tokens); i++) {
     const json_t *token = json_array_get(tokens, i);
     g_autofree char *until = clock_of(choir_json_int(token, "expires", 0));
-    gboolean used = *choir_json_string(token, "used_by", "");
+    gboolean used = *choir_json_string(token, "used_by", "") != '\0';
     printf("%-9s until %s  %s%s\n", choir_json_string(token, "id", ""), until, used ? "used" : "not used",
            choir_json_bool(token, "auto", FALSE) ? ", joins at once" : "");
   }

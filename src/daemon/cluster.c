@@ -8,8 +8,10 @@ ChoirConsul *choir_cluster_consul(const ChoirConfig *config) {
   const char *url = choir_config_string(config, "cluster", "consul_url");
   const char *host = g_getenv("CONSUL_HOST"), *port = g_getenv("CONSUL_PORT"), *token = g_getenv("CONSUL_HTTP_TOKEN");
   g_autofree char *from_host = NULL;
-  if (!*url && host && *host)
-    url = from_host = g_strdup_printf("http://%s:%s", host, port && *port ? port : CONSUL_PORT);
+  if (!*url && host && *host) {
+    from_host = g_strdup_printf("http://%s:%s", host, port && *port ? port : CONSUL_PORT);
+    url = from_host;
+  }
   if (!*url)
     return NULL;
   if (token && *token)

@@ -146,7 +146,7 @@ char *choir_join_token_new(ChoirJoin *join, guint minutes, gboolean at_once, con
   g_autofree char *sum = sum_of(secret), *id = random_hex(4);
   json_array_append_new(tokens,
                         json_pack("{s:s,s:s,s:I,s:b,s:s}", "id", id, "sha256", sum, "expires",
-                                  (json_int_t)(now + 60 * (gint64)minutes), "auto", (int)at_once, "used_by", ""));
+                                  (json_int_t)now + 60 * (json_int_t)minutes, "auto", (int)at_once, "used_by", ""));
   if (!keep(join, tokens, join->nodes, error))
     return NULL;
   return g_strdup_printf("cj1.%s.%s", secret, fingerprint);

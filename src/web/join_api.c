@@ -199,7 +199,7 @@ static void on_token_new(ChoirHttpRequest *request, gpointer user) {
     answer_join_error(request, error);
   else
     choir_answer_json(request, 200,
-                      json_pack("{s:s,s:I}", "token", token, "expires", (json_int_t)(now_s() + 60 * minutes)));
+                      json_pack("{s:s,s:I}", "token", token, "expires", (json_int_t)now_s() + 60 * minutes));
 }
 
 static void answer_done(ChoirHttpRequest *request, const char *what, const char *word, gboolean good,
