@@ -105,9 +105,9 @@ def test_bad_settings_say_what_is_accepted(tmp_path, text, expected):
 
 
 def test_environment_of_the_original(new_daemon):
-    daemon = new_daemon(env={"STT_SERVICE": "pocketsphinx", "TTS_SERVICE": "flite", "CONSUL_HTTP_TOKEN": "not-for-the-log"})
+    daemon = new_daemon(env={"STT_SERVICE": "pocketsphinx", "TTS_SERVICE": "flite", "TOOL_SERVER_API_KEY": "not-for-the-log"})
     status = daemon.wait_engines("vad", "stt", "tts")
-    assert "CONSUL_HTTP_TOKEN is set, but no part" in daemon.log() and "not-for-the-log" not in daemon.log()
+    assert "TOOL_SERVER_API_KEY is set, but no part" in daemon.log() and "not-for-the-log" not in daemon.log()
     assert status["engines"]["stt"]["engine"] == "pocketsphinx"
     assert status["engines"]["tts"]["engine"] == "flite"
 

@@ -370,7 +370,7 @@ def test_experts_of_consul(new_daemon, tmp_path, experts, consul):
     assert not problems(daemon)
     assert listed(daemon)["creative"]["replicas"][0]["fallback"] is True
     assert listed(daemon)["coding"]["replicas"][0]["model"] == "SmolLM2-135M-Instruct"
-    assert cluster(daemon)["nodes"]["list"][0]["name"] == "node1"
+    wait_for(lambda: [n["name"] for n in cluster(daemon)["nodes"]["list"]] == ["node1"], "the node appears")
     assert ask(daemon, "Ask the coding expert what a variable is.")
     assert "small fallback model of the creative expert" in ask(daemon, "Ask the creative expert for a poem.")
 
