@@ -74,7 +74,10 @@ void choir_rtvi_output_spoken(ChoirRtviSession *session, gsize bytes) {
     gsize at = MIN(bytes, part->end);
     if (part->completed || at <= part->told)
       continue;
-    g_autofree char *words = slice(session, part->told, at);
+    /* Blanks behind the part before were not spoken with it. */
+    const ChoirRtviSegment *before = i > 0 ? part - 1 : NULL;
+    gboolean first = before && part->told == part->begin && before->told < part->begin;
+    g_autofree char *words = slice(session, first ? before->told : part->told, at);
     choir_rtvi_emit(session, "bot-tts-text", NULL, json_pack("{s:s}", "text", words));
     part->told = at;
     /* The blanks behind a sentence are not spoken. */
