@@ -332,8 +332,10 @@ CLUSTER_MINUTES = 12  # of a warm run; with less time left the stage is skipped
 CLUSTER_LOG = ROOT / "build/test-logs/cluster/prepare.log"
 
 
-def cluster_lacks():
+def cluster_lacks(context):
     """Why there can be no nodes here, or nothing."""
+    if not context.full and not os.environ.get("CHOIR_CLUSTER"):
+        return "a quarter of an hour or more: run it with CHOIR_CLUSTER=1, or --full"
     if os.geteuid():
         return "the nodes need root"
     missing = [c for c in ("systemd-nspawn", "mmdebstrap", "ip", "nsenter") if not shutil.which(c)]
@@ -342,7 +344,7 @@ def cluster_lacks():
 
 def cluster_prepare(context):
     """Nomad and Consul, the nodes' Debian and Choir's packages: beside the other stages, they are only here for the last one."""
-    if not cluster_lacks():
+    if not cluster_lacks(context):
         script = ('tools/get-cluster-bins || exit; tests/cluster/lab base || exit 1; '
                   './run --no-install --packages "$0" || exit 1')
         context.start_background("cluster", ["nice", "-n", "10", "bash", "-c", script, CACHE / "cluster/packages"], CLUSTER_LOG)
@@ -350,7 +352,7 @@ def cluster_prepare(context):
 
 def cluster(context):
     """Three real nodes. It is skipped, with the reason, where they cannot be had or the time does not suffice."""
-    name, reason = "three real nodes", cluster_lacks()
+    name, reason = "three real nodes", cluster_lacks(context)
     if reason:
         return [Result(name, "skipped", reason)]
     spare = context.left() - CLUSTER_MINUTES * 60
