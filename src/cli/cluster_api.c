@@ -4,6 +4,7 @@
 #include <unistd.h>
 #include "base/log.h"
 #include "base/text.h"
+#include "cluster/consul.h"
 #include "net/http_client.h"
 
 #define MAX_ANSWER (32 * 1024 * 1024)
@@ -78,10 +79,7 @@ static char *find_url(ChoirApiKind kind, const char *given) {
   }
   if (!set || !*set)
     set = kinds[kind].fallback_url;
-  char *url = strstr(set, "://") ? g_strdup(set) : g_strconcat("http://", set, NULL);
-  for (gsize length = strlen(url); length > 0 && url[length - 1] == '/'; length--)
-    url[length - 1] = '\0';
-  return url;
+  return choir_consul_address(set);
 }
 
 ChoirApi *choir_api_new(ChoirApiKind kind, const char *url, const char *token_file, GError **error) {

@@ -8,6 +8,16 @@
 typedef enum { CHOIR_API_NOMAD, CHOIR_API_CONSUL } ChoirApiKind;
 typedef struct ChoirApi ChoirApi;
 
+/* Options of a command that say where a server is: lines of a GOptionEntry table. url, token_file: static char *. */
+#define CHOIR_API_NOMAD_OPTIONS(url, token_file)                                                                       \
+  {"nomad", 0, 0, G_OPTION_ARG_STRING, &(url), "Nomad's address (default: $NOMAD_ADDR, else here)", "URL"}, {          \
+    "nomad-token-file", 0, 0, G_OPTION_ARG_FILENAME, &(token_file), "file with Nomad's token", "FILE"                  \
+  }
+#define CHOIR_API_CONSUL_OPTIONS(url, token_file)                                                                      \
+  {"consul", 0, 0, G_OPTION_ARG_STRING, &(url), "Consul's address (default: $CONSUL_HTTP_ADDR, else here)", "URL"}, {  \
+    "consul-token-file", 0, 0, G_OPTION_ARG_FILENAME, &(token_file), "file with Consul's token", "FILE"                \
+  }
+
 /* url: an option, may be NULL: else $NOMAD_ADDR or $CONSUL_HTTP_ADDR ($CONSUL_HOST, $CONSUL_PORT), else this machine's
  * usual port. token_file: an option, may be NULL: else $NOMAD_TOKEN_FILE or $CONSUL_HTTP_TOKEN_FILE, else $NOMAD_TOKEN
  * or $CONSUL_HTTP_TOKEN, else the first of the installation's files that may be read, else none. NULL with error: a

@@ -27,9 +27,7 @@ static const GOptionEntry entries[] = {
     {"threads", 't', 0, G_OPTION_ARG_INT, &option_threads, "(default: as llama-bench)", "N"},
     {"node", 0, 0, G_OPTION_ARG_STRING, &option_node, "name of this node in the plan (default: the host's)", "NAME"},
     {"no-consul", 0, 0, G_OPTION_ARG_NONE, &option_no_consul, "do not leave the figures in Consul", NULL},
-    {"consul", 0, 0, G_OPTION_ARG_STRING, &option_consul, "Consul's address (default: $CONSUL_HTTP_ADDR, else here)",
-     "URL"},
-    {"consul-token-file", 0, 0, G_OPTION_ARG_FILENAME, &option_token, "file with Consul's token", "FILE"},
+    CHOIR_API_CONSUL_OPTIONS(option_consul, option_token),
     G_OPTION_ENTRY_NULL,
 };
 

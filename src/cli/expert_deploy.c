@@ -33,11 +33,8 @@ static const GOptionEntry entries[] = {
      NULL},
     {"wait", 'w', 0, G_OPTION_ARG_INT, &option_wait, "seconds until it must answer, 0: do not wait (default 900)", "S"},
     {"json", 0, 0, G_OPTION_ARG_NONE, &option_json, "print JSON", NULL},
-    {"nomad", 0, 0, G_OPTION_ARG_STRING, &option_nomad, "Nomad's address (default: $NOMAD_ADDR, else here)", "URL"},
-    {"nomad-token-file", 0, 0, G_OPTION_ARG_FILENAME, &option_nomad_token, "file with Nomad's token", "FILE"},
-    {"consul", 0, 0, G_OPTION_ARG_STRING, &option_consul, "Consul's address (default: $CONSUL_HTTP_ADDR, else here)",
-     "URL"},
-    {"consul-token-file", 0, 0, G_OPTION_ARG_FILENAME, &option_consul_token, "file with Consul's token", "FILE"},
+    CHOIR_API_NOMAD_OPTIONS(option_nomad, option_nomad_token),
+    CHOIR_API_CONSUL_OPTIONS(option_consul, option_consul_token),
     G_OPTION_ENTRY_NULL,
 };
 

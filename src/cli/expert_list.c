@@ -12,9 +12,7 @@ static char *option_consul, *option_token;
 
 static const GOptionEntry entries[] = {
     {"json", 0, 0, G_OPTION_ARG_NONE, &option_json, "print JSON", NULL},
-    {"consul", 0, 0, G_OPTION_ARG_STRING, &option_consul, "Consul's address (default: $CONSUL_HTTP_ADDR, else here)",
-     "URL"},
-    {"consul-token-file", 0, 0, G_OPTION_ARG_FILENAME, &option_token, "file with Consul's token", "FILE"},
+    CHOIR_API_CONSUL_OPTIONS(option_consul, option_token),
     G_OPTION_ENTRY_NULL,
 };
 

@@ -26,9 +26,7 @@ static const GOptionEntry entries[] = {
      "PORT[=META]"},
     {"address", 'a', 0, G_OPTION_ARG_STRING, &option_address, "to listen on (default: all)", "IP"},
     {"service", 0, 0, G_OPTION_ARG_STRING, &option_service, "in Consul (default: " CHOIR_JOB_AGENT ")", "NAME"},
-    {"consul", 0, 0, G_OPTION_ARG_STRING, &option_consul, "Consul's address (default: $CONSUL_HTTP_ADDR, else here)",
-     "URL"},
-    {"consul-token-file", 0, 0, G_OPTION_ARG_FILENAME, &option_token, "file with Consul's token", "FILE"},
+    CHOIR_API_CONSUL_OPTIONS(option_consul, option_token),
     G_OPTION_ENTRY_NULL,
 };
 

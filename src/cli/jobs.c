@@ -18,14 +18,8 @@ static const GOptionEntry entries[] = {
     {"var", 0, 0, G_OPTION_ARG_STRING_ARRAY, &option_var, "submit: a variable of the file; may be repeated",
      "NAME=VALUE"},
     {"wait", 'w', 0, G_OPTION_ARG_INT, &option_wait, "seconds to wait for health, 0: none (default 60)", "S"},
-    {"nomad", 0, 0, G_OPTION_ARG_STRING, &option_nomad, "Nomad's address (default: $NOMAD_ADDR, else this machine)",
-     "URL"},
-    {"nomad-token-file", 0, 0, G_OPTION_ARG_FILENAME, &option_nomad_token, "file with Nomad's token", "FILE"},
-    {"consul", 0, 0, G_OPTION_ARG_STRING, &option_consul,
-     "Consul's address (default: $CONSUL_HTTP_ADDR, else this "
-     "machine)",
-     "URL"},
-    {"consul-token-file", 0, 0, G_OPTION_ARG_FILENAME, &option_consul_token, "file with Consul's token", "FILE"},
+    CHOIR_API_NOMAD_OPTIONS(option_nomad, option_nomad_token),
+    CHOIR_API_CONSUL_OPTIONS(option_consul, option_consul_token),
     G_OPTION_ENTRY_NULL,
 };
 
