@@ -132,3 +132,14 @@ const char *choir_nearest(const char *word, const char *const *list) {
   }
   return nearest;
 }
+
+char *choir_pem_sha256(const char *pem) {
+  static const char begin[] = "-----BEGIN CERTIFICATE-----", end[] = "-----END CERTIFICATE-----";
+  const char *from = strstr(pem, begin), *to = from ? strstr(from, end) : NULL;
+  if (!to)
+    return NULL;
+  g_autofree char *body = g_strndup(from + strlen(begin), (gsize)(to - from) - strlen(begin));
+  gsize length;
+  g_autofree guchar *der = g_base64_decode(body, &length);
+  return g_compute_checksum_for_data(G_CHECKSUM_SHA256, der, length);
+}

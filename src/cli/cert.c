@@ -1,6 +1,7 @@
 /* `choir cert`: our certificate authority, and how to trust it. */
 #include <stdio.h>
 #include <string.h>
+#include "base/text.h"
 #include "cli/cli.h"
 
 #define NAME "cert"
@@ -23,14 +24,9 @@ static const char description[] =
 
 /* SHA-256 of the certificate inside the PEM text, as browsers show it; NULL when there is none. */
 static char *fingerprint(const char *pem) {
-  static const char begin[] = "-----BEGIN CERTIFICATE-----", end[] = "-----END CERTIFICATE-----";
-  const char *from = strstr(pem, begin), *to = from ? strstr(from, end) : NULL;
-  if (!to)
+  g_autofree char *sum = choir_pem_sha256(pem);
+  if (!sum)
     return NULL;
-  g_autofree char *body = g_strndup(from + strlen(begin), (gsize)(to - from) - strlen(begin));
-  gsize length;
-  g_autofree guchar *der = g_base64_decode(body, &length);
-  g_autofree char *sum = g_compute_checksum_for_data(G_CHECKSUM_SHA256, der, length);
   GString *text = g_string_new(NULL);
   for (gsize i = 0; sum[i]; i += 2)
     g_string_append_printf(text, "%s%c%c", i ? ":" : "", g_ascii_toupper(sum[i]), g_ascii_toupper(sum[i + 1]));

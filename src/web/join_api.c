@@ -295,23 +295,11 @@ static gboolean guard(ChoirHttpRequest *request, gpointer user) {
   return FALSE;
 }
 
-/* SHA-256 of the certificate's own bytes: what a machine compares with its token. */
-static char *fingerprint_of(const char *pem) {
-  static const char begin[] = "-----BEGIN CERTIFICATE-----", end[] = "-----END CERTIFICATE-----";
-  const char *from = strstr(pem, begin), *to = from ? strstr(from, end) : NULL;
-  if (!to)
-    return NULL;
-  g_autofree char *body = g_strndup(from + strlen(begin), (gsize)(to - from) - strlen(begin));
-  gsize length;
-  g_autofree guchar *der = g_base64_decode(body, &length);
-  return g_compute_checksum_for_data(G_CHECKSUM_SHA256, der, length);
-}
-
 ChoirJoinApi *choir_join_api_new(const ChoirJoinApiOptions *options, GError **error) {
   g_autofree char *pem = NULL;
   if (!g_file_get_contents(options->ca_file, &pem, NULL, error))
     return NULL;
-  g_autofree char *fingerprint = fingerprint_of(pem);
+  g_autofree char *fingerprint = choir_pem_sha256(pem); /* a machine compares it with its token */
   if (!fingerprint) {
     g_set_error(error, CHOIR_JOIN_ERROR, CHOIR_JOIN_ERROR_FILE, "%s holds no certificate", options->ca_file);
     return NULL;
