@@ -114,6 +114,10 @@ check_arguments() {
     role=$(of_state role)
     [ -n "$controller" ] || controller=$(of_state controller)
     [ -n "$user" ] || user=$(of_state user)
+    [ -n "$tags" ] || tags=$(of_state tags)
+    for word in $(of_state options); do
+      case $word in docker) docker=yes ;; benchmark) benchmark=yes ;; ha_debug) ha_debug=yes ;; purge_jobs) purge_jobs=yes ;; leave) leave=yes ;; esac
+    done
     if [ "$(of_state external)" = yes ]; then
       external=yes
       export LLM_BASE_URL=${LLM_BASE_URL:-$(of_state llm_base_url)} LLM_MODEL=${LLM_MODEL:-$(of_state llm_model)}
@@ -182,7 +186,10 @@ plan() { # fills steps
       case $name in experts | pipecatapp) continue ;; esac
     fi
     if [ "$external" = yes ] && [ -z "$tags" ]; then
-      case $name in models | experts) continue ;; esac
+      case $name in
+        experts) continue ;;
+        models) [ -d "$(models_dir)" ] || continue ;; # what is here is linked, for hearing and voice
+      esac
     fi
     case ,$tags, in ,, | *,"$name",*) steps+=("role:$name") ;; esac
   done
@@ -326,7 +333,12 @@ run_step() { # run_step NUMBER STEP
 
 explain() { # the sentence that says what to do, else the end of what was printed
   local said
-  said=$(sed -n "/^== .* $1\$/h;//!H;\$!d;x;p" "$log" | sed -n 's/^choir: //p; s/^choir-join: //p; s/.*"msg": "\(.*\)".*/\1/p; s/^ *msg: \(.*\)/\1/p' | tail -3)
+  said=$(sed -n "/^== .* $1\$/h;//!H;\$!d;x;p" "$log" | sed -nE '
+    s/^choir(-join)?: //p; t
+    s/.*"msg": "non-zero return code".*"stderr": "(([^"\\]|\\.)+)".*/\1/p; t
+    s/^ *"stderr": "(([^"\\]|\\.)+)".*/\1/p; t
+    /"msg": "non-zero return code"/b
+    s/.*"msg": "(([^"\\]|\\.)*)".*/\1/p' | tail -3 | sed 's/\\"/"/g; s/\\n/\n/g')
   if [ -n "$said" ]; then echo "$said"; else tail -8 "$log"; fi
 }
 
@@ -342,6 +354,7 @@ summary() {
       ;;
     embedded) note "Choir       http://127.0.0.1:8000" ;;
     *)
+      if [ "$role" = controller ]; then note "Choir       no agent yet: ./bootstrap.sh here adds it and the first expert, and shows the set-up code of the owner"; fi
       [ "$role" != all ] || note "Choir       http://$address:8000 (this machine: http://127.0.0.1:8000, with a certificate: https://$address:8443)"
       note "Consul      http://$address:8500    token: sudo cat /etc/consul.d/management_token"
       note "Nomad       http://$address:4646    token: sudo cat /etc/nomad.d/management_token"
@@ -357,6 +370,14 @@ summary() {
     embedded) note "Next        open the page; choir status shows what runs" ;;
     *) note "Next        another machine: sudo choir nodes token, and ./bootstrap.sh --role worker there. docs/cluster.md has the rest." ;;
   esac
+}
+
+asked_options() { # for --continue
+  local name found=()
+  for name in docker benchmark ha_debug purge_jobs leave; do
+    [ "${!name}" = no ] || found+=("$name")
+  done
+  echo "${found[*]}"
 }
 
 install_all() {
@@ -382,8 +403,11 @@ install_all() {
   fi
   (umask 077 && : > "$log")
   if [ "$go_on" = no ] || [ ! -f "$state" ] || [ "$(of_state role)" != "$role" ]; then
-    printf 'role=%s\nuser=%s\nexternal=%s\nllm_base_url=%s\nllm_model=%s\ncontroller=%s\nbegun=%s\n' "$role" "$user" "$external" "${LLM_BASE_URL:-}" \
-      "${LLM_MODEL:-}" "$controller" "$(date '+%F %T')" > "$state"
+    {
+      printf 'role=%s\nuser=%s\ntags=%s\noptions=%s\n' "$role" "$user" "$tags" "$(asked_options)"
+      printf 'external=%s\nllm_base_url=%s\nllm_model=%s\n' "$external" "${LLM_BASE_URL:-}" "${LLM_MODEL:-}"
+      printf 'controller=%s\nbegun=%s\n' "$controller" "$(date '+%F %T')"
+    } > "$state"
   fi
   owned "$log" "$state"
   [ "$leave" = no ] || note "Services that run are not restarted (--leave-services-running); new settings count from their next start."

@@ -23,6 +23,10 @@ step_check() {
   if [ "$free" -lt 2048 ]; then say "there are only $free MB free on /; 2048 are needed" && return 1; fi
   if [ "$role" != embedded ] && [ -z "$(own_address)" ]; then say "this machine has no IPv4 address; see ip address" && return 1; fi
   if getent passwd "$target_user" > /dev/null && [ "$(id -u "$target_user")" = 0 ]; then say "--user $target_user is root" && return 1; fi
+  case $role in embedded | worker) return ;; esac
+  if [ "$(stat -c %U "$here")" = "$target_user" ]; then # not refused: this may be a machine with one person and no secrets
+    note "    warning: $target_user runs the agent and owns $here, from which root runs programs; better: sudo chown -R root: $here"
+  fi
 }
 
 step_tools() {
@@ -40,8 +44,15 @@ step_docker() {
   apt_install docker.io && systemctl enable --now docker.service
 }
 
+keep_user() { # for playbooks that are called by hand, and for workers, whose bundle has this file
+  if [ -n "$user" ] && [ "$(variable target_user pipecatapp)" != "$user" ]; then
+    sed -i "s/^target_user: .*/target_user: $user/" "$here/group_vars/all.yaml"
+  fi
+}
+
 step_inventory() {
   local name address book=("$here/tools/inventory")
+  keep_user || return 1
   name=$(host_name) address=$(own_address)
   if "${book[@]}" get localhost > /dev/null 2>&1; then # the one that the repository comes with
     if "${book[@]}" get "$name" > /dev/null 2>&1; then "${book[@]}" remove localhost; else "${book[@]}" rename localhost "$name"; fi || return 1
@@ -193,7 +204,7 @@ StartLimitIntervalSec=0
 
 [Service]
 Type=oneshot
-ExecStart=$here/tools/join-apply --packages $(packages_dir)
+ExecStart="$here/tools/join-apply" --packages "$(packages_dir)"
 U
   [ "$changed" = no ] || systemctl daemon-reload
   systemctl enable --now choir-join-server.service choir-join-apply.path

@@ -209,6 +209,27 @@ def test_continue_goes_on_after_the_last_good_step(machine, fail, before, after)
 
 
 @needs_root
+def test_continue_remembers_what_was_asked_for(machine):
+    tree, bootstrap = machine
+    done, ran = bootstrap("--tags", "common,nomad", "--user", "anna", "--leave-services-running", fail="ansible-playbook:nomad", say="x")
+    assert done.returncode == 1 and ran == ["common", "nomad"]
+    assert re.search("^target_user: anna$", (tree / "group_vars/all.yaml").read_text(), re.M)  # for playbooks called by hand, and for workers
+    done, ran = bootstrap("--continue")
+    assert done.returncode == 0 and ran == ["nomad"] and "--leave-services-running" in done.stdout, done.stdout
+    assert bootstrap("--tags", "common")[0].returncode == 0
+    assert re.search("^target_user: anna$", (tree / "group_vars/all.yaml").read_text(), re.M)
+
+
+@needs_root
+def test_a_failing_program_is_quoted(machine):
+    """Of a task that failed the program's own words, not Ansible's about its exit code."""
+    tree, bootstrap = machine
+    say = 'non-zero return code\\", \\"rc\\": 1, \\"stderr\\": \\"there is no leader\\", \\"stdout\\": \\"'.replace('\\"', '"')
+    done, _ = bootstrap("--tags", "common", fail="ansible-playbook:common", say=say)
+    assert "\nthere is no leader\n" in done.stdout and "non-zero" not in done.stdout, done.stdout
+
+
+@needs_root
 def test_debug_keeps_the_log_before(machine):
     tree, bootstrap = machine
     assert bootstrap("--tags", "common", "--debug", fail="ansible-playbook:common", say="first")[0].returncode == 1
