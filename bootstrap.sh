@@ -12,7 +12,7 @@ roles:
   all         everything on this machine: servers of Consul and Nomad, experts, the agent (the default)
   controller  servers of Consul and Nomad, and the service by which workers join
   worker      joins the controller at --controller-ip; it fetches everything from there, nobody logs in here
-  embedded    one machine without Nomad and Consul: ./run, and Choir as a service
+  embedded    one machine without Nomad and Consul: ./run, or the packages in /srv/choir/packages, and Choir as a service
 options:
   --controller-ip ADDRESS   with worker: the controller
   --token TOKEN             with worker: what `sudo choir nodes token` on the controller has printed
@@ -212,7 +212,7 @@ describe() { # describe STEP: what it does, for --dry-run
     join) echo "the service by which workers join: choir-join-server.service, https port 8002" ;;
     owner) echo "show the set-up code of the first owner" ;;
     benchmark) echo "measure this machine" ;;
-    build) if [ "$external" = yes ]; then echo "take Choir as it is, without a model"; else echo "./run --setup-only: parts, engine, models, build"; fi ;;
+    build) if packaged; then echo "Choir's packages in $(packages_dir), models in $(models_dir)"; elif [ "$external" = yes ]; then echo "take Choir as it is, without a model"; else echo "./run --setup-only: parts, engine, models, build"; fi ;;
     service) echo "choir service install" ;;
     register) echo "ask the controller at $controller to let this machine in" ;;
     provision) echo "wait for the yes, fetch the bundle, provision this machine (choir-join.service)" ;;
@@ -507,7 +507,9 @@ uninstall() {
   rm -rf /var/lib/choir/join /var/lib/choir-join-ready
   rm -rf /etc/choir/join /var/lib/choir-join
   ! getent passwd choir-join > /dev/null || userdel choir-join > /dev/null 2>&1 || true
-  if command -v ansible-playbook > /dev/null && [ -f "$here/uninstall.yaml" ] && [ -d /etc/choir ]; then
+  if [ "$(of_state role)" = embedded ]; then
+    remove_embedded
+  elif command -v ansible-playbook > /dev/null && [ -f "$here/uninstall.yaml" ] && [ -d /etc/choir ]; then
     [ "$purge" = no ] || options+=(-e purge_models=true)
     variables=$(mktemp) && extra_variables > "$variables"
     "$here/tools/inventory" get "$(host_name)" > /dev/null 2>&1 || step_inventory > /dev/null

@@ -257,23 +257,49 @@ choir_program() {
   return 1
 }
 
+packaged() { # is it to be taken as packages, which somebody has put here or installed before?
+  [ ! -x "$here/build/choir" ] && { [ -f "$(packages_dir)/SHA256SUMS" ] || [ -x /usr/bin/choir ]; }
+}
+
 step_build() {
   local packages=()
+  if packaged; then
+    install_packages && link_models
+    return
+  fi
   if [ "$external" = yes ]; then
-    choir_program > /dev/null && return
-    if [ -f "$(packages_dir)/SHA256SUMS" ]; then
-      cd "$(packages_dir)" || return 1
-      sha256sum --quiet -c SHA256SUMS || { say "packages in $PWD are damaged" && return 1; }
-      mapfile -t packages < <(sed 's/^[0-9a-f]* [ *]\(.*\.deb\)$/.\/\1/' SHA256SUMS)
-      export DEBIAN_FRONTEND=noninteractive
-      apt-get -q -y -o Dpkg::Use-Pty=0 -o DPkg::Lock::Timeout=600 --no-install-recommends install "${packages[@]}"
-      return
-    fi
+    [ ! -x "$here/build/choir" ] || return 0
     say "--external-model-server builds nothing: put Choir's packages (./run --packages DIR, on any machine) into $(packages_dir), or build it with ./run --setup-only" && return 1
   fi
   mapfile -t packages < <(here=$here HOME=${HOME:-/root} bash -c '. "$here/scripts/setup.sh" && printf "%s\n" "${build_packages[@]}"')
   [ ${#packages[@]} -gt 0 ] || return 1
   apt_install "${packages[@]}" && as_person "$here/run" --setup-only --no-install
+}
+
+install_packages() {
+  local packages=() folder options=(-q -y -o Dpkg::Use-Pty=0 -o DPkg::Lock::Timeout=600 -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold --no-install-recommends install)
+  folder=$(packages_dir)
+  [ -f "$folder/SHA256SUMS" ] || return 0
+  cd "$folder" || return 1
+  sha256sum --quiet -c SHA256SUMS || { say "packages in $folder are damaged; copy them anew and use --continue" && return 1; }
+  mapfile -t packages < <(sed 's/^[0-9a-f]* [ *]\(.*\.deb\)$/.\/\1/' SHA256SUMS)
+  export DEBIAN_FRONTEND=noninteractive
+  apt-get "${options[@]}" "${packages[@]}" && return
+  apt-get -q -o DPkg::Lock::Timeout=600 update && apt-get "${options[@]}" "${packages[@]}" && return
+  say "apt could not install Choir's packages; mend that (apt-get update says more) and use --continue"
+  return 1
+}
+
+# The packages bring no models; an outside model server needs none, and without the others there is no hearing and no voice.
+link_models() {
+  local models
+  models=$(models_dir)
+  if [ -d "$models" ] && [ ! -e /opt/nomad/models ]; then
+    mkdir -p /opt/nomad && ln -s "$models" /opt/nomad/models || return 1
+  fi
+  if [ "$external" = no ] && [ -z "$(ls /opt/nomad/models 2> /dev/null)" ]; then
+    say "there are no models: copy ~/.cache/choir/models of the machine where ./run has made them to $models" && return 1
+  fi
 }
 
 # Without Nomad: a unit of systemd, as the person who called, or as the agent's own user.
@@ -282,7 +308,11 @@ step_service() {
   choir=$(choir_program) || { say "there is no choir program" && return 1; }
   if [ "$choir" = /usr/bin/choir ]; then
     run_as=$target_user
-    getent passwd "$run_as" > /dev/null || useradd --system --home-dir "/opt/$run_as" --shell /usr/sbin/nologin "$run_as"
+    keep_user || return 1
+    if ! getent passwd "$run_as" > /dev/null; then # noted, so that --uninstall takes that user away and no other
+      useradd --system --user-group --home-dir "/opt/$run_as" --shell /usr/sbin/nologin "$run_as" || return 1
+      mkdir -p /var/lib/choir && echo "$run_as" >> /var/lib/choir/made-users
+    fi
     install -d -o "$run_as" -g "$(id -gn "$run_as")" -m 0750 "/opt/$run_as"
     options+=(--state "/opt/$run_as")
   elif [ -z "$run_as" ]; then
@@ -298,6 +328,22 @@ step_service() {
     options+=(--config "$file")
   fi
   "$choir" service install --run-as "$run_as" "${options[@]}"
+}
+
+# What the role embedded brought; the copy of the state is made before.
+remove_embedded() {
+  local name packages=()
+  for name in choir choir-node choir-engine; do
+    [ -n "$(missing "$name")" ] || packages+=("$name")
+  done
+  [ ${#packages[@]} = 0 ] || DEBIAN_FRONTEND=noninteractive apt-get -q -y -o DPkg::Lock::Timeout=600 purge "${packages[@]}" || fail "apt could not remove ${packages[*]}"
+  [ ! -L /opt/nomad/models ] || rm -f /opt/nomad/models
+  rmdir --ignore-fail-on-non-empty /opt/nomad 2> /dev/null || true
+  [ ! -d "/opt/$target_user" ] || rm -rf "/opt/$target_user"
+  if [ -f /var/lib/choir/made-users ]; then
+    while read -r name; do userdel "$name" > /dev/null 2>&1 || true; done < /var/lib/choir/made-users
+  fi
+  rm -rf /etc/choir /var/lib/choir
 }
 
 step_benchmark() {
