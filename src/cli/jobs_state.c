@@ -92,6 +92,21 @@ char *choir_job_alloc_why(const json_t *alloc) {
   return g_strdup(said);
 }
 
+/* The newest one; while that has yet to begin, the newest that failed says more. */
+static const json_t *telling_alloc(const json_t *allocs) {
+  const json_t *last = choir_job_last_alloc(allocs), *failed = NULL;
+  size_t i;
+  json_t *alloc;
+  if (!last || !is(last, "ClientStatus", "pending"))
+    return last;
+  json_array_foreach((json_t *)allocs, i, alloc) {
+    if (is(alloc, "ClientStatus", "failed") &&
+        (!failed || choir_json_int(alloc, "CreateIndex", 0) > choir_json_int(failed, "CreateIndex", 0)))
+      failed = alloc;
+  }
+  return failed ? failed : last;
+}
+
 /* A failing check of one of this allocation's services; NULL when none fails. */
 static const json_t *failing_check(const json_t *critical, const char *alloc_id) {
   size_t i;
@@ -177,7 +192,7 @@ static void judge_service(ChoirJobState *state, const json_t *job, const json_t 
   if (!state->missing || *state->why)
     return;
   g_autofree char *unplaced = choir_job_placement_why(blocked_groups(evals));
-  const json_t *last = choir_job_last_alloc(allocs);
+  const json_t *last = telling_alloc(allocs);
   g_autofree char *said = last ? choir_job_alloc_why(last) : g_strdup("");
   const char *why = *unplaced ? unplaced : said;
   say(state, g_strdup_printf("%u of %u run%s%s", state->running, state->wanted, *why ? ": " : "", why));

@@ -37,7 +37,7 @@ def variables(folder, **more):
     return {**names_of(ROOT / "group_vars/names.yaml"), "cluster_datacenter": "dc1", "llama_user": "root", "target_user": "root",
             "nomad_models_dir": str(folder / "models"), "nomad_jobs_dir": str(folder / "jobs"), "choir_program": str(CHOIR),
             "choir_engine_dir": str(CACHE / "engine/11434"), "expert_memory_mb": 320, "embedding_count": 0, "stt_count": 0, "tts_count": 0,
-            "stt_memory_mb": 300, "tts_memory_mb": 300, "pipecatapp_tls_port": 8443, "pipecatapp_memory_mb": 900, "pipecatapp_hosts": ["a", "10.0.0.1"],
+            "stt_memory_mb": 300, "tts_memory_mb": 300, "pipecatapp_tls_port": 8443, "pipecatapp_memory_mb": 900, "pipecatapp_hosts": ["127.0.0.1", "localhost"],
             "pipecatapp_lan": False, "pipecatapp_benchmark_mode": False, "pipecatapp_stt_service": "auto", "pipecatapp_tts_service": "auto",
             "pipecatapp_llm_base_url": "", "pipecatapp_llm_model": "", "wyoming_allow": ["10.0.0.0/24"], **more}
 
@@ -54,6 +54,7 @@ def render(folder, **more):
         text = re.sub(r', *"--consul-token-file", "[^"]*"', "", text)
         text = re.sub(r'\n *"--consul-token-file", "[^"]*",', "", text)
         text = re.sub(r'(CONSUL_HTTP_TOKEN_FILE +=) ".*"', r'\1 ""', text)
+        text = re.sub(r'\n *"--set", "experts.key_file=[^"]*",', "", text).replace('"/opt/root', f'"{folder}/agent')
         (target / f"{name}.nomad").write_text(text.rstrip("\n") + "\n", encoding="utf-8")
     return target
 
@@ -442,13 +443,21 @@ LOOP = """job "{name}" {{
 def test_heal_starts_what_is_dead_and_touches_nothing_else(dev):
     flag, path = dev.folder / "flag", dev.folder / "jobs/dead.nomad"
     path.write_text(LOOP.format(name="dead", flag=flag, memory=32), encoding="utf-8")
-    done = dev.choir("jobs", "submit", path, "--wait", "8", code=1)
+    dev.choir("jobs", "submit", path, "--wait", "0")
+
+    def ended(count):
+        states = [a["ClientStatus"] for a in dev.allocs("dead")]
+        return len(states) >= count and set(states) == {"failed"}
+
+    dev.wait("it has failed", 60, lambda: ended(1))
+    done = dev.choir("jobs", "submit", path, "--wait", "1", code=1)
     assert "0 of 1 run: Exit Code: 3" in done.stderr
     healthy = [a["ID"] for job in dev.get(4646, "/v1/jobs") for a in dev.allocs(urllib.request.quote(job["ID"], safe="")) if a["ClientStatus"] == "running"]
     done = dev.choir("jobs", "heal", "--dry-run")
     assert re.search(r"^dead +would be healed", done.stdout, re.M)
     done = dev.choir("jobs", "heal", "--wait", "6", code=1)
     assert re.search(r"^dead +not healed: .*Exit Code: 3", done.stdout, re.M)
+    dev.wait("the new one has failed, too", 60, lambda: ended(2))
     flag.touch()
     done = dev.choir("jobs", "heal", "--wait", "60", timeout=120)
     assert re.search(r"^dead +healed", done.stdout, re.M)
