@@ -1,4 +1,6 @@
 """A copy of this checkout in a node, and bootstrap.sh run there as a person would."""
+import json
+import os
 import re
 import shlex
 import subprocess
@@ -8,12 +10,16 @@ from house import ROOT
 HOME = "/home/debian/choir"
 # What a machine without the internet sets: the two programs are bound into the lab's nodes.
 SETTINGS = {"hashicorp_install_method": "present", "hashicorp_bin_dir": "/srv/choir/bin"}
+CONTROLLER = "10.88.0.10"
 
 
 def send(lab, node):
-    """The files that git knows, as they are now."""
-    listed = subprocess.run(["git", "-C", ROOT, "ls-files", "-z", "--", ".", ":!tests", ":!ui", ":!engine"], capture_output=True, check=True).stdout
-    names = [n for n in listed.decode().split("\0") if n and (ROOT / n).exists()]
+    """The files that git knows, or would with the next commit, as they are now; what was sent before stays as it is."""
+    if lab.sh(node, f"ls {HOME}/bootstrap.sh 2> /dev/null", check=False):
+        return
+    listed = subprocess.run(["git", "-C", ROOT, "ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", ".", ":!tests", ":!ui", ":!engine"],
+                            capture_output=True, check=True).stdout
+    names = sorted({n for n in listed.decode().split("\0") if n and (ROOT / n).exists()})
     tar = subprocess.run(["tar", "-C", ROOT, "-c", "--null", "-T", "-"], input="\0".join(names).encode(), capture_output=True, check=True).stdout
     done = subprocess.run([lab_program(lab), "exec", node, "bash", "-c", f"mkdir -p {HOME} && tar -x -C {HOME} && chown -R debian: {HOME}"], input=tar,
                           capture_output=True, env=lab.env, timeout=120, check=False)
@@ -26,10 +32,10 @@ def lab_program(lab):  # pylint: disable=unused-argument
     return str(ROOT / "tests/cluster/lab")
 
 
-def bootstrap(lab, node, *words, path="", check=True, timeout=1500):
+def bootstrap(lab, node, *words, path="", check=True, timeout=1500, env=""):
     """As debian, who may use sudo. path: a folder before all others, for the root half too."""
     command = " ".join(shlex.quote(str(w)) for w in words)
-    run = f"cd {HOME} && ./bootstrap.sh {command}"
+    run = f"cd {HOME} && {env} ./bootstrap.sh {command}"
     if path:  # sudo has a path of its own, so this goes as root directly
         script = f"cd {HOME} && PATH={path}:$PATH ./bootstrap.sh {command}"
     else:
@@ -44,3 +50,65 @@ def bootstrap(lab, node, *words, path="", check=True, timeout=1500):
 def steps(output):
     """[(name, "ok" or "done before" or "FAILED")], as bootstrap.sh printed them."""
     return re.findall(r"^\d\d:\d\d:\d\d +\d+/\d+ +(\S+) +(ok|done before|FAILED)", output, re.M)
+
+
+def nomad(lab, node, command, **options):
+    return lab.call("exec", node, "bash", "-lc", f"PATH=/srv/choir/bin:$PATH; {command}", **options).stdout
+
+
+def nodes(lab, server="controller"):
+    """{name: status} as Nomad's servers see them."""
+    try:
+        return {n["Name"]: n["Status"] for n in json.loads(nomad(lab, server, "nomad node status -json"))}
+    except ValueError:
+        return {}
+
+
+class Town:
+    """A cluster as a person makes it: bare machines, bootstrap.sh on each. What a kept lab has is taken as it is."""
+
+    def __init__(self, lab):
+        self.lab = lab
+
+    def controller(self):
+        """What bootstrap.sh printed when it made the controller."""
+        lab = self.lab
+        lab.up("controller", "--bare")
+        send(lab, "controller")
+        said = lab.sh("controller", "cat /root/first-run 2> /dev/null", check=False)
+        if not said:
+            said = bootstrap(lab, "controller", "--role", "controller").stdout
+            lab.call("exec", "controller", "tee", "/root/first-run", stdin=said, check=True)
+        return said
+
+    def bare(self, node):
+        """A new machine of that name, unknown to the controller, without the lab's folders of packages and models."""
+        lab = self.lab
+        if lab.call("exec", node, "true").returncode == 0:
+            lab.sh("controller", f"choir nodes refuse {node} || true")
+            lab.call("remove", node, check=True)
+        lab.up(node, "--bare")
+        lab.sh(node, "umount /srv/choir/packages /srv/choir/models && rmdir /srv/choir/packages /srv/choir/models")  # they come from the controller
+        send(lab, node)
+
+    def joins(self, node, token):
+        """bootstrap.sh at work there, in the background; its output in a file."""
+        log = f"/tmp/{self.lab.name}-{node}.log"
+        command = f"cd {HOME} && ./bootstrap.sh --role worker --controller-ip {CONTROLLER} --token {token}"
+        with open(log, "w", encoding="utf-8") as output:
+            return self.lab.start("exec", node, "runuser", "-l", "debian", "-c", command, stdout=output, stderr=output), log
+
+    def worker(self, node):
+        """A machine that has joined."""
+        self.controller()
+        if nodes(self.lab).get(node) == "ready":
+            return
+        self.bare(node)
+        process, log = self.joins(node, self.lab.sh("controller", "choir nodes token --auto 2> /dev/null"))
+        assert process.wait(1500) == 0, open(log, encoding="utf-8").read()
+
+
+def lab_name(suffix):
+    """(name of the lab, whether it stays): CHOIR_LAB_KEEP=NAME keeps what a test makes for the next one."""
+    keep = os.environ.get("CHOIR_LAB_KEEP")
+    return (keep + suffix, True) if keep else (f"{suffix or 't'}{os.getpid()}", False)

@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from checkout import Town, lab_name
 from house import NODES, House, Report
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -77,11 +78,41 @@ def wait_for(what, seconds, truth):
     pytest.fail(f"{what}: not within {seconds} s; last: {last!r}")
 
 
+def lacks():
+    """Why this machine can have no nodes, or nothing."""
+    if os.geteuid():
+        return "the nodes need root"
+    missing = [c for c in ("systemd-nspawn", "ip", "nsenter", "ssh-keygen") if not shutil.which(c)]
+    if missing:
+        return f"missing: {' '.join(missing)}"
+    if subprocess.run(["unshare", "--mount", "--net", "mount", "--make-rprivate", "/"], capture_output=True, check=False).returncode:
+        return "the nodes need namespaces and mounts (CAP_SYS_ADMIN), which root may not make here"
+    if not (BIN / "nomad").exists() or not (BIN / "consul").exists():
+        return "no Nomad and Consul: tools/get-cluster-bins"
+    return ""
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item):  # pylint: disable=unused-argument
+    try:
+        return (yield)
+    except OutOfTime as end:
+        pytest.skip(str(end))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item):
+    """CHOIR_DEADLINE (seconds since 1970): what has not begun a minute before is skipped."""
+    if "house" in item.fixturenames and seconds_left() < 60:
+        pytest.skip("the time of the whole run is used up")
+
+
 @pytest.fixture(scope="session")
 def roots():
     """The shared root of the nodes, so that no test waits for its making."""
-    if os.geteuid():
-        pytest.skip("the nodes need root")
+    why = lacks()
+    if why:
+        pytest.skip(why)
     TestLab("base").call("base", timeout=1800, check=True)
 
 
@@ -114,16 +145,23 @@ def first_play(made):
 def house(report, roots):  # pylint: disable=unused-argument
     """Three nodes, and the playbook has run over them. CHOIR_LAB_KEEP=NAME uses a lab of that name and leaves it
     there; CHOIR_LAB_PLAYED=1 says that the playbook has run over it."""
+    if not (PACKAGES / "set.json").exists():
+        pytest.skip("the packages were not built: ./run --packages DIR")
+    if seconds_left() < 300:
+        pytest.skip(f"the playbook takes minutes, and {seconds_left():.0f} s are left of the whole run")
     kept = os.environ.get("CHOIR_LAB_KEEP")
     lab = TestLab(kept or f"c{os.getpid()}")
     made = House(lab, report)
+    made.own_packages()
     try:
         with report.phase("three nodes boot"):
-            lab.call("up", *NODES, *([] if kept else ["--while", os.getpid()]), timeout=400, check=True)
+            made.boot(*([] if kept else ["--while", os.getpid()]))
         made.write_inventory()
         if not (kept and os.environ.get("CHOIR_LAB_PLAYED")):
             first_play(made)
         yield made
+    except OutOfTime as end:
+        pytest.skip(str(end))
     finally:
         if not kept:
             lab.down()

@@ -19,7 +19,8 @@ ROOT_PROGRAMS = {
     r"\S*/nomad (executor|logmon|docker_logger).*": "the client's helpers, one pair for a job",
     r"/usr/local/lib/choir/firewall sync|/bin/sh /usr/local/lib/choir/firewall sync": "changes the kernel's table, a moment every half minute",
 }
-OWN = {r"\S*/consul agent .*": "consul", r"\S*llama-server .*": "llama", r"(\S*/)?choir serve.*": "pipecatapp"}
+OWN = {r"\S*/consul agent .*": "consul", r"\S*llama-server .*": "llama", r"(\S*/)?choir serve.*": "pipecatapp",
+       r"\S*choir nodes serve.*": "choir-join"}
 # Doors to the network: port -> who has it. 20000 to 32000 are addresses that Nomad gives to jobs.
 DOORS = {22: "sshd", 8000: "the agent", 8443: "the agent, TLS", 8300: "Consul", 8301: "Consul", 8500: "Consul", 4646: "Nomad", 4647: "Nomad",
          4648: "Nomad", 8010: "packages and models", 8002: "joining"}
@@ -104,6 +105,18 @@ def test_tokens_may_do_what_they_are_for_and_no_more(house):
     with pytest.raises(OSError, match="403"):
         house.http("controller", 4646, "/v1/jobs", {"Job": {"ID": "evil", "Datacenters": ["dc1"], "TaskGroups": []}}, token=nomad)
     assert isinstance(house.http("controller", 4646, "/v1/allocations", token=nomad), list)
+
+
+def test_strangers_may_look_at_nomad_and_do_nothing(house):
+    """Reading and listing without a token; logs, files and changes with one only."""
+    allocations = house.http("controller", 4646, "/v1/allocations")
+    assert allocations and house.http("controller", 4646, "/v1/jobs") and house.http("controller", 4646, "/v1/nodes")
+    one, job = allocations[0], allocations[0]["JobID"]
+    for path, body, method in ((f"/v1/client/fs/ls/{one['ID']}?path=/", None, "GET"), (f"/v1/client/fs/cat/{one['ID']}?path=/alloc", None, "GET"),
+                               (f"/v1/job/{job}", None, "DELETE"), ("/v1/jobs", {"Job": {"ID": "evil"}}, "PUT"), (f"/v1/allocation/{one['ID']}/stop", {}, "PUT"),
+                               (f"/v1/node/{one['NodeID']}/drain", {"DrainSpec": None}, "POST"), ("/v1/acl/tokens", None, "GET")):
+        with pytest.raises(OSError, match="403"):
+            house.http("controller", 4646, path, body, method=method)
 
 
 def reach(house, address, port, node=None):
