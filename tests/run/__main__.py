@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import sys
+import threading
 import time
 
 sys.dont_write_bytecode = True
@@ -61,18 +62,35 @@ def main():
     total = {"passed": 0, "failed": 0, "skipped": 0}
     skipped = []
     chosen = [s for s in stages.ALL if not options.only or s.name in options.only or s.name == "build"]
+    printing = threading.Lock()
+
+    def run(some, beside=False):
+        for stage in some:
+            if context.stopped.is_set():
+                return
+            begun = time.monotonic()
+            if sys.stdout.isatty() and not beside:
+                print(f"{stage.name:12} ...", end="\r", flush=True)
+            results = context.run_stage(stage, beside)
+            with printing:
+                for kind, number in report(stage, results, time.monotonic() - begun).items():
+                    total[kind] += number
+                skipped.extend(f"{stage.name}: {r.name}: {r.detail}" for r in results if r.kind == "skipped")
+
     try:
         for stage in chosen:
             if stage.prepare:
                 stage.prepare(context)
-        for stage in chosen:
-            begun = time.monotonic()
-            if sys.stdout.isatty():
-                print(f"{stage.name:12} ...", end="\r", flush=True)
-            results = context.run_stage(stage)
-            for kind, number in report(stage, results, time.monotonic() - begun).items():
-                total[kind] += number
-            skipped += [f"{stage.name}: {r.name}: {r.detail}" for r in results if r.kind == "skipped"]
+        in_lane = {lane: [s for s in chosen if s.lane == lane] for lane in ("first", "compute", "live", "alone")}
+        run(in_lane["first"])
+        both = in_lane["compute"] and in_lane["live"]
+        lanes = [threading.Thread(target=run, args=(in_lane[lane], bool(both)), daemon=True) for lane in ("compute", "live")]
+        for thread in lanes:
+            thread.start()
+        for thread in lanes:
+            while thread.is_alive():
+                thread.join(0.5)
+        run(in_lane["alone"])
     except KeyboardInterrupt:
         print("\ntest: stopped", file=sys.stderr)
         return 130

@@ -1,4 +1,4 @@
-"""The stages of ./test, cheapest first."""
+"""The stages of ./test, in each lane cheapest first."""
 
 import fcntl
 import json
@@ -295,7 +295,12 @@ def names_rows(context):
 
 
 def readme(context):
-    """Every command that README shows exists, and every option it shows is in that command's --help."""
+    """Every command that README shows exists, and every option it shows is in that command's --help; then all documents."""
+    yield from readme_commands(context)
+    yield from context.tap("docs", [ROOT / "tools/check-docs"], env={"CHOIR_BUILD": context.build})
+
+
+def readme_commands(context):
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     for block in re.findall(r"```(?:sh|console|bash)\n(.*?)```", text, re.S):
         for line in block.splitlines():
@@ -374,24 +379,24 @@ def cluster(context):
 
 
 ALL = [
-    Stage("includes", "every room includes only rooms above it", 1, includes),
-    Stage("names", "no registry's address, no path of one machine, no bench question in a prompt", 1, names),
-    Stage("build", "everything compiles without a warning", 20, build),
-    Stage("unit", "C unit tests, every case counted", 15, unit),
-    Stage("coverage", "line coverage of src/tools, printed", 3, coverage),
-    Stage("fuzz", "fuzz targets over their seed corpora", 5, fuzz),
-    Stage("lint", "npm run lint", 25, lint),
-    Stage("readme", "the commands of README exist", 1, readme),
-    Stage("sanitize", "the C tests under ASan and UBSan", 25, sanitize),
-    Stage("names-md", "commands of docs/names.md against a real daemon", 8, names_rows),
-    Stage("integration", "pytest against the real programs", 20, integration),
-    Stage("clients", "stock clients against a real daemon", 10, clients),
-    Stage("page", "the page in Chromium against a real daemon", 15, page),
+    Stage("includes", "every room includes only rooms above it", 1, includes, lane="first"),
+    Stage("names", "no registry's address, no path of one machine, no bench question in a prompt", 1, names, lane="first"),
+    Stage("build", "everything compiles without a warning", 20, build, lane="first"),
+    Stage("unit", "C unit tests, every case counted", 15, unit, lane="compute"),
+    Stage("coverage", "line coverage of src/tools, printed", 3, coverage, lane="compute"),
+    Stage("fuzz", "fuzz targets over their seed corpora", 5, fuzz, lane="compute"),
+    Stage("lint", "npm run lint", 25, lint, lane="compute"),
+    Stage("readme", "the commands of README exist", 1, readme, lane="compute"),
+    Stage("sanitize", "the C tests under ASan and UBSan", 25, sanitize, lane="compute"),
+    Stage("names-md", "commands of docs/names.md against a real daemon", 8, names_rows, lane="live"),
+    Stage("integration", "pytest against the real programs", 20, integration, lane="live"),
+    Stage("clients", "stock clients against a real daemon", 10, clients, lane="live"),
+    Stage("page", "the page in Chromium against a real daemon", 15, page, lane="live"),
     Stage("talk", "spoken conversations, recorded in stereo", 10, talk),
     Stage("soak", "a minute of conversation after conversation, an hour with --full", 20, soak),
-    Stage("wer", "word error rate on real recordings", 10, wer),
-    Stage("engine", "the CPU kernels before llama.cpp's own tests, stock processes and a stock npm package", 40, engine),
-    Stage("budgets", "instructions per unit of work on an emulated Core 2 Duo", 20, budgets),
-    Stage("qemu", "unit tests and programs on an emulated Core 2 Duo", 20, qemu),
+    Stage("wer", "word error rate on real recordings", 10, wer, lane="live"),
+    Stage("engine", "the CPU kernels before llama.cpp's own tests, stock processes and a stock npm package", 40, engine, lane="compute"),
+    Stage("budgets", "instructions per unit of work on an emulated Core 2 Duo", 20, budgets, lane="compute"),
+    Stage("qemu", "unit tests and programs on an emulated Core 2 Duo", 20, qemu, lane="compute"),
     Stage("cluster", "three real nodes: playbook, an expert, faults, playbook again", 40, cluster, cluster_prepare),
 ]
