@@ -406,10 +406,12 @@ step_provision() {
     line=$(journalctl -u choir-join.service ${cursor:+--after-cursor="$cursor"} -o cat 2> /dev/null | sed -n 's/^choir-join: //p' | tail -1)
     if [ "$line" != "$last" ]; then
       last=$line
+      echo "choir-join: $line" # for the log
       note "    $(date +%T) $line"
       case $line in pending*) note "             on the controller: sudo choir nodes approve $(host_name)" ;; esac
     fi
     active=$(systemctl show -p ActiveState --value choir-join.service)
+    case $active in inactive | failed) [ -z "$(systemctl list-jobs --no-legend choir-join.service 2> /dev/null)" ] || continue ;; esac # not begun yet
     case $active in
       activating | reloading | deactivating) case $line in "provisioning stopped"* | "the controller has refused"*) return 1 ;; esac ;;
       failed) return 1 ;;

@@ -212,6 +212,16 @@ static gboolean name_is_free(const json_t *nodes, const char *hostname, const ch
   return FALSE;
 }
 
+/* A machine that was refused keeps no name that another one, or itself set up anew, has now. */
+static void drop_refused(json_t *nodes, const char *hostname, const char *machine_id) {
+  for (size_t i = json_array_size(nodes); i-- > 0;) {
+    const json_t *other = json_array_get(nodes, i);
+    if (strcmp(choir_json_string(other, "hostname", ""), hostname) == 0 &&
+        strcmp(choir_json_string(other, "machine_id", ""), machine_id) != 0)
+      json_array_remove(nodes, i);
+  }
+}
+
 static void fill(json_t *node, const json_t *asked, const char *peer, gint64 now) {
   static const char *const texts[] = {"hostname", "machine_id", "ssh_host_key", "mac", "cpu"};
   g_autofree char *key_sum = sum_of(choir_json_string(asked, "key", ""));
@@ -260,6 +270,7 @@ gboolean choir_join_ask(ChoirJoin *join, const json_t *asked, const char *peer, 
   }
   if (!name_is_free(nodes, hostname, machine_id, error))
     return FALSE;
+  drop_refused(nodes, hostname, machine_id);
   if (!node && json_array_size(nodes) >= NODES_MAX) {
     g_set_error_literal(error, CHOIR_JOIN_ERROR, CHOIR_JOIN_ERROR_FULL,
                         "there are too many requests; refuse some first");

@@ -194,6 +194,20 @@ static void test_names(House *house, gconstpointer user) {
   g_assert_cmpuint(json_array_size(nodes), ==, 2);
 }
 
+/* A machine was refused, is set up anew and comes back with the same name: the yes is for it, not for what it was. */
+static void test_set_up_anew(House *house, gconstpointer user) {
+  g_autoptr(GError) error = NULL;
+  g_autofree char *one = token(house, FALSE), *two = token(house, FALSE);
+  g_assert_cmpint(ask(house, request(one, "atlas", MACHINE, KEY), NOW, NULL), ==, -1);
+  g_assert_true(choir_join_refuse(house->join, "atlas", NOW, &error));
+  g_assert_cmpint(ask(house, request(two, "atlas", MACHINE2, KEY2), NOW, NULL), ==, -1);
+  g_assert_true(choir_join_approve(house->join, "atlas", NOW, &error));
+  g_assert_no_error(error);
+  g_assert_cmpstr(choir_json_string(choir_join_by_key(house->join, KEY2, NOW), "status", ""), ==, "approved");
+  json_auto_t *nodes = choir_join_nodes(house->join, NOW);
+  g_assert_cmpuint(json_array_size(nodes), ==, 1);
+}
+
 static void leave(const House *house, const json_t *node, const char *ending, const char *text) {
   g_autofree char *path = g_strdup_printf("%s/%s.%s", house->ready, choir_json_string(node, "id", ""), ending);
   g_assert_true(g_file_set_contents(path, text, -1, NULL));
@@ -282,6 +296,7 @@ int main(int argc, char **argv) {
   ADD(expiry);
   ADD(fields);
   ADD(names);
+  ADD(set_up_anew);
   ADD(way);
   ADD(damaged);
   ADD(full_disk);
