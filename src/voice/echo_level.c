@@ -4,47 +4,97 @@
 
 #define FORGET (1.0 / 96) /* 3 s */
 #define LEARNT 12.0       /* windows, before anything is believed */
+#define SETTLED 32.0
 #define CORRELATION 0.6
 #define LOUDER 2.0 /* 6 dB above the echo that is expected */
+/* Until the path is known, as in the first words of a conversation, a sound this much softer than the loudest that was
+ * played is taken for an echo, unless nothing came back for longer than an echo may take. */
+#define LIKELY 0.35
+#define LIKELY_WINDOWS 24.0
+#define FAINT 0.02
+#define FAINT_WINDOWS 10
 
-enum { BIN_OUT = CHOIR_VAD_WINDOW * (CHOIR_RATE_OUT / 1000) / (CHOIR_RATE_MIC / 1000) };
+enum {
+  BIN = CHOIR_RATE_OUT / 100,
+  WINDOW_OUT = CHOIR_VAD_WINDOW * (CHOIR_RATE_OUT / 1000) / (CHOIR_RATE_MIC / 1000),
+  NEAR_BEFORE = 2, /* windows around the path in which its echo may lie */
+  NEAR_BEHIND = 3,
+};
 
 void echo_level_reset(EchoLevel *echo) {
   *echo = (EchoLevel){0};
 }
 
-static void advance(EchoLevel *echo, guint64 bin) {
-  guint64 steps = bin > echo->bin ? MIN(bin - echo->bin, (guint64)ECHO_BINS) : 0;
-  for (guint64 i = 0; i < steps; i++)
-    echo->played[(bin - i) % ECHO_BINS] = 0;
-  echo->bin = MAX(echo->bin, bin);
-}
-
-void echo_level_play(EchoLevel *echo, guint64 at, const gint16 *pcm, gsize samples) {
-  guint64 start = at * (CHOIR_RATE_OUT / 1000) / (CHOIR_RATE_MIC / 1000);
-  advance(echo, (start + samples) / BIN_OUT);
-  for (gsize i = 0; i < samples; i++) {
-    double value = pcm[i] / 32768.0;
-    guint64 bin = (start + i) / BIN_OUT;
-    if (bin + ECHO_BINS > echo->bin)
-      echo->played[bin % ECHO_BINS] += value * value;
+void echo_level_sent(EchoLevel *echo, const gint16 *pcm, gsize samples) {
+  for (gsize i = 0; i < samples; i++, echo->track++) {
+    double value = pcm[i] / 32768.0, *bin = &echo->energy[echo->track / BIN % ECHO_BINS];
+    if (echo->track % BIN == 0)
+      *bin = 0;
+    *bin += value * value;
   }
 }
 
-/* The level that was played `lag` windows before `bin`. */
-static double level(const EchoLevel *echo, guint64 bin, gint lag) {
-  if (lag < 0 || (guint64)lag > bin || bin - (guint64)lag > echo->bin || bin - (guint64)lag + ECHO_BINS <= echo->bin)
-    return 0;
-  return sqrt(echo->played[(bin - (guint64)lag) % ECHO_BINS] / (double)BIN_OUT);
+void echo_level_mark(EchoLevel *echo, guint64 mic, guint64 track) {
+  track = MIN(track, echo->track);
+  EchoMark *last = echo->marks > 0 ? &echo->mark[(echo->marks - 1) % ECHO_MARKS] : NULL;
+  if (last != NULL && mic <= last->mic)
+    last->track = track; /* the microphone stands still or is late */
+  else
+    echo->mark[echo->marks++ % ECHO_MARKS] = (EchoMark){mic, track};
 }
 
-static void learn(EchoLevel *echo, guint64 bin, double rms) {
+/* How much of the track had been played when the microphone's sample `mic` was picked up. Between two reports the sound
+ * stood still first: one who runs dry, or is told to wait, says so before. */
+static guint64 played_at(const EchoLevel *echo, guint64 mic) {
+  guint64 track = echo->track, back = 0;
+  guint oldest = echo->marks > ECHO_MARKS ? echo->marks - ECHO_MARKS : 0;
+  for (guint i = echo->marks; i > oldest; i--) {
+    const EchoMark *mark = &echo->mark[(i - 1) % ECHO_MARKS];
+    if (mark->mic > mic) {
+      track = mark->track;
+      back = (mark->mic - mic) * CHOIR_RATE_OUT / CHOIR_RATE_MIC;
+      continue;
+    }
+    if (i == echo->marks) /* nothing was reported since */
+      return MIN(track, mark->track + (mic - mark->mic) * CHOIR_RATE_OUT / CHOIR_RATE_MIC);
+    return CLAMP(track - MIN(track, back), MIN(mark->track, track), track);
+  }
+  return track - MIN(track, back);
+}
+
+static double energy_between(const EchoLevel *echo, guint64 from, guint64 to) {
+  double sum = 0;
+  to = MIN(to, from + 4 * WINDOW_OUT);
+  for (guint64 at = from; at < to;) {
+    guint64 end = MIN((at / BIN + 1) * BIN, to), bin = at / BIN;
+    if (bin + ECHO_BINS > echo->track / BIN)
+      sum += echo->energy[bin % ECHO_BINS] * (double)(end - at) / (double)BIN;
+    at = end;
+  }
+  return sum;
+}
+
+/* The levels of what was played `lag` windows before the one that ends at `position`. The loudest is returned. */
+static double levels(const EchoLevel *echo, guint64 position, double level[ECHO_LAGS]) {
+  double most = 0;
+  guint64 to = played_at(echo, position);
+  for (guint lag = 0; lag < ECHO_LAGS; lag++) {
+    guint64 begin = (guint64)(lag + 1) * CHOIR_VAD_WINDOW;
+    guint64 from = begin <= position ? played_at(echo, position - begin) : 0;
+    level[lag] = begin <= position ? sqrt(energy_between(echo, MIN(from, to), to) / (double)WINDOW_OUT) : 0;
+    most = MAX(most, level[lag]);
+    to = from;
+  }
+  return most;
+}
+
+static void learn(EchoLevel *echo, const double level[ECHO_LAGS], double rms) {
   const double keep = 1 - FORGET;
   echo->weight = echo->weight * keep + 1;
   echo->y = echo->y * keep + rms;
   echo->yy = echo->yy * keep + rms * rms;
-  for (gint lag = 0; lag < ECHO_LAGS; lag++) {
-    double value = level(echo, bin, lag);
+  for (guint lag = 0; lag < ECHO_LAGS; lag++) {
+    double value = level[lag];
     echo->x[lag] = echo->x[lag] * keep + value;
     echo->xx[lag] = echo->xx[lag] * keep + value * value;
     echo->xy[lag] = echo->xy[lag] * keep + value * rms;
@@ -67,21 +117,22 @@ static gint find_path(const EchoLevel *echo, double *ret_gain) {
   return path;
 }
 
-gboolean echo_level_hear(EchoLevel *echo, guint64 at, double rms) {
-  /* The window lies before its end. */
-  guint64 bin = at / CHOIR_VAD_WINDOW;
-  bin = bin > 0 ? bin - 1 : 0;
-  double around = 0;
-  for (gint lag = 0; lag < ECHO_LAGS; lag++)
-    around = MAX(around, level(echo, bin, lag));
+gboolean echo_level_hear(EchoLevel *echo, guint64 position, double rms) {
+  double level[ECHO_LAGS], gain = 0, expected = 0;
+  double around = levels(echo, position, level);
   if (around <= 1e-4)
     return FALSE; /* nothing was played: nothing to learn, and no echo */
-  learn(echo, bin, rms);
-  double gain = 0, expected = 0;
+  learn(echo, level, rms);
+  if (echo->faint < FAINT_WINDOWS)
+    echo->faint = rms > FAINT * around ? 0 : echo->faint + 1;
   gint path = echo->weight >= LEARNT ? find_path(echo, &gain) : -1;
   if (path < 0)
-    return FALSE;
-  for (gint lag = path - 2; lag <= path + 3; lag++)
-    expected = MAX(expected, level(echo, bin, lag));
+    return echo->weight < LIKELY_WINDOWS && echo->faint < FAINT_WINDOWS && rms <= LIKELY * around;
+  for (gint lag = MAX(path - NEAR_BEFORE, 0); lag <= MIN(path + NEAR_BEHIND, ECHO_LAGS - 1); lag++)
+    expected = MAX(expected, level[lag]);
   return rms <= LOUDER * gain * expected;
+}
+
+gboolean echo_level_settled(const EchoLevel *echo) {
+  return echo->weight >= SETTLED || echo->faint >= FAINT_WINDOWS;
 }

@@ -329,9 +329,11 @@ gboolean choir_live_truncate(ChoirLive *live, const char *item_id, guint64 audio
 }
 
 void choir_live_ack(ChoirLive *live, const char *item_id, guint64 played_samples, guint underruns) {
+  guint32 item = item_of_id(live, item_id);
+  const Pacer *pacer = &live->state.pacer;
   choir_counter_add(live->voice->underruns, underruns);
-  live_post(live, &(LiveEvent){.event = {.type = SESSION_EV_ACK,
-                                         .item = item_of_id(live, item_id),
-                                         .samples = played_samples,
-                                         .count = underruns}});
+  if (item != 0 && item == live->state.reply.item && pacer->sent > 0)
+    echo_level_mark(&live->echo, live->mic.end, live->echo_base + MIN(played_samples, pacer->sent));
+  live_post(live, &(LiveEvent){
+                      .event = {.type = SESSION_EV_ACK, .item = item, .samples = played_samples, .count = underruns}});
 }

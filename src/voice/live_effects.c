@@ -5,6 +5,8 @@
 #include "base/text.h"
 #include <string.h>
 
+#define MIC_LATE (CHOIR_RATE_MIC / 2) /* samples: a frame that is later does not come */
+
 static const char *worker_problem(const ChoirLive *live, SessionWorker index) {
   ChoirWorker *worker = live->voice->worker[index];
   if (worker == NULL)
@@ -149,12 +151,24 @@ static void emit_response_done(ChoirLive *live, ChoirLiveEvent *event, const Ses
     live_turn_close(live, live->turn->reply->len);
 }
 
-/* It sounds when what is on its way has been heard; the listener's own delay is found by the detector. */
+/* What the microphone may hear from now on. Behind a silence the listener begins anew, so nothing of it sounds yet. */
 static void echo_play(ChoirLive *live, const gint16 *pcm, gsize samples) {
   const Pacer *pacer = &live->state.pacer;
-  guint64 ahead = pacer->sent - MIN(pacer->sent, pacer_heard(pacer) + samples);
-  echo_level_play(&live->echo, live->state.now + ahead * (CHOIR_RATE_MIC / 1000) / (CHOIR_RATE_OUT / 1000), pcm,
-                  samples);
+  if (pacer->sent == samples)
+    live->echo_base = live->echo.track;
+  if (pacer->sent - samples == pacer_heard(pacer))
+    echo_level_mark(&live->echo, live->mic.end, live->echo.track);
+  echo_level_sent(&live->echo, pcm, samples);
+  live_echo_follow(live);
+}
+
+void live_echo_follow(ChoirLive *live) {
+  const Pacer *pacer = &live->state.pacer;
+  if (pacer->acks || live->state.reply.phase == REPLY_NONE || pacer->sent == 0)
+    return;
+  /* Nobody reports: the play clock knows best, and the microphone runs on while its next frame is on the way. */
+  guint64 since = (guint64)(choir_clock_us() - live->mic_us) * (CHOIR_RATE_MIC / 1000) / 1000;
+  echo_level_mark(&live->echo, live->mic.end + MIN(since, (guint64)MIC_LATE), live->echo_base + pacer_heard(pacer));
 }
 
 /* Effects of a reply name its response; those go out with both ids. */

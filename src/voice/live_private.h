@@ -85,6 +85,7 @@ struct ChoirLive {
   GPtrArray *turns; /* LiveTurn: all whose done has not come */
   GArray *store;    /* unsent samples of the reply from store_head on */
   EchoLevel echo;
+  guint64 echo_base; /* where the current reply begins on its track */
   gsize store_head;
   guint fade;       /* samples of it that are still to be faded in */
   char *ended_text; /* what was heard of the reply before */
@@ -101,6 +102,8 @@ void live_effect(ChoirLive *live, const SessionEffect *effect, const LiveEvent *
 void live_need_tick(ChoirVoice *voice);
 void live_tell_fillers(ChoirLive *live); /* which of them are there */
 char *live_item_id(const ChoirLive *live, guint32 item);
+/* How far a listener that does not report has got, for the echo. */
+void live_echo_follow(ChoirLive *live);
 
 /* live_turn.c: the reply's turn with the twin */
 void live_turn_release(LiveTurn *turn);

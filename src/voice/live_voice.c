@@ -160,9 +160,8 @@ static void on_window(ChoirLive *live, const ChoirWireFrame *frame) {
     live_emit(live, &(ChoirLiveEvent){.type = CHOIR_LIVE_VAD, .level = values[1], .probability = values[0]});
   }
   if (!live->freed) {
-    guint64 late = (live->mic.end - position) + (guint64)(now - live->mic_us) * (CHOIR_RATE_MIC / 1000) / 1000;
-    guint64 clock = (guint64)(now - live->start_us) * (CHOIR_RATE_MIC / 1000) / 1000;
-    gboolean echo = echo_level_hear(&live->echo, clock - MIN(clock, late), (double)values[1]);
+    live_echo_follow(live);
+    gboolean echo = echo_level_hear(&live->echo, position, (double)values[1]);
     live_post(live, &(LiveEvent){.event = {.type = SESSION_EV_WINDOW,
                                            .position = position,
                                            .probability = (double)values[0],
@@ -185,6 +184,12 @@ static gboolean is_echo(const ChoirLive *live, const char *text) {
   gboolean strict = session_audible(&live->state) &&
                     live->state.now - live->state.reply.heard_since < (guint64)SESSION_EARLY_MS * CHOIR_RATE_MIC / 1000;
   return echo_gate_repeats(text, played, strict);
+}
+
+/* Before it is known whether there is an echo at all, a single word is what the pause has left of one. */
+static gboolean is_scrap(const ChoirLive *live, const char *text, TurnSaid said) {
+  return session_audible(&live->state) && !echo_level_settled(&live->echo) && said != TURN_SAID_STOP &&
+         strpbrk(text, " -") == NULL;
 }
 
 static gboolean is_foreign(const ChoirVoice *voice, const char *language) {
@@ -215,13 +220,14 @@ static void on_text(ChoirLive *live, const ChoirWireFrame *frame) {
   g_autofree char *language = g_strdup(choir_json_string(json, "language", ""));
   g_autofree char *sounded = sounds_like(json, language);
   gboolean understood = *text != '\0';
+  TurnSaid said = turn_text_said(text, language);
   json_decref(json);
   live_post(live, &(LiveEvent){.event = {.type = SESSION_EV_STT_TEXT,
                                          .gen = frame->gen,
                                          .flag = understood,
-                                         .said = turn_text_said(text, language),
+                                         .said = said,
                                          .ending = turn_text_ending(text, language),
-                                         .echo = understood && is_echo(live, text),
+                                         .echo = understood && (is_scrap(live, text, said) || is_echo(live, text)),
                                          .foreign = understood && is_foreign(live->voice, sounded)},
                                .text = understood ? text : ""});
 }

@@ -122,5 +122,7 @@ void session_barge_tick(SessionStep *step) {
   if (!s->reply.paused || s->now - s->reply.paused_at < session_mic_samples(SESSION_DECIDE_MS))
     return;
   u->run = 0;
+  /* It was not enough; what comes back of the agent's own voice in each such pause must not add up. */
+  u->voiced = 0;
   session_play_resume(step);
 }

@@ -34,6 +34,10 @@ static void stop_speaking(SessionStep *step, guint64 end) {
   s->uncommitted = end;
 }
 
+static gboolean aftermath(const SessionState *s) {
+  return s->reply_over_at > 0 && s->now - s->reply_over_at < session_mic_samples(SESSION_AFTERMATH_MS);
+}
+
 /* An interruption in the middle of a reply waits for more than an onset; anything else stops what was begun. */
 static void start_speaking(SessionStep *step) {
   SessionState *s = step->s;
@@ -48,7 +52,7 @@ static void start_speaking(SessionStep *step) {
   guint64 prefix = session_mic_samples(s->options.prefix_ms);
   guint64 start = u->run_start > prefix ? u->run_start - prefix : 0;
   gboolean audible = session_audible(s);
-  gboolean after = s->reply_over_at > 0 && s->now - s->reply_over_at < session_mic_samples(SESSION_AFTERMATH_MS);
+  gboolean after = aftermath(s);
   guint64 gap = u->run_start - MIN(u->run_start, s->voice_end);
   if (s->now < s->reopen_until && !audible) {
     /* That silence was a pause of this speaker after all. */
@@ -172,8 +176,9 @@ void session_ear_window(SessionStep *step, const SessionEvent *event) {
   s->window_end = event->position;
   s->window_at = s->now;
   double probability = event->probability;
-  /* The agent's own voice is silence, as long as nobody speaks over it: then it would be no echo. */
-  if (event->echo && (session_audible(s) || s->utterance.over_reply))
+  /* The agent's own voice is silence, in the room's aftermath as well, as long as nobody speaks over it: then it would
+   * be no echo. */
+  if (event->echo && (session_audible(s) || s->utterance.over_reply || aftermath(s)))
     probability = 0;
   if (s->utterance.active) {
     follow_speech(step, deaf(s) ? 0 : probability);

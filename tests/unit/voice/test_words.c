@@ -166,10 +166,11 @@ static void room(Room *room, guint ms, double gain, guint lag, double person) {
     double loud = g_rand_double(room->rand) < 0.3 ? 0.01 : 0.05 + 0.15 * g_rand_double(room->rand);
     for (guint i = 0; i < G_N_ELEMENTS(pcm); i++)
       pcm[i] = (gint16)(32000 * loud * (i % 2 ? 1 : -1));
-    echo_level_play(&room->echo, room->now, pcm, G_N_ELEMENTS(pcm));
+    echo_level_sent(&room->echo, pcm, G_N_ELEMENTS(pcm));
     memmove(room->played + 1, room->played, sizeof room->played - sizeof room->played[0]);
     room->played[0] = loud;
     room->now += 512;
+    echo_level_mark(&room->echo, room->now, room->echo.track);
     /* neighbouring windows and a little of the room come with it */
     double heard = gain * (0.8 * room->played[lag] + 0.2 * room->played[lag + 1]) + 0.002 * g_rand_double(room->rand);
     double voice = person > 0 && g_rand_double(room->rand) < 0.8 ? person * (0.5 + g_rand_double(room->rand)) : 0;
