@@ -6,6 +6,8 @@ import os
 import pathlib
 import re
 import shlex
+import shutil
+import signal
 import socket
 import subprocess
 import threading
@@ -14,9 +16,20 @@ import time
 from nodes import network
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+CLUSTER = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "choir/cluster"
+BIN, PACKAGES = CLUSTER / "bin", CLUSTER / "packages"
 NODES = {"controller": "10.88.0.10", "worker1": "10.88.0.11", "worker2": "10.88.0.12"}
 # The programs are bound into the nodes, so nothing is copied; the firewall counts the lab's control side as the LAN.
 VARIABLES = {"hashicorp_install_method": "present", "hashicorp_bin_dir": "/srv/choir/bin"}
+
+
+class OutOfTime(Exception):
+    """The whole run must end now (CHOIR_DEADLINE): no fault of what is tested."""
+
+
+def seconds_left():
+    """Until the whole run must have ended, less what taking the nodes down takes."""
+    return float(os.environ.get("CHOIR_DEADLINE") or "inf") - time.time() - 30
 
 
 class Report:
@@ -76,7 +89,17 @@ class House:
     def __init__(self, lab, report):
         self.lab, self.report = lab, report
         self.tokens = {}
-        self.inventory = None
+        self.inventory = self.packages = None
+
+    def own_packages(self):
+        """The nodes see a copy, into which a test may put newer packages; it goes with the lab."""
+        self.packages = CLUSTER / "labs" / self.lab.name / "packages"
+        if not (self.packages / "set.json").exists():
+            shutil.copytree(PACKAGES, self.packages, dirs_exist_ok=True)
+        self.lab.env["CHOIR_LAB_PACKAGES"] = str(self.packages)
+
+    def boot(self, *options):
+        self.lab.call("up", *NODES, *options, timeout=400, check=True)
 
     # --- playbooks
 
@@ -87,13 +110,24 @@ class House:
 
     def play(self, playbook, *options, variables=None, timeout=1500):
         """Runs a playbook; returns {host: {ok, changed, failed, unreachable}} and its output."""
-        words = ["ctl", "ansible-playbook", "-i", self.inventory, playbook, "-e", json.dumps({**VARIABLES, **(variables or {})}), *options]
+        words = ["ctl", "ansible-playbook", "-i", self.inventory, playbook, "-e", json.dumps({**VARIABLES, **(variables or {})}), *map(str, options)]
         folder = pathlib.Path(os.environ["CHOIR_REPORT"]).parent if os.environ.get("CHOIR_REPORT") else self.inventory.parent
         folder.mkdir(parents=True, exist_ok=True)
         log = folder / f"{pathlib.Path(playbook).stem}-{len(self.report.rows)}.log"  # can be read while it runs
+        allowed = min(timeout, seconds_left())
+        if allowed <= 0:
+            raise OutOfTime("the time of the whole run is used up")
         with open(log, "wb") as handle:
-            subprocess.run([str(p) for p in (ROOT / "tests/cluster/lab", *words)], cwd=ROOT, stdout=handle, stderr=subprocess.STDOUT, check=False,
-                           timeout=timeout, stdin=subprocess.DEVNULL, env={**self.lab.env, "ANSIBLE_NOCOLOR": "1"})
+            process = subprocess.Popen([str(p) for p in (ROOT / "tests/cluster/lab", *words)], cwd=ROOT, stdout=handle, stderr=subprocess.STDOUT,
+                                       stdin=subprocess.DEVNULL, env={**self.lab.env, "ANSIBLE_NOCOLOR": "1"}, start_new_session=True)
+            try:
+                process.wait(allowed)
+            except BaseException as end:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+                if isinstance(end, subprocess.TimeoutExpired) and allowed < timeout:
+                    raise OutOfTime(f"{playbook} had {allowed:.0f} s, the rest of the whole run, and had not ended") from end
+                raise
         output = log.read_text(errors="replace")
         recap = {}
         for host, figures in re.findall(r"^(\S+)\s+: (ok=.*)$", output, re.M):
@@ -134,8 +168,11 @@ class House:
 
     def passing(self, service):
         """[(node, address, port)] of the healthy ones, by name."""
+        return self.passing_from("controller", service)
+
+    def passing_from(self, node, service):
         return [(e["Node"]["Node"], e["Service"]["Address"] or e["Node"]["Address"], e["Service"]["Port"])
-                for e in self.consul(f"/v1/health/service/{service}?passing")]
+                for e in self.consul(f"/v1/health/service/{service}?passing", node=node)]
 
     def allocations(self, job):
         """Those that run: {node: allocation id}."""

@@ -9,6 +9,9 @@ import pytest
 from conftest import wait_for
 from house import NODES
 
+# The first one waits for the playbook, which may take long on a busy machine.
+pytestmark = pytest.mark.timeout(2700)
+
 EXPERT = "llama-api-main"
 JOB, GROUP = "llama-expert", "expert"
 
