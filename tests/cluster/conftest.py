@@ -1,6 +1,7 @@
 """Labs of real nodes for the tests. A lab goes down when the tests end, however they end."""
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 import time
@@ -8,7 +9,7 @@ import time
 import pytest
 
 from checkout import Town, lab_name
-from house import NODES, House, Report
+from house import BIN, NODES, PACKAGES, House, OutOfTime, Report, seconds_left
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
