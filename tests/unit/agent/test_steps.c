@@ -1,7 +1,5 @@
 /* The steps of a turn against a scripted model: a call, tool errors, repairs, the loop detector, the limit of time,
  * cancelling in every phase. And the pure parts: numbers, spans, likeness. */
-#include <glib/gstdio.h>
-#include <libsoup/soup.h>
 #include <string.h>
 #include <unistd.h>
 #include "agent/call_grammar.h"
@@ -9,11 +7,10 @@
 #include "agent/spans.h"
 #include "agent/steps.h"
 #include "base/text.h"
+#include "house.h"
 
 /* --- a llama-server that completes what the script says, the last line again and again; NULL hangs */
 typedef struct {
-  SoupServer *server;
-  char *url;
   GPtrArray *prompts, *grammars;
   const char *const *script;
   guint at;
@@ -112,177 +109,94 @@ static const ChoirTool test_tool = {
     .id = "test", .title = "Test", .help = "a test", .actions = actions, .n_actions = G_N_ELEMENTS(actions)};
 static const ChoirTool *const tools[] = {&test_tool, NULL};
 
-typedef struct {
-  char *dir, *log;
-  Model model;
-  ChoirApprovals *approvals;
-  ChoirAudit *audit;
-  ChoirToolbox *toolbox;
-  ChoirShortlist *shortlist;
-  ChoirHttpClient *http;
-  ChoirLlmServer *llm;
-  guint ticker;
-  gboolean done;
-  char *answer, *notes;
-} House;
+static Model model;
 
-static gboolean tick(gpointer user) {
-  return G_SOURCE_CONTINUE;
-}
-
-static House *house_new(const char *const *script) {
-  House *house = g_new0(House, 1);
-  g_autoptr(GError) error = NULL;
+static House *open_house(const char *const *script) {
+  model = (Model){.script = script,
+                  .prompts = g_ptr_array_new_with_free_func(g_free),
+                  .grammars = g_ptr_array_new_with_free_func(g_free)};
   ran = g_string_new(NULL);
   cancelled = FALSE;
-  house->dir = g_dir_make_tmp("choir-steps-XXXXXX", NULL);
-  house->log = g_build_filename(house->dir, "audit.jsonl", NULL);
-  house->model = (Model){.script = script,
-                         .prompts = g_ptr_array_new_with_free_func(g_free),
-                         .grammars = g_ptr_array_new_with_free_func(g_free),
-                         .server = soup_server_new(NULL, NULL)};
-  soup_server_add_handler(house->model.server, NULL, on_request, &house->model, NULL);
-  g_assert_true(soup_server_listen_local(house->model.server, 0, SOUP_SERVER_LISTEN_IPV4_ONLY, &error));
-  GSList *uris = soup_server_get_uris(house->model.server);
-  house->model.url = g_strdup_printf("http://127.0.0.1:%d", g_uri_get_port(uris->data));
-  g_slist_free_full(uris, (GDestroyNotify)g_uri_unref);
-  house->http = choir_http_client_new();
-  ChoirLlmServerOptions options = {
-      .external_url = house->model.url, .model_name = "mock", .state_dir = house->dir, .context = 2048};
-  house->llm = choir_llm_server_new(&options, house->http, &error);
-  g_assert_no_error(error);
-  house->approvals = choir_approvals_new();
-  house->audit = choir_audit_open(house->log, &error);
-  g_assert_no_error(error);
-  ChoirToolHouse services = {.state_dir = house->dir};
-  house->toolbox = choir_toolbox_new(tools, &services, house->approvals, house->audit);
-  house->shortlist = choir_shortlist_new(house->toolbox);
-  house->ticker = g_timeout_add(20, tick, NULL);
-  return house;
+  return house_new(tools, on_request, &model, NULL);
 }
 
-static void house_free(House *house) {
-  choir_shortlist_free(house->shortlist);
-  choir_toolbox_free(house->toolbox);
-  choir_approvals_free(house->approvals);
-  choir_audit_close(house->audit);
-  choir_llm_server_free(house->llm);
-  choir_http_client_free(house->http);
-  while (g_main_context_iteration(NULL, FALSE))
-    ;
-  soup_server_disconnect(house->model.server);
-  g_object_unref(house->model.server);
-  g_ptr_array_unref(house->model.prompts);
-  g_ptr_array_unref(house->model.grammars);
-  g_source_remove(house->ticker);
-  g_unlink(house->log);
-  g_rmdir(house->dir);
-  g_free(house->model.url);
-  g_free(house->log);
-  g_free(house->dir);
-  g_free(house->answer);
-  g_free(house->notes);
-  g_free(house);
+static void close_house(House *house) {
+  house_free(house);
+  g_ptr_array_unref(model.prompts);
+  g_ptr_array_unref(model.grammars);
   g_string_free(ran, TRUE);
-}
-
-static void on_done(const char *answer, const char *notes, gpointer user) {
-  House *house = user;
-  g_assert_false(house->done);
-  house->done = TRUE;
-  house->answer = g_strdup(answer);
-  house->notes = g_strdup(notes);
-}
-
-static const ChoirStepsHandlers handlers = {.done = on_done};
-
-static ChoirSteps *begin(House *house, const char *text) {
-  ChoirStepsRequest request = {.toolbox = house->toolbox,
-                               .shortlist = house->shortlist,
-                               .llm = house->llm,
-                               .text = text,
-                               .session = "test",
-                               .turn_id = "t1"};
-  return choir_steps_begin(&request, &handlers, house);
-}
-
-static void spin(House *house, guint seconds) {
-  gint64 end = g_get_monotonic_time() + seconds * G_USEC_PER_SEC;
-  while (!house->done && g_get_monotonic_time() < end)
-    g_main_context_iteration(NULL, TRUE);
 }
 
 static void test_one_call(void) {
   static const char *const script[] = {"{\"text\": \"hooray\"}", NULL};
-  House *house = house_new(script);
-  begin(house, "shout something out loud");
-  spin(house, 20);
+  House *house = open_house(script);
+  house_begin(house, "shout something out loud");
+  house_spin(house, 20);
   g_assert_cmpstr(house->answer, ==, "hooray");
   g_assert_cmpstr(ran->str, ==, "say hooray;");
-  g_assert_cmpuint(house->model.prompts->len, ==, 1);
+  g_assert_cmpuint(model.prompts->len, ==, 1);
   /* The nearest example stands before what was said, and free text of a small model is short. */
-  g_assert_nonnull(
-      strstr(house->model.prompts->pdata[0], "Said: shout something out loud\nJSON: {\"text\":\"something\"}"));
-  g_assert_nonnull(strstr(house->model.grammars->pdata[0], "char{1,48}"));
-  house_free(house);
+  g_assert_nonnull(strstr(model.prompts->pdata[0], "Said: shout something out loud\nJSON: {\"text\":\"something\"}"));
+  g_assert_nonnull(strstr(model.grammars->pdata[0], "char{1,48}"));
+  close_house(house);
 }
 
 static void test_ordinary_talk(void) {
   static const char *const script[] = {"hang", NULL};
-  House *house = house_new(script);
+  House *house = open_house(script);
   g_assert_false(choir_steps_wanted(house->shortlist, "why is snow white"));
   g_assert_true(choir_steps_wanted(house->shortlist, "dig a long tunnel"));
-  begin(house, "why is snow white");
-  spin(house, 20);
+  house_begin(house, "why is snow white");
+  house_spin(house, 20);
   g_assert_true(house->done);
   g_assert_null(house->answer);
   g_assert_null(house->notes);
-  g_assert_cmpuint(house->model.prompts->len, ==, 0);
-  house_free(house);
+  g_assert_cmpuint(model.prompts->len, ==, 0);
+  close_house(house);
 }
 
 static void test_tool_error(void) {
   static const char *const script[] = {"hang", NULL};
-  House *house = house_new(script);
-  begin(house, "start the garden pump");
-  spin(house, 20);
+  House *house = open_house(script);
+  house_begin(house, "start the garden pump");
+  house_spin(house, 20);
   g_assert_cmpstr(house->answer, ==, "the pump is dry");
-  house_free(house);
+  close_house(house);
 }
 
 /* Refused arguments are not offered again; what then fits is called. */
 static void test_repair(void) {
   static const char *const script[] = {"{\"text\": \"red\"}", "{\"text\": \"blue\"}", NULL};
-  House *house = house_new(script);
-  begin(house, "paint the fence red or blue");
-  spin(house, 20);
+  House *house = open_house(script);
+  house_begin(house, "paint the fence red or blue");
+  house_spin(house, 20);
   g_assert_cmpstr(ran->str, ==, "picky red;picky blue;");
   g_assert_cmpstr(house->answer, ==, "Done.");
-  g_assert_nonnull(strstr(house->model.grammars->pdata[0], "\"\\\"red\\\"\""));
-  g_assert_null(strstr(house->model.grammars->pdata[1], "\"\\\"red\\\"\""));
-  house_free(house);
+  g_assert_nonnull(strstr(model.grammars->pdata[0], "\"\\\"red\\\"\""));
+  g_assert_null(strstr(model.grammars->pdata[1], "\"\\\"red\\\"\""));
+  close_house(house);
 }
 
 static void test_repairs_end(void) {
   static const char *const script[] = {"{\"text\": \"red\"}", "{\"text\": \"fence\"}", "{\"text\": \"paint\"}",
                                        "{\"text\": \"fence red\"}", NULL};
-  House *house = house_new(script);
-  begin(house, "paint the fence red or blue");
-  spin(house, 20);
+  House *house = open_house(script);
+  house_begin(house, "paint the fence red or blue");
+  house_spin(house, 20);
   g_assert_cmpstr(ran->str, ==, "picky red;picky fence;picky paint;"); /* two repairs */
   g_assert_cmpstr(house->answer, ==, "\"paint\" is no colour");
-  house_free(house);
+  close_house(house);
 }
 
 /* A model that says the same again, whatever the grammar: the call is compared and not made twice. */
 static void test_loop(void) {
   static const char *const script[] = {"{\"text\": \"fence\"}", NULL};
-  House *house = house_new(script);
-  begin(house, "paint the fence red or blue");
-  spin(house, 20);
+  House *house = open_house(script);
+  house_begin(house, "paint the fence red or blue");
+  house_spin(house, 20);
   g_assert_true(house->done);
   g_assert_cmpstr(ran->str, ==, "picky fence;");
-  house_free(house);
+  close_house(house);
 }
 
 /* What is no JSON of the schema, or comes from a server that takes no grammar, is never a call. */
@@ -291,72 +205,72 @@ static void test_refused(void) {
                                            {"{\"text\": \"a", NULL},  {"{\"text\": \"a\", \"b\": 1}", NULL},
                                            {"shout something", NULL}, {"{\"text\": \"fine\"}", NULL}};
   for (guint i = 0; i < G_N_ELEMENTS(scripts); i++) {
-    House *house = house_new(scripts[i]);
-    house->model.no_grammar = i == G_N_ELEMENTS(scripts) - 1;
-    begin(house, "shout something out loud");
-    spin(house, 20);
+    House *house = open_house(scripts[i]);
+    model.no_grammar = i == G_N_ELEMENTS(scripts) - 1;
+    house_begin(house, "shout something out loud");
+    house_spin(house, 20);
     g_assert_true(house->done);
     g_assert_null(house->answer);
     g_assert_cmpstr(ran->str, ==, "");
-    house_free(house);
+    close_house(house);
   }
 }
 
 static void test_cancel_deciding(void) {
   static const char *const script[] = {"hang", NULL};
-  House *house = house_new(script);
+  House *house = open_house(script);
   for (guint waits = 0; waits < 2; waits++) { /* before anything was sent, and while the model thinks */
-    ChoirSteps *steps = begin(house, "shout something out loud");
-    while (waits && !house->model.waiting)
+    ChoirSteps *steps = house_begin(house, "shout something out loud");
+    while (waits && !model.waiting)
       g_main_context_iteration(NULL, TRUE);
     gint64 from = g_get_monotonic_time();
     choir_steps_cancel(steps);
     g_assert_cmpint(g_get_monotonic_time() - from, <, G_USEC_PER_SEC);
   }
   /* What the model says after that is heard by nobody. */
-  reply(house->model.waiting, 200, json_pack("{s:s}", "content", "{\"text\": \"late\"}"));
-  soup_server_message_unpause(house->model.waiting);
-  house->model.waiting = NULL;
+  reply(model.waiting, 200, json_pack("{s:s}", "content", "{\"text\": \"late\"}"));
+  soup_server_message_unpause(model.waiting);
+  model.waiting = NULL;
   for (guint i = 0; i < 10; i++)
     g_main_context_iteration(NULL, TRUE);
   g_assert_false(house->done);
   g_assert_cmpstr(ran->str, ==, "");
-  house_free(house);
+  close_house(house);
 }
 
 static void test_cancel_tool(void) {
   static const char *const script[] = {"hang", NULL};
-  House *house = house_new(script);
-  ChoirSteps *steps = begin(house, "dig a long tunnel");
+  House *house = open_house(script);
+  ChoirSteps *steps = house_begin(house, "dig a long tunnel");
   while (!strstr(ran->str, "slow;"))
     g_main_context_iteration(NULL, TRUE);
   choir_steps_cancel(steps);
   while (!cancelled)
     g_main_context_iteration(NULL, TRUE);
   g_assert_false(house->done);
-  house_free(house);
+  close_house(house);
 }
 
 static void test_cancel_finished(void) {
   static const char *const script[] = {"hang", NULL};
-  House *house = house_new(script);
-  choir_steps_cancel(begin(house, "why is snow white")); /* done was already on its way */
+  House *house = open_house(script);
+  choir_steps_cancel(house_begin(house, "why is snow white")); /* done was already on its way */
   for (guint i = 0; i < 20; i++)
     g_main_context_iteration(NULL, FALSE);
   g_assert_false(house->done);
-  house_free(house);
+  close_house(house);
 }
 
 /* A model that never answers: the person gets an answer in words instead. */
 static void test_limit(void) {
   static const char *const script[] = {"hang", NULL};
-  House *house = house_new(script);
-  begin(house, "shout something out loud");
-  spin(house, 60);
+  House *house = open_house(script);
+  house_begin(house, "shout something out loud");
+  house_spin(house, 60);
   g_assert_true(house->done);
   g_assert_null(house->answer);
   g_assert_cmpstr(ran->str, ==, "");
-  house_free(house);
+  close_house(house);
 }
 
 static void test_numbers(void) {

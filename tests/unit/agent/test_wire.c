@@ -2,19 +2,17 @@
  * grammar and from one whose answer is a call; and the sub-agent, which is made of the same steps. Whatever is written:
  * what does not fit does not run, and what asks is asked. */
 #include <glib/gstdio.h>
-#include <libsoup/soup.h>
 #include <string.h>
 #include <unistd.h>
 #include "agent/sub_agent.h"
 #include "agent/twin.h"
 #include "agent/wire.h"
 #include "base/text.h"
+#include "house.h"
 #include "mock_llm.h"
 
 /* --- a stranger's chat server: what it says is the next line of the script, as events of a stream */
 typedef struct {
-  SoupServer *server;
-  char *url;
   GPtrArray *requests; /* char*: bodies */
   const char *const *script;
   guint at;
@@ -87,134 +85,25 @@ static const ChoirTool test_tool = {
 static const ChoirTool other_tool = {.id = "other", .title = "Other", .help = "", .actions = actions, .n_actions = 1};
 static const ChoirTool *const tools[] = {&test_tool, &other_tool, NULL};
 
-typedef struct {
-  char *dir, *log;
-  Server server;
-  ChoirApprovals *approvals;
-  ChoirAudit *audit;
-  ChoirToolbox *toolbox;
-  ChoirShortlist *shortlist;
-  ChoirHttpClient *http;
-  ChoirLlmServer *llm;
-  guint ticker, asked;
-  gboolean approve, done;
-  char *answer, *notes, *card;
-  guint steps;
-} House;
-
-static gboolean tick(gpointer user) {
-  return G_SOURCE_CONTINUE;
-}
-
-typedef struct {
-  House *house;
-  char *id, *digest;
-} Verdict;
-
-static gboolean answer_card(gpointer user) {
-  static const ChoirPrincipal owner = {"test", CHOIR_ROLE_OWNER, CHOIR_CHANNEL_TERMINAL};
-  Verdict *verdict = user;
-  choir_approvals_answer(verdict->house->approvals, verdict->id, verdict->digest, verdict->house->approve, FALSE,
-                         &owner, NULL);
-  g_free(verdict->id);
-  g_free(verdict->digest);
-  g_free(verdict);
-  return G_SOURCE_REMOVE;
-}
-
-static void on_card(const char *change, const json_t *card, gpointer user) {
-  House *house = user;
-  if (!g_str_equal(change, "new"))
-    return;
-  house->asked++;
-  g_free(house->card);
-  house->card = choir_json_dump(card);
-  Verdict *verdict = g_new0(Verdict, 1);
-  *verdict =
-      (Verdict){house, g_strdup(choir_json_string(card, "id", "")), g_strdup(choir_json_string(card, "digest", ""))};
-  g_idle_add(answer_card, verdict);
-}
-
-static House *house_new(const char *const *script) {
-  House *house = g_new0(House, 1);
-  g_autoptr(GError) error = NULL;
+static House *open_house(Server *server, const char *const *script) {
+  *server = (Server){.script = script, .requests = g_ptr_array_new_with_free_func(g_free)};
   ran = g_string_new(NULL);
-  house->dir = g_dir_make_tmp("choir-wire-XXXXXX", NULL);
-  house->log = g_build_filename(house->dir, "audit.jsonl", NULL);
-  house->server = (Server){
-      .script = script, .requests = g_ptr_array_new_with_free_func(g_free), .server = soup_server_new(NULL, NULL)};
-  soup_server_add_handler(house->server.server, NULL, on_request, &house->server, NULL);
-  g_assert_true(soup_server_listen_local(house->server.server, 0, SOUP_SERVER_LISTEN_IPV4_ONLY, &error));
-  GSList *uris = soup_server_get_uris(house->server.server);
-  house->server.url = g_strdup_printf("http://127.0.0.1:%d", g_uri_get_port(uris->data));
-  g_slist_free_full(uris, (GDestroyNotify)g_uri_unref);
-  house->http = choir_http_client_new();
-  ChoirLlmServerOptions options = {
-      .external_url = house->server.url, .model_name = "other", .state_dir = house->dir, .context = 2048};
-  house->llm = choir_llm_server_new(&options, house->http, &error);
-  g_assert_no_error(error);
-  choir_chat_set_model(choir_llm_server_chat(house->llm), "other", TRUE);
-  house->approvals = choir_approvals_new();
-  choir_approvals_observe(house->approvals, on_card, house);
-  house->audit = choir_audit_open(house->log, &error);
-  g_assert_no_error(error);
-  ChoirToolHouse services = {.state_dir = house->dir};
-  house->toolbox = choir_toolbox_new(tools, &services, house->approvals, house->audit);
-  house->shortlist = choir_shortlist_new(house->toolbox);
-  house->ticker = g_timeout_add(20, tick, NULL);
-  return house;
+  return house_new(tools, on_request, server, "other");
 }
 
-static void house_free(House *house) {
-  choir_shortlist_free(house->shortlist);
-  choir_toolbox_free(house->toolbox);
-  choir_approvals_free(house->approvals);
-  choir_audit_close(house->audit);
-  g_assert_true(choir_audit_verify(house->log, NULL, NULL));
-  choir_llm_server_free(house->llm);
-  choir_http_client_free(house->http);
-  while (g_main_context_iteration(NULL, FALSE))
-    ;
-  soup_server_disconnect(house->server.server);
-  g_object_unref(house->server.server);
-  g_ptr_array_unref(house->server.requests);
-  g_source_remove(house->ticker);
-  const char *argv[] = {"rm", "-rf", house->dir, NULL};
-  g_spawn_sync(NULL, (char **)argv, NULL, G_SPAWN_SEARCH_PATH, NULL, NULL, NULL, NULL, NULL, NULL);
-  g_free(house->server.url);
-  g_free(house->log);
-  g_free(house->dir);
-  g_free(house->answer);
-  g_free(house->notes);
-  g_free(house->card);
-  g_free(house);
+static void close_house(House *house, Server *server) {
+  house_free(house);
+  g_ptr_array_unref(server->requests);
   g_string_free(ran, TRUE);
 }
 
-static void on_done(const char *answer, const char *notes, gpointer user) {
-  House *house = user;
-  g_assert_false(house->done);
-  house->done = TRUE;
-  house->answer = g_strdup(answer);
-  house->notes = g_strdup(notes);
-}
-
 static void spin(House *house) {
-  gint64 end = g_get_monotonic_time() + 20 * G_USEC_PER_SEC;
-  while (!house->done && g_get_monotonic_time() < end)
-    g_main_context_iteration(NULL, TRUE);
+  house_spin(house, 20);
   g_assert_true(house->done);
 }
 
 static void steps(House *house, const char *text) {
-  static const ChoirStepsHandlers handlers = {.done = on_done};
-  ChoirStepsRequest request = {.toolbox = house->toolbox,
-                               .shortlist = house->shortlist,
-                               .llm = house->llm,
-                               .text = text,
-                               .session = "test",
-                               .turn_id = "t1"};
-  choir_steps_begin(&request, &handlers, house);
+  house_begin(house, text);
   spin(house);
 }
 
@@ -264,30 +153,31 @@ static void test_tool_calls(void) {
       "{\"tool_calls\":[{\"index\":0,\"function\":{\"arguments\":\"\\\"hooray\\\"}\"}},{\"index\":1,\"function\":{"
       "\"name\":\"test-dig\",\"arguments\":\"{}\"}}]}",
       "{\"content\":\"no\"}", NULL};
-  House *house = house_new(script);
+  Server server;
+  House *house = open_house(&server, script);
   steps(house, "shout something out loud");
   g_assert_cmpstr(ran->str, ==, "say hooray;");
   g_assert_cmpstr(house->answer, ==, NULL);
   g_assert_nonnull(strstr(house->notes, "test.say says: hooray"));
-  g_assert_cmpuint(house->server.requests->len, ==, 2);
-  json_auto_t *first =
-      choir_json_parse(house->server.requests->pdata[0], strlen(house->server.requests->pdata[0]), NULL);
+  g_assert_cmpuint(server.requests->len, ==, 2);
+  json_auto_t *first = choir_json_parse(server.requests->pdata[0], strlen(server.requests->pdata[0]), NULL);
   json_t *offered = json_object_get(json_array_get(json_object_get(first, "tools"), 0), "function");
   g_assert_cmpstr(choir_json_string(offered, "name", ""), ==, "test-say");
   g_assert_true(json_is_object(json_object_get(offered, "parameters")));
   g_assert_null(json_object_get(first, "grammar"));
-  g_assert_nonnull(strstr(house->server.requests->pdata[1], "Found so far"));
-  house_free(house);
+  g_assert_nonnull(strstr(server.requests->pdata[1], "Found so far"));
+  close_house(house, &server);
 }
 
 static void test_original(void) {
   static const char *const script[] = {"{\"content\":\"{\\\"tool\\\": \\\"test.say\\\", "
                                        "\"}\n{\"content\":\"\\\"args\\\": {\\\"text\\\": \\\"hooray\\\"}}\"}",
                                        "{\"content\":\"no\"}", NULL};
-  House *house = house_new(script);
+  Server server;
+  House *house = open_house(&server, script);
   steps(house, "shout something out loud");
   g_assert_cmpstr(ran->str, ==, "say hooray;");
-  house_free(house);
+  close_house(house, &server);
 }
 
 /* Names that do not exist, arguments that do not fit, no JSON: nothing runs, and words are wanted. */
@@ -303,12 +193,13 @@ static void test_refused(void) {
       "{\"content\":\"I would shout hooray.\"}"};
   for (guint i = 0; i < G_N_ELEMENTS(lines); i++) {
     const char *const script[] = {lines[i], NULL};
-    House *house = house_new(script);
+    Server server;
+    House *house = open_house(&server, script);
     steps(house, "shout something out loud");
     g_assert_cmpstr(ran->str, ==, "");
     g_assert_null(house->answer);
     g_assert_null(house->notes);
-    house_free(house);
+    close_house(house, &server);
   }
 }
 
@@ -317,12 +208,13 @@ static void test_asks(void) {
       "{\"content\":\"{\\\"tool\\\": \\\"test.paint\\\", \\\"args\\\": {\\\"text\\\": \\\"red\\\"}}\"}",
       "{\"content\":\"no\"}", NULL};
   for (guint yes = 0; yes < 2; yes++) {
-    House *house = house_new(script);
+    Server server;
+    House *house = open_house(&server, script);
     house->approve = yes;
     steps(house, "paint the fence red");
     g_assert_cmpuint(house->asked, ==, 1);
     g_assert_cmpstr(ran->str, ==, yes ? "say red;" : "");
-    house_free(house);
+    close_house(house, &server);
   }
 }
 
@@ -334,7 +226,8 @@ static void test_taint(void) {
         "{\"content\":\"{\\\"tool\\\": \\\"test.say\\\", \\\"args\\\": {\\\"text\\\": \\\"%s\\\"}}\"}", calls[i]);
     const char *const script[] = {"{\"content\":\"{\\\"tool\\\": \\\"test.page\\\", \\\"args\\\": {}}\"}", second,
                                   "{\"content\":\"no\"}", NULL};
-    House *house = house_new(script);
+    Server server;
+    House *house = open_house(&server, script);
     steps(house, "read the village page");
     g_assert_cmpuint(house->asked, ==, 1);
     g_assert_nonnull(strstr(house->card, "web evil.example"));
@@ -343,7 +236,7 @@ static void test_taint(void) {
     g_assert_true(g_file_get_contents(house->log, &log, NULL, NULL));
     g_assert_nonnull(strstr(log, "\"origin\":\"web evil.example\""));
     g_assert_nonnull(strstr(log, "\"taint\":["));
-    house_free(house);
+    close_house(house, &server);
   }
 }
 
@@ -369,7 +262,8 @@ static void on_turn_done(ChoirTurn *turn, const char *reply, const GError *error
 
 static void turn(const char *const *lines, const char *reply, const char *expected_ran) {
   static const char *const script[] = {"{}", NULL};
-  House *house = house_new(script);
+  Server server;
+  House *house = open_house(&server, script);
   g_autoptr(GError) error = NULL;
   MockLlm *mock = mock_llm_new();
   g_autofree char *history_path = g_build_filename(house->dir, "history.db", NULL);
@@ -404,7 +298,7 @@ static void turn(const char *const *lines, const char *reply, const char *expect
   mock_llm_free(mock);
   g_free(self.reply);
   g_free(self.shown);
-  house_free(house);
+  close_house(house, &server);
 }
 
 static void test_reply(void) {
@@ -468,37 +362,38 @@ static ChoirSubAgent *sub_agent(House *house, const char *task, guint most, cons
 
 static void test_sub_agent(void) {
   static const char *const three[] = {SAY("one"), SAY("two"), SAY("three"), "{\"content\":\"no\"}", NULL};
-  House *house = house_new(three);
+  Server server;
+  House *house = open_house(&server, three);
   sub_agent(house, "shout something out loud", 8, "test", FALSE);
   spin(house);
   g_assert_cmpuint(house->steps, ==, 3);
   g_assert_cmpstr(ran->str, ==, "say one;say two;say three;");
   g_assert_nonnull(strstr(house->answer, "test.say says: two"));
-  house_free(house);
+  close_house(house, &server);
 
-  house = house_new(three); /* the budget ends it */
+  house = open_house(&server, three); /* the budget ends it */
   sub_agent(house, "shout something out loud", 2, "test", FALSE);
   spin(house);
   g_assert_cmpstr(ran->str, ==, "say one;say two;");
-  house_free(house);
+  close_house(house, &server);
 
-  house = house_new(three); /* a tool that is not among its own */
+  house = open_house(&server, three); /* a tool that is not among its own */
   sub_agent(house, "shout something out loud", 8, "other", FALSE);
   spin(house);
   g_assert_cmpstr(ran->str, ==, "");
   g_assert_nonnull(strstr(house->notes, "no part of this task fits"));
-  house_free(house);
+  close_house(house, &server);
 
-  house = house_new(three); /* a stranger's task: every step asks, and here nobody says yes */
+  house = open_house(&server, three); /* a stranger's task: every step asks, and here nobody says yes */
   sub_agent(house, "shout something out loud", 8, "test", TRUE);
   spin(house);
   g_assert_cmpstr(ran->str, ==, "");
   g_assert_cmpuint(house->asked, >, 0);
-  house_free(house);
+  close_house(house, &server);
 
-  house = house_new(three); /* called off, with a call under way: nothing comes any more */
+  house = open_house(&server, three); /* called off, with a call under way: nothing comes any more */
   static const char *const dig[] = {"{\"content\":\"{\\\"tool\\\": \\\"test.dig\\\"}\"}", NULL};
-  house->server.script = dig;
+  server.script = dig;
   ChoirSubAgent *agent = sub_agent(house, "dig a long tunnel", 8, "test", FALSE);
   while (!strstr(ran->str, "hang;"))
     g_main_context_iteration(NULL, TRUE);
@@ -506,7 +401,7 @@ static void test_sub_agent(void) {
   for (guint i = 0; i < 10; i++)
     g_main_context_iteration(NULL, TRUE);
   g_assert_false(house->done);
-  house_free(house);
+  close_house(house, &server);
 }
 
 int main(int argc, char **argv) {
