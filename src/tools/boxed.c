@@ -2,13 +2,18 @@
 #include <ftw.h>
 #include <stdio.h>
 #include <sys/wait.h>
+#include "base/text.h"
 
 typedef struct {
   ChoirToolCall *call;
   ChoirSandboxRun *run;
   gulong handler;
   char *remove;
+  void (*then)(ChoirToolCall *call, const char *output);
+  GString *kept; /* for then */
 } Boxed;
+
+#define KEPT_MAX 8192
 
 void tool_fail(ChoirToolCall *call, int code, const char *format, ...) {
   va_list args;
@@ -41,7 +46,18 @@ static int remove_one(const char *path, const struct stat *status, int kind, str
 }
 
 static void on_output(ChoirSandboxRun *run, int stream, const char *data, gsize length, gpointer user) {
-  choir_tool_call_output(((Boxed *)user)->call, data, (gssize)length);
+  Boxed *boxed = user;
+  if (boxed->kept)
+    g_string_append_len(boxed->kept, data, (gssize)MIN(length, KEPT_MAX - boxed->kept->len));
+  else
+    choir_tool_call_output(boxed->call, data, (gssize)length);
+}
+
+static void boxed_free(Boxed *boxed) {
+  if (boxed->kept)
+    g_string_free(boxed->kept, TRUE);
+  g_free(boxed->remove);
+  g_free(boxed);
 }
 
 static void on_ended(ChoirSandboxRun *run, int status, const char *killed, gpointer user) {
@@ -50,8 +66,14 @@ static void on_ended(ChoirSandboxRun *run, int status, const char *killed, gpoin
   g_cancellable_disconnect(choir_tool_call_cancellable(call), boxed->handler);
   if (boxed->remove)
     nftw(boxed->remove, remove_one, 16, FTW_DEPTH | FTW_PHYS);
-  g_free(boxed->remove);
-  g_free(boxed);
+  if (boxed->then && !killed && !g_cancellable_is_cancelled(choir_tool_call_cancellable(call))) {
+    g_autofree char *text = choir_utf8(boxed->kept->str, (gssize)boxed->kept->len);
+    void (*then)(ChoirToolCall *, const char *) = boxed->then;
+    boxed_free(boxed);
+    then(call, text);
+    return;
+  }
+  boxed_free(boxed);
   if (killed)
     tool_fail(call, CHOIR_TOOL_ERROR_FAILED, "the program was stopped, because it used too much: %s", killed);
   else if (WIFSIGNALED(status))
@@ -85,10 +107,11 @@ void tool_boxed_run(ChoirToolCall *call, ToolBoxed *wanted) {
                            .stdin_fd = -1};
   boxed->call = call;
   boxed->remove = wanted->remove;
+  boxed->then = wanted->then;
+  boxed->kept = wanted->then ? g_string_new(NULL) : NULL;
   boxed->run = choir_sandbox_run(house->sandbox, &spec, &handlers, boxed, &error);
   if (!boxed->run) {
-    g_free(boxed->remove);
-    g_free(boxed);
+    boxed_free(boxed);
     tool_fail(call, CHOIR_TOOL_ERROR_UNAVAILABLE, "%s", error->message);
     return;
   }

@@ -11,6 +11,8 @@ typedef struct {
   const char *const *writable; /* instead of work_dir; NULL-ended */
   guint seconds, memory_mb;
   char *remove; /* a folder below work_dir that goes when the program ended (taken); may be NULL */
+  /* The program was only asked something: its first 8 KiB of output come here, and this ends the call. May be NULL. */
+  void (*then)(ChoirToolCall *call, const char *output);
 } ToolBoxed;
 
 /* Runs it and ends the call. A program that fails is a result, not an error: its exit code stands at the end. */

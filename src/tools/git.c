@@ -52,7 +52,8 @@ static gboolean begin(ChoirToolCall *call, Git *git, const char *folder, gboolea
   return TRUE;
 }
 
-static void run(ChoirToolCall *call, Git *git, const char *cwd, gboolean network) {
+static void run_with(ChoirToolCall *call, Git *git, const char *cwd, gboolean network,
+                     void (*then)(ChoirToolCall *call, const char *output)) {
   const ChoirConfig *config = choir_tool_call_house(call)->config;
   g_autofree char *allowed =
       g_strconcat("GIT_ALLOW_PROTOCOL=", choir_config_string(config, "tools", "git_protocols"), NULL);
@@ -68,9 +69,35 @@ static void run(ChoirToolCall *call, Git *git, const char *cwd, gboolean network
                                     .cwd = cwd ? cwd : git->folder,
                                     .network = network,
                                     .seconds = network ? 290 : 55,
-                                    .memory_mb = 1024});
+                                    .memory_mb = 1024,
+                                    .then = then});
   g_ptr_array_unref(git->argv);
   g_free(git->folder);
+}
+
+static void run(ChoirToolCall *call, Git *git, const char *cwd, gboolean network) {
+  run_with(call, git, cwd, network, NULL);
+}
+
+/* The host of "https://joe@host:8443/x", "host:x" or "joe@host:x"; NULL for a path. Caller frees. */
+static char *host_of(const char *url) {
+  const char *scheme = strstr(url, "://"), *slash = strchr(url, '/');
+  const char *colon = strchr(url, ':');
+  if (!scheme && (!colon || (slash && slash < colon)))
+    return NULL;
+  const char *begin = scheme ? scheme + 3 : url;
+  gsize length = scheme ? strcspn(begin, "/") : (gsize)(colon - url);
+  g_autofree char *place = g_strndup(begin, length);
+  const char *at = strrchr(place, '@'), *host = at ? at + 1 : place;
+  if (*host == '[') /* an address with colons of its own */
+    return g_strndup(host + 1, strcspn(host + 1, "]"));
+  return *host ? g_strndup(host, strcspn(host, ":")) : NULL;
+}
+
+static void talks_to(ChoirToolCall *call, const char *url) {
+  g_autofree char *host = host_of(url);
+  if (host)
+    choir_tool_call_talked_to(call, host);
 }
 
 /* A word that git must not take for an option. */
@@ -93,6 +120,7 @@ static void clone_repository(ChoirToolCall *call) {
   add(&git, "--");
   add(&git, url);
   add(&git, git.folder);
+  talks_to(call, url);
   run(call, &git, choir_tool_call_house(call)->work_dir, TRUE);
 }
 
@@ -110,12 +138,63 @@ static void simple(ChoirToolCall *call, const char *const *words, const char *na
 
 #define SIMPLE(call, name, network, ...) simple(call, (const char *const[]){__VA_ARGS__, NULL}, name, network)
 
-static void pull(ChoirToolCall *call) {
+/* Asks git itself where this branch is pulled from or pushed to, and what a push would send; "$@" is git with its
+ * options. The addresses come first, a line each, then an empty line. */
+static const char PULLED_FROM[] =
+    "here=$(\"$@\" symbolic-ref -q HEAD); name=$(\"$@\" for-each-ref --format='%(upstream:remotename)' \"$here\"); "
+    "\"$@\" remote get-url --all \"${name:-$(\"$@\" remote | head -n 1)}\" 2>/dev/null";
+static const char PUSHED_TO[] =
+    "here=$(\"$@\" symbolic-ref -q HEAD); name=$(\"$@\" for-each-ref --format='%(push:remotename)' \"$here\"); "
+    "\"$@\" remote get-url --push --all \"${name:-$(\"$@\" remote | head -n 1)}\" 2>/dev/null; echo; "
+    "\"$@\" log --oneline --no-decorate -n 20 '@{push}..HEAD' 2>/dev/null";
+
+static void ask_remote(ChoirToolCall *call, const char *script, void (*then)(ChoirToolCall *call, const char *output)) {
+  Git git;
+  if (!begin(call, &git, choir_tool_call_string(call, "working_dir", ""), TRUE))
+    return;
+  static const char *const shell[] = {"sh", "-c", NULL, "sh"};
+  for (gint i = G_N_ELEMENTS(shell) - 1; i >= 0; i--)
+    g_ptr_array_insert(git.argv, 0, g_strdup(shell[i] ? shell[i] : script));
+  run_with(call, &git, NULL, FALSE, then);
+}
+
+static void note_hosts(ChoirToolCall *call, const char *output) {
+  g_auto(GStrv) lines = g_strsplit(output, "\n", -1);
+  for (char **line = lines; *line && **line; line++)
+    talks_to(call, *line);
+}
+
+static void pull_now(ChoirToolCall *call, const char *output) {
+  note_hosts(call, output);
   SIMPLE(call, NULL, TRUE, "pull", "--ff-only", "--no-recurse-submodules");
 }
 
-static void push(ChoirToolCall *call) {
+static void pull(ChoirToolCall *call) {
+  ask_remote(call, PULLED_FROM, pull_now);
+}
+
+static void push_now(ChoirToolCall *call, const char *output) {
+  note_hosts(call, output);
   SIMPLE(call, NULL, TRUE, "push");
+}
+
+static void push(ChoirToolCall *call) {
+  ask_remote(call, PUSHED_TO, push_now);
+}
+
+/* For the card: the address, and the commits that would go there. */
+static void show(ChoirToolCall *call, const char *output) {
+  g_autofree char *text = g_strstrip(g_strdup(output));
+  choir_tool_call_output(call, *text ? text : "this repository has no remote", -1);
+  choir_tool_call_done(call, FALSE, NULL);
+}
+
+static void preview_pull(ChoirToolCall *call) {
+  ask_remote(call, PULLED_FROM, show);
+}
+
+static void preview_push(ChoirToolCall *call) {
+  ask_remote(call, PUSHED_TO, show);
 }
 
 static void status(ChoirToolCall *call) {
@@ -286,6 +365,7 @@ static const ChoirToolAction actions[] = {
      .timeout_s = 300,
      .target = remote_target,
      .shots = pull_shots,
+     .preview = preview_pull,
      .run = pull},
     {.name = "push",
      .help = "Send commits to the remote repository.",
@@ -294,6 +374,7 @@ static const ChoirToolAction actions[] = {
      .timeout_s = 300,
      .target = remote_target,
      .shots = push_shots,
+     .preview = preview_push,
      .run = push},
     {.name = "status",
      .help = "Show what changed in a repository.",

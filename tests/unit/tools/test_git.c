@@ -34,6 +34,18 @@ static GPid serve(const char *base, guint16 *ret_port) {
   g_error("git daemon does not start");
 }
 
+/* A result of this action in the audit log names this host. */
+static gboolean logged(House *house, const char *action, const char *host) {
+  g_autofree char *path = g_build_filename(house->state, "audit.jsonl", NULL), *text = NULL;
+  g_assert_true(g_file_get_contents(path, &text, NULL, NULL));
+  g_auto(GStrv) lines = g_strsplit(text, "\n", -1);
+  g_autofree char *tool = g_strdup_printf("\"%s\"", action), *hosts = g_strdup_printf("\"hosts\":[\"%s\"]", host);
+  for (char **line = lines; *line; line++)
+    if (strstr(*line, tool) && strstr(*line, hosts))
+      return TRUE;
+  return FALSE;
+}
+
 static void test_work(void) {
   g_autoptr(House) house = house_new();
   g_autofree char *remote = g_build_filename(house->dir, "remote.git", NULL);
@@ -71,12 +83,25 @@ static void test_work(void) {
   g_autofree char *push = house_ok(house, "git.push", "{\"working_dir\":\"copy\"}");
   g_assert_cmpuint(house->asked, ==, 1);
   house_holds(push, "main -> main");
+  /* The card tells where it goes and what. */
+  g_autofree char *address = g_strdup_printf("git://127.0.0.1:%u/remote.git", port);
+  house_holds(house->last_card, address);
+  house_holds(house->last_card, "on the side");
   house_shell("cd %s/seed && git pull -q --ff-only && grep -q side b.txt && echo three > c.txt && git add . && "
               "git -c user.name=t -c user.email=t@t commit -qm third && git push -q origin HEAD:main",
               house->dir);
   g_free(house_ok(house, "git.pull", "{\"working_dir\":\"copy\"}"));
   g_autofree char *third = g_build_filename(house->work, "copy", "c.txt", NULL);
   g_assert_true(g_file_test(third, G_FILE_TEST_EXISTS));
+  /* Whom they talked to is in the log, also where the branch has a remote of its own with another name. */
+  static const char *const actions[] = {"git.clone", "git.push", "git.pull"};
+  for (guint i = 0; i < G_N_ELEMENTS(actions); i++)
+    g_assert_true(logged(house, actions[i], "127.0.0.1"));
+  house_shell(
+      "cd %s/copy && git remote rename origin home && git remote set-url --push home git://localhost:%u/remote.git",
+      house->work, port);
+  g_free(house_ok(house, "git.push", "{\"working_dir\":\"copy\"}"));
+  g_assert_true(logged(house, "git.push", "localhost"));
   house->approve = FALSE;
   g_autofree char *denied = house_fails(house, "git.push", "{\"working_dir\":\"copy\"}");
   house_holds(denied, "said no");
