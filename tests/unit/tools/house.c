@@ -46,9 +46,18 @@ static void embed(gpointer self, const char *const *texts, guint n,
 
 static void delegate(ChoirToolCall *parent, const char *task, const char *tools, guint max_steps,
                      void (*done)(const char *answer, const GError *error, gpointer user), gpointer user_data) {
+  House *house = choir_tool_call_house(parent)->agent.self;
   g_autoptr(GError) error =
-      g_error_new_literal(CHOIR_TOOL_ERROR, CHOIR_TOOL_ERROR_UNAVAILABLE, "no sub-agent in tests");
-  done(NULL, error, user_data);
+      g_error_new_literal(CHOIR_TOOL_ERROR, CHOIR_TOOL_ERROR_UNAVAILABLE, "the sub-agent is lost");
+  g_free(house->task);
+  g_free(house->tools);
+  house->task = g_strdup(task);
+  house->tools = g_strdup(tools);
+  house->budget = max_steps;
+  gboolean answers = house->delegated && *house->delegated;
+  if (answers)
+    choir_tool_call_output(parent, house->delegated, -1);
+  done(answers ? house->delegated : NULL, answers ? NULL : error, user_data);
 }
 
 static void open_toolbox(House *house) {
@@ -58,6 +67,7 @@ static void open_toolbox(House *house) {
                              .state_dir = house->state,
                              .work_dir = house->work,
                              .source_dir = SOURCE_DIR,
+                             .experts = house->experts,
                              .agent = {.self = house,
                                        .status = status,
                                        .memory_summary = memory_summary,
@@ -66,7 +76,7 @@ static void open_toolbox(House *house) {
                                        .say = say,
                                        .recent = recent,
                                        .embed = embed,
-                                       .delegate = delegate}};
+                                       .delegate = house->no_delegate ? NULL : delegate}};
   house->toolbox = choir_toolbox_new(choir_tools(TRUE), &services, house->approvals, house->audit);
   choir_toolbox_start(house->toolbox);
 }
@@ -109,6 +119,7 @@ static const ChoirConfigItem items[] = {
     {"tools", "web_local", CHOIR_CONFIG_STRING, "", 0, 0, NULL, NULL, ""},
     {"tools", "web_ports", CHOIR_CONFIG_STRING, "80,443", 0, 0, NULL, NULL, ""},
     {"tools", "playbooks", CHOIR_CONFIG_STRING, "", 0, 0, NULL, NULL, ""},
+    {"experts", "max_tokens", CHOIR_CONFIG_INT, "400", 16, 4096, NULL, NULL, ""},
     {NULL, NULL, CHOIR_CONFIG_STRING, NULL, 0, 0, NULL, NULL, NULL}};
 
 House *house_new(void) {
@@ -153,6 +164,8 @@ void house_free(House *house) {
   g_spawn_sync(NULL, (char **)argv, NULL, G_SPAWN_SEARCH_PATH, NULL, NULL, NULL, NULL, NULL, NULL);
   g_ptr_array_unref(house->said);
   g_free(house->last_card);
+  g_free(house->task);
+  g_free(house->tools);
   g_free(house->dir);
   g_free(house->state);
   g_free(house->work);

@@ -13,7 +13,12 @@ typedef struct {
   ChoirToolbox *toolbox;
   ChoirEmbedder *embedder; /* of the test; NULL: tools get no embeddings */
   GPtrArray *said;         /* char*: what tools said without being asked */
-  gboolean approve;        /* how questions are answered */
+  ChoirExperts *experts;   /* NULL: none; told to the tools by house_restart() */
+  const char *delegated;   /* the sub-agent's answer; NULL: there is none, "" = it fails */
+  char *task, *tools;      /* what the last sub-agent was given */
+  guint budget;
+  gboolean no_delegate; /* an agent without one, from house_restart() on */
+  gboolean approve;     /* how questions are answered */
   guint asked;
   char *last_card; /* JSON of the last question */
 } House;
