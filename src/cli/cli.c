@@ -1,4 +1,5 @@
 #include "cli/cli.h"
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -69,7 +70,7 @@ char *choir_cli_url(const char *given) {
     return port && *port ? g_strdup_printf("http://127.0.0.1:%s", port)
                          : g_strdup_printf("http://127.0.0.1:%d", CHOIR_PORT_WEB);
   }
-  char *url = strstr(set, "://") ? g_strdup(set) : g_strconcat("http://", set, NULL);
+  char *url = strstr(set, "://") || g_str_has_prefix(set, "unix:") ? g_strdup(set) : g_strconcat("http://", set, NULL);
   for (gsize length = strlen(url); length > 0 && url[length - 1] == '/'; length--)
     url[length - 1] = '\0';
   return url;
@@ -120,11 +121,19 @@ static GError *refusal(guint status, const char *body, gsize length, const GErro
   return g_error_new(error->domain, error->code, "the daemon answered %u: %s", status, error->message);
 }
 
+static GError *unreachable(const char *url) {
+  const char *path = g_str_has_prefix(url, "unix:") ? url + strlen("unix:") : NULL;
+  if (path && access(path, W_OK) != 0 && errno == EACCES)
+    return g_error_new(CHOIR_HTTP_ERROR, CHOIR_HTTP_ERROR_CONNECT,
+                       "%s is for root and the user of the daemon; type sudo before the command", path);
+  return g_error_new(CHOIR_HTTP_ERROR, CHOIR_HTTP_ERROR_CONNECT,
+                     "no Choir answers at %s; start it with ./run or choir serve", path ? path : url);
+}
+
 static void on_done(guint status, const char *body, gsize length, const GError *error, gpointer user) {
   Exchange *exchange = user;
   if (error && g_error_matches(error, CHOIR_HTTP_ERROR, CHOIR_HTTP_ERROR_CONNECT))
-    exchange->error = g_error_new(error->domain, error->code,
-                                  "no Choir answers at %s; start it with ./run or choir serve", exchange->url);
+    exchange->error = unreachable(exchange->url);
   else if (error && g_error_matches(error, CHOIR_HTTP_ERROR, CHOIR_HTTP_ERROR_STATUS))
     exchange->error = refusal(status, body, length, error);
   else if (error)

@@ -97,6 +97,8 @@ static GError *error_for(const Call *call, const GError *problem) {
                        g_error_matches(problem, G_IO_ERROR, G_IO_ERROR_HOST_UNREACHABLE) ||
                        g_error_matches(problem, G_IO_ERROR, G_IO_ERROR_NETWORK_UNREACHABLE) ||
                        g_error_matches(problem, G_IO_ERROR, G_IO_ERROR_HOST_NOT_FOUND) ||
+                       g_error_matches(problem, G_IO_ERROR, G_IO_ERROR_NOT_FOUND) || /* a unix socket: none, not ours */
+                       g_error_matches(problem, G_IO_ERROR, G_IO_ERROR_PERMISSION_DENIED) ||
                        g_error_matches(problem, G_IO_ERROR, G_IO_ERROR_TIMED_OUT);
     return g_error_new(CHOIR_HTTP_ERROR, connect ? CHOIR_HTTP_ERROR_CONNECT : CHOIR_HTTP_ERROR_PROTOCOL, "%s %s: %s",
                        connect ? "cannot reach" : "the connection was cut by", place, problem->message);

@@ -40,6 +40,12 @@ def test_manual_page_names_every_command_and_option():
     rendered(ROOT / "docs/man/choir.1")
 
 
+@pytest.mark.parametrize("words", [["tools"], ["audit"], ["memory", "list"], ["approve"], ["owner", "list"]])
+def test_where_no_daemon_runs_they_say_so(words, tmp_path):
+    result = choir(*words, "--state", tmp_path)
+    assert result.returncode == 1 and f"no Choir answers at {tmp_path}/choir.sock; start it with" in result.stderr
+
+
 def rendered(path):
     done = subprocess.run(["man", "--warnings", "-l", str(path)], capture_output=True, text=True,
                           env={**os.environ, "LC_ALL": "C.UTF-8", "MANPAGER": "cat", "MANWIDTH": "200"})
