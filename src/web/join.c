@@ -395,6 +395,8 @@ gboolean choir_join_address(ChoirJoin *join, const json_t *node, const char *add
     return TRUE;
   gboolean listed = strcmp(choir_json_string(mine, "status", ""), "pending") != 0;
   put(mine, "address", address);
+  if (listed)
+    put_new_id(mine); /* it fetches a bundle for that address */
   json_object_set_new(mine, "changed", json_integer(now));
   return keep(join, join->tokens, nodes, error) && (!listed || send_up(join, mine, "address", error));
 }

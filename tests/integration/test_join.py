@@ -320,6 +320,14 @@ def test_the_whole_way_of_a_worker(fresh):
     assert fresh.call("POST", "/api/join/address", {"address": "10.0.0.77; x"}, key)[0] == 400
     assert fresh.apply().returncode == 0
     assert yaml.safe_load(fresh.inventory.read_text())["all"]["children"]["worker_nodes"]["hosts"][host]["ansible_host"] == "10.0.0.77"
+    # whatever was said before, at its start it tells its own, and sets itself up for it
+    (fresh.folder / "m1/address").write_text("10.0.0.77\n")
+    (fresh.folder / "ran").unlink()
+    assert fresh.call("POST", "/api/join/address", {"address": "127.0.0.1"}, key)[0] == 200
+    assert fresh.apply().returncode == 0
+    done = fresh.join("run")
+    assert done.returncode == 0 and "the address was 10.0.0.77, it is 127.0.0.1 now" in done.stdout and "joined" in done.stdout, done.stderr
+    assert (fresh.folder / "ran").exists() and yaml.safe_load(fresh.inventory.read_text())["all"]["children"]["worker_nodes"]["hosts"][host]["ansible_host"] == "127.0.0.1"
     fresh.choir("refuse", host)
     assert fresh.apply().returncode == 0
     assert yaml.safe_load(fresh.inventory.read_text())["all"]["children"]["worker_nodes"]["hosts"] == {}
