@@ -132,15 +132,15 @@ def test_debug_writes_everything_to_its_file(boss):
     assert "TASK [preflight : " in boss.sh("controller", f"cat {HOME}/playbook_output.log.before_changes")
 
 
-def with_password(lab, words, password):
+def with_password(lab, node, command, prompt, password):
     """As somebody who logs in by SSH and has to type the password: what was printed, and how often it was asked for."""
-    with subprocess.Popen([str(ROOT / "tests/cluster/lab"), "ssh", "controller", "-tt", f"cd {HOME} && ./bootstrap.sh {words}"], env=lab.env, stdin=subprocess.PIPE,
+    with subprocess.Popen([str(ROOT / "tests/cluster/lab"), "ssh", node, "-tt", f"cd {HOME} && {command}"], env=lab.env, stdin=subprocess.PIPE,
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as child:
         said, asked, end = b"", 0, time.monotonic() + 600
         while chunk := os.read(child.stdout.fileno(), 4096):
             assert time.monotonic() < end, said
             said += chunk
-            if said.count(b"Password of debian") > asked:
+            if said.count(prompt) > asked:
                 asked += 1
                 child.stdin.write(password.encode() + b"\n")
                 child.stdin.flush()
@@ -152,7 +152,7 @@ def test_another_user_and_a_password_that_is_asked_for_once(boss):
     assert done.returncode == 1 and "may do everything as root without a password" in done.stdout, done.stdout
     boss.sh("controller", "mv /etc/sudoers.d/lab /root/lab-sudo && echo debian:open-sesame | chpasswd")
     try:
-        code, said, asked = with_password(boss, "--user debian --tags common,security", "open-sesame")
+        code, said, asked = with_password(boss, "controller", "./bootstrap.sh --user debian --tags common,security", b"Password of debian", "open-sesame")
         assert code == 0 and asked == 1, said
         assert "owns /home/debian/choir" in said and "open-sesame" not in said  # who runs the agent could change what root runs
         assert boss.sh("controller", "stat -c %U /opt/debian; id -nG debian").split()[0] == "debian"
@@ -309,3 +309,10 @@ def test_names_run_as_typed(alone, command, says_so):
         bootstrap(alone, "one")
     done = alone.call("exec", "one", "bash", "-lc", f"cd {HOME} && PATH=$PATH:/srv/choir/bin && {command} 2>&1", timeout=600)
     assert done.returncode == 0 and says_so in done.stdout, done.stdout[-3000:]
+
+
+def test_the_playbook_as_the_original_tells_to_type_it(alone):
+    if not alone.sh("one", "ls /opt/pipecatapp/choir.sock 2> /dev/null", check=False):
+        bootstrap(alone, "one")
+    code, said, asked = with_password(alone, "one", "ansible-playbook -i inventory.yaml playbook.yaml --ask-become-pass --tags preflight,common,consul", b"BECOME password", "any")
+    assert code == 0 and asked == 1 and "changed=0" in said and "failed=0" in said, said[-3000:]
