@@ -106,10 +106,13 @@ def test_the_worker_again_changes_nothing_and_a_new_address_is_told(town, lab):
     assert lab.sh("controller", f"stat -c %Y {HOME}/inventory.yaml") == before
     for new, old in (("10.88.0.61", "10.88.0.11"), ("10.88.0.11", "10.88.0.61")):  # there and back
         lab.sh("worker1", f"d=$(ip -o -4 address | sed -n 's/^[0-9]*: \\([^ ]*\\) *inet 10[.]88.*/\\1/p' | head -1); ip address add {new}/24 dev $d; ip address del {old}/24 dev $d; "
-                          "ip route replace default via 10.88.0.1; systemctl restart choir-join")
+                          "ip route replace default via 10.88.0.1; systemctl restart --no-block choir-join")
         wait_for("the new address in the inventory", 60, lambda a=new: f"worker1\tworker_nodes\t{a}\n" in lab.sh("controller", f"{HOME}/tools/inventory list") + "\n")
+        wait_for("its services are set up for it", 900, lambda a=new: lab.sh("worker1", "cat /etc/choir/join/address; systemctl is-active choir-join || true").split() == [a, "inactive"])
+        where = "curl -s -H \"X-Consul-Token: $(cat /etc/consul.d/management_token)\" http://127.0.0.1:8500/v1/agent/members"
+        wait_for("Consul knows it", 120, lambda a=new: [m["Addr"] for m in json.loads(lab.sh("controller", where)) if m["Name"] == "worker1" and m["Status"] == 1] == [a])
+        wait_for("worker1 is ready again", 120, lambda: nodes(lab).get("worker1") == "ready")
     assert lab.sh("controller", f"{HOME}/tools/inventory list worker_nodes").count("worker1") == 1
-    wait_for("worker1 is ready again", 120, lambda: nodes(lab).get("worker1") == "ready")
 
 
 def test_a_worker_leaves(town, lab):
