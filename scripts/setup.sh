@@ -15,7 +15,7 @@ fi
 # A word is a package; "command:package" is wanted only where that command is missing.
 # shellcheck disable=SC2034 # used by the scripts that source this
 build_packages=(build-essential ccache cmake ninja-build meson pkg-config ca-certificates python3 python3-pip python3-numpy
-  libglib2.0-dev libsoup-3.0-dev libmicrohttpd-dev libwslay-dev libjansson-dev libsqlite3-dev libyaml-dev
+  libglib2.0-dev libsoup-3.0-dev libmicrohttpd-dev libgnutls28-dev libwslay-dev libjansson-dev libsqlite3-dev libyaml-dev
   libespeak-ng-dev espeak-ng-data flite1-dev libpocketsphinx-dev pocketsphinx-en-us libspeexdsp-dev libasound2-dev libsndfile1-dev libseccomp-dev bubblewrap libvterm-dev libfaiss-dev libblas-dev liblapack-dev)
 
 say() {

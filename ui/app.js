@@ -10,6 +10,7 @@ import { Conversations } from './conversations.js';
 import { byId, prefs, setIcon, toast } from './dom.js';
 import { Face } from './face.js';
 import { Health } from './health.js';
+import { Kept } from './kept.js';
 import { MemoryView } from './memory.js';
 import { Models } from './models.js';
 import { Owner } from './owner.js';
@@ -76,6 +77,7 @@ const face = new Face(() => voice.audio.clock());
 face.setQuiet(settings.still);
 
 new Health();
+const kept = new Kept((message) => events.send(message));
 const views = new Views({ talk: { show: () => transcript.toEnd() }, tools: new ToolsView(approvals), memory, cluster: new ClusterView(), audit: new AuditView(), access: owner }, () => drawer('none'));
 
 let conversation = '';
@@ -105,8 +107,11 @@ function onOpen() {
 
 /** @param {any} event */
 function onEvent(event) {
+  if (event.type === 'hello' || event.type === 'saved') kept.heard(event);
   if (event.type === 'log') {
     terminal.add(event);
+  } else if (event.type === 'saved') {
+    return;
   } else if (event.type === 'approval_request' || event.type === 'approval_closed') {
     approvals.event(event);
   } else if (event.type === 'hello' || event.type === 'conversation') {

@@ -2,6 +2,7 @@
 // with its age and why; losing Consul or Nomad loses only what needs it.
 import { api } from './api.js';
 import { byId, h } from './dom.js';
+import { Joins } from './joins.js';
 import { output, visible } from './plain.js';
 
 /** @typedef {{list: any[], age_s: number|null, problem: string|null}} Part */
@@ -13,6 +14,7 @@ export class ClusterView {
   constructor() {
     /** @type {Cluster|null} */
     this.now = null;
+    this.joins = new Joins();
     this.timer = 0;
     byId('cluster-refresh').addEventListener('click', () => void this.refresh());
     byId('cluster-log-close').addEventListener('click', () => {
@@ -32,6 +34,7 @@ export class ClusterView {
   }
 
   async refresh() {
+    void this.joins.refresh();
     try {
       this.now = /** @type {Cluster} */ (await api('/api/cluster'));
       this.draw(this.now);

@@ -1,6 +1,7 @@
 // Status tiles from GET /api/status: what runs, on what, and what is missing, why, and what to do about it.
 import { api } from './api.js';
 import { byId, formatBytes, formatSpan, h, icon } from './dom.js';
+import { visible } from './plain.js';
 
 /** @typedef {import('./types').Status} Status */
 
@@ -131,11 +132,20 @@ export class StatusPanel {
       this.tile('Waiting turns', String(s.queue ?? 0), `${s.sessions ?? 0} voice ${s.sessions === 1 ? 'session' : 'sessions'}`, {}),
       this.tile('Memory', formatBytes(all * 1000), `${formatBytes((s.memory_kb ?? 0) * 1000)} of it the daemon`, {}),
     ];
+    if (s.standby) tiles.push(this.copiesTile(s.standby));
     if (this.sound) tiles.push(this.tile('Sound', this.sound, '', { light: 'busy', wide: true }));
     if (s.log_drops) tiles.push(this.tile('Log lines dropped', String(s.log_drops), 'the log was too fast', { light: 'busy', wide: true }));
     if ((s.loop_lag_ms ?? 0) > 100) tiles.push(this.tile('Loop lag', `${Math.round(s.loop_lag_ms ?? 0)} ms`, 'the machine is busy', { light: 'busy', wide: true }));
     if (children.length) tiles.push(this.childrenTile(children));
     return tiles;
+  }
+
+  /** Which other nodes keep what was said, and what the last takeover has lost. @param {NonNullable<Status['standby']>} standby */
+  copiesTile({ copies, behind, taken }) {
+    const names = copies.filter((copy) => copy.age_s !== null).map((copy) => visible(copy.node || copy.url));
+    const late = behind ? `${behind} ${behind === 1 ? 'turn' : 'turns'} behind` : '';
+    const lost = taken ? `taken over from ${visible(taken.from)}; turns lost: ${taken.lost ?? 'not known'}` : '';
+    return this.tile('Kept on other nodes', names.join(', ') || 'none', [late, lost].filter(Boolean).join('; '), { light: names.length && !behind ? 'ok' : 'busy', wide: true });
   }
 
   /** @param {import('./types').Child[]} children */

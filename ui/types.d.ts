@@ -60,6 +60,17 @@ export interface Status {
   memory_kb?: number;
   log_drops?: number;
   loop_lag_ms?: number;
+  /** Copies of the state on other nodes; null: none are to be. */
+  standby?: {
+    node: string;
+    epoch: number;
+    generation: number;
+    turns: number;
+    behind: number | null;
+    problem: string | null;
+    copies: { url: string; node: string; epoch: number; generation: number; age_s: number | null; problem: string | null }[];
+    taken: { from: string; turns: number; lost: number | null } | null;
+  } | null;
   fetch?: { name: string; done: number; total: number; error?: string | null } | null;
 }
 

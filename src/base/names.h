@@ -11,6 +11,8 @@
 #define CHOIR_PORT_WEB 8000
 #define CHOIR_PORT_LLM 8081
 #define CHOIR_PORT_JOIN 8002 /* the original provisioning API */
+#define CHOIR_PORT_JOIN_HOUSE 8003 /* the same service for the agent's page, sealed */
+#define CHOIR_PORT_STANDBY 8011
 #define CHOIR_PORT_EMBEDDING 8082
 #define CHOIR_PORT_WYOMING_STT 10300
 #define CHOIR_PORT_WYOMING_TTS 10200
@@ -27,6 +29,7 @@
 #define CHOIR_EXPERT_PREFIX_OLD1 "expert-api-"
 #define CHOIR_EXPERT_PREFIX_OLD2 "rpc-"
 #define CHOIR_EXPERT_MAIN "llama-api-main"
+#define CHOIR_SERVICE_STANDBY "choir-standby" /* keeps copies of the agent's state */
 
 /* Log topics */
 #define CHOIR_TOPIC_DAEMON "daemon"

@@ -30,6 +30,7 @@ static const Command commands[] = {
     {"jobs", "the cluster's jobs: list, submit what changed, heal", choir_jobs_main},
     {"health", "ask every expert of the cluster a real question", choir_health_main},
     {"logs", "what a job of the cluster wrote, even when Nomad forgot it", choir_logs_main},
+    {"standby", "keep copies of the agent's state for other nodes", choir_standby_main},
     {"forward", "pass this node's port 8000 on to where the agent runs", choir_forward_main},
     {"audit", "show and verify the log of everything that was done", choir_audit_main},
     {"memory", "what is remembered: list, search, add, forget", choir_memory_main},

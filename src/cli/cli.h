@@ -30,6 +30,7 @@ int choir_jobs_main(int argc, char **argv);
 int choir_health_main(int argc, char **argv);
 int choir_logs_main(int argc, char **argv);
 int choir_forward_main(int argc, char **argv);
+int choir_standby_main(int argc, char **argv);
 int choir_nodes_main(int argc, char **argv);
 
 /* Parses options for `choir NAME`. usage: what follows the options, "" for nothing; text: description with examples.

@@ -11,8 +11,8 @@
 
 #define NAME "nodes"
 
-static char *option_state, *option_ready, *option_revoke;
-static int option_minutes = 60, option_port = CHOIR_PORT_JOIN;
+static char *option_state, *option_ready, *option_revoke, *option_house_key;
+static int option_minutes = 60, option_port = CHOIR_PORT_JOIN, option_house_port = CHOIR_PORT_JOIN_HOUSE;
 static gboolean option_auto, option_list, option_json;
 
 static const GOptionEntry entries[] = {
@@ -26,6 +26,9 @@ static const GOptionEntry entries[] = {
     {"ready", 0, 0, G_OPTION_ARG_FILENAME, &option_ready,
      "with serve: folder of finished bundles (" CHOIR_JOIN_READY ")", "DIR"},
     {"port", 'p', 0, G_OPTION_ARG_INT, &option_port, "with serve: port for TLS (default 8002)", "N"},
+    {"house-key", 0, 0, G_OPTION_ARG_FILENAME, &option_house_key,
+     "with serve: the cluster's key, under which the agent's page may ask (/etc/choir/state.key)", "FILE"},
+    {"house-port", 0, 0, G_OPTION_ARG_INT, &option_house_port, "with serve: port for the page (default 8003)", "N"},
     G_OPTION_ENTRY_NULL,
 };
 
@@ -187,10 +190,11 @@ int choir_join_main(int argc, char **argv) {
   const char *word = argc > 1 ? argv[1] : "";
   gboolean alone = argc == 2, named = argc == 3 && g_utf8_validate(argv[2], -1, NULL);
   if (strcmp(word, "serve") == 0 && alone) {
-    if (option_port < 1 || option_port > 65535)
+    if (option_port < 1 || option_port > 65535 || option_house_port < 0 || option_house_port > 65535)
       return choir_cli_usage(NAME, "--port wants a number from 1 to 65535");
     return choir_join_serve(option_state ? option_state : CHOIR_JOIN_STATE,
-                            option_ready ? option_ready : CHOIR_JOIN_READY, option_port);
+                            option_ready ? option_ready : CHOIR_JOIN_READY, option_port, option_house_key,
+                            option_house_port);
   }
   if (strcmp(word, "token") == 0 && alone)
     return option_revoke ? take_back() : option_list ? list_tokens() : print_token();

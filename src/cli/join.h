@@ -9,8 +9,10 @@ int choir_join_main(int argc, char **argv);
 /* Machines on their way in, for the list of all; prints nothing where there is no join service, or for others than
  * root. */
 void choir_join_print_open(void);
-/* join_serve.c: the service itself, until a signal. dir: state; ready: what the root half leaves. */
-int choir_join_serve(const char *dir, const char *ready, int port);
+/* join_serve.c: the service itself, until a signal. dir: state; ready: what the root half leaves. house_key: the key of
+ * the cluster, under which the agent's page is answered at house_port; NULL = systemd's credential, else the usual file.
+ */
+int choir_join_serve(const char *dir, const char *ready, int port, const char *house_key, int house_port);
 
 #define CHOIR_JOIN_STATE "/var/lib/choir-join"
 #define CHOIR_JOIN_READY "/var/lib/choir-join-ready"

@@ -75,6 +75,36 @@ static void print_children(const json_t *children) {
   }
 }
 
+/* Who else keeps what was said, and what the last takeover has lost. */
+static void print_standby(const json_t *standby) {
+  if (!json_is_object(standby))
+    return;
+  const json_t *copies = json_object_get(standby, "copies"), *taken = json_object_get(standby, "taken");
+  g_autoptr(GString) names = g_string_new(NULL);
+  size_t i;
+  json_t *copy;
+  json_array_foreach((json_t *)copies, i, copy) {
+    const char *node = choir_json_string(copy, "node", "");
+    if (!json_is_null(json_object_get(copy, "age_s")))
+      g_string_append_printf(names, "%s%s", names->len ? ", " : "", *node ? node : choir_json_string(copy, "url", "?"));
+  }
+  gint64 behind = choir_json_int(standby, "behind", -1);
+  printf("  %-10s %s%s%s", "copies", choir_cli_style(names->len && behind <= 0 ? CHOIR_CLI_GREEN : CHOIR_CLI_YELLOW),
+         names->len ? names->str : "none", reset());
+  if (behind > 0)
+    printf(", %" G_GINT64_FORMAT " turns behind", behind);
+  printf(", epoch %" G_GINT64_FORMAT ", %" G_GINT64_FORMAT " turns\n", choir_json_int(standby, "epoch", 0),
+         choir_json_int(standby, "turns", 0));
+  if (!json_is_object(taken))
+    return;
+  printf("  %-10s from %s with %" G_GINT64_FORMAT " turns; ", "took over", choir_json_string(taken, "from", "?"),
+         choir_json_int(taken, "turns", 0));
+  if (json_is_integer(json_object_get(taken, "lost")))
+    printf("turns lost: %" G_GINT64_FORMAT "\n", choir_json_int(taken, "lost", 0));
+  else
+    printf("turns lost: not known, no page has told what it saw\n");
+}
+
 static void print_status(const json_t *status, const char *url) {
   printf("%sChoir %s%s at %s, up %" G_GINT64_FORMAT " s, %" G_GINT64_FORMAT " MB, %" G_GINT64_FORMAT
          " clients, %" G_GINT64_FORMAT " waiting\n",
@@ -84,6 +114,7 @@ static void print_status(const json_t *status, const char *url) {
   print_model(json_object_get(status, "model"));
   print_engines(json_object_get(status, "engines"));
   print_children(json_object_get(status, "children"));
+  print_standby(json_object_get(status, "standby"));
   size_t i;
   json_t *missing;
   json_array_foreach(json_object_get(status, "missing"), i, missing) printf(

@@ -341,9 +341,35 @@ static void start_parts(ChoirApp *app) {
     choir_tls_start(app->tls);
 }
 
+/* Before anything of the state is opened: another node may have a newer one. */
+static gboolean open_ship(ChoirApp *app, GError **error) {
+  g_autoptr(GError) why = NULL;
+  app->ship = choir_cluster_ship(app->config, app->consul, app->paths.state, &why);
+  if (why) {
+    app->ship_error = g_strdup(why->message);
+    choir_error(TOPIC, "the state is kept on no other node: %s", why->message);
+  }
+  return !app->ship || choir_ship_take_over(app->ship, error);
+}
+
+static void on_history_written(gpointer user) {
+  ChoirApp *app = user;
+  choir_ship_changed(app->ship, choir_history_saved(app->history));
+}
+
+static void start_ship(ChoirApp *app) {
+  if (!app->ship)
+    return;
+  app->ship_observer = choir_history_observe(app->history, on_history_written, app);
+  choir_ship_start(app->ship, choir_history_saved(app->history));
+}
+
 gboolean choir_app_start(ChoirApp *app, GError **error) {
   app->started_us = g_get_monotonic_time();
   if (!lock_state(app, error))
+    return FALSE;
+  app->consul = choir_cluster_consul(app->config);
+  if (!open_ship(app, error))
     return FALSE;
   g_autofree char *owners = g_build_filename(app->paths.state, "owners.json", NULL);
   app->owners = choir_owners_open(owners, error);
@@ -391,7 +417,6 @@ gboolean choir_app_start(ChoirApp *app, GError **error) {
       .wake = choir_config_bool(app->config, "voice", "wake_word"),
       .idle_ms = (guint)choir_config_int(app->config, "voice", "idle_ms"),
   };
-  app->consul = choir_cluster_consul(app->config);
   app->experts = choir_cluster_experts(app->config, app->http, app->consul, app->llm, app->paths.prompts);
   app->main_model = choir_cluster_main_model(app->config, app->consul, app->llm);
   app->nomad = choir_cluster_nomad(app->config);
@@ -432,6 +457,7 @@ gboolean choir_app_start(ChoirApp *app, GError **error) {
   web.audit = choir_mind_audit(app->mind);
   web.memory = choir_mind_memory(app->mind);
   web.view = app->view;
+  web.ship = app->ship;
   app->web = choir_web_new(&web);
   g_autofree char *socket = g_build_filename(app->paths.state, "choir.sock", NULL);
   app->local = choir_http_server_new_local(app->server, socket, error);
@@ -439,6 +465,7 @@ gboolean choir_app_start(ChoirApp *app, GError **error) {
     return FALSE;
   choir_metrics_on_collect(collect, app);
   start_parts(app);
+  start_ship(app);
   return TRUE;
 }
 
@@ -462,6 +489,10 @@ void choir_app_stop(ChoirApp *app) {
     app->stopping++;
     choir_tls_stop(app->tls, on_part_stopped, app);
   }
+  if (app->ship) {
+    app->stopping++;
+    choir_ship_stop(app->ship, on_part_stopped, app);
+  }
   on_part_stopped(app);
 }
 
@@ -484,14 +515,18 @@ void choir_app_clear(ChoirApp *app) {
   g_clear_pointer(&app->nomad, choir_nomad_free);
   g_clear_pointer(&app->main_model, choir_main_model_free);
   g_clear_pointer(&app->experts, choir_experts_free);
+  g_clear_pointer(&app->ship, choir_ship_free);
   g_clear_pointer(&app->consul, choir_consul_free);
   g_clear_pointer(&app->llm, choir_llm_server_free);
+  if (app->history)
+    choir_history_unobserve(app->history, app->ship_observer);
   g_clear_pointer(&app->history, choir_history_close);
   g_clear_pointer(&app->models, choir_models_free);
   g_clear_pointer(&app->http, choir_http_client_free);
   g_clear_pointer(&app->hub, choir_hub_free);
   g_clear_pointer(&app->models_error, g_free);
   g_clear_pointer(&app->llm_error, g_free);
+  g_clear_pointer(&app->ship_error, g_free);
   choir_paths_clear(&app->paths);
   g_clear_pointer(&app->config, choir_config_free);
   if (app->lock_fd > 0)

@@ -43,6 +43,16 @@ ChoirNomad *choir_cluster_nomad(const ChoirConfig *config) {
   return *url ? choir_nomad_new(url, choir_config_string(config, "cluster", "nomad_token_file")) : NULL;
 }
 
+ChoirShip *choir_cluster_ship(const ChoirConfig *config, ChoirConsul *consul, const char *state, GError **error) {
+  ChoirShipOptions options = {.state = state,
+                              .key_file = choir_config_string(config, "standby", "key_file"),
+                              .peers = choir_config_string(config, "standby", "peers"),
+                              .consul = consul,
+                              .service = CHOIR_SERVICE_STANDBY,
+                              .copies = (guint)choir_config_int(config, "standby", "copies")};
+  return *options.key_file ? choir_ship_new(&options, error) : NULL;
+}
+
 ChoirExperts *choir_cluster_experts(const ChoirConfig *config, ChoirHttpClient *http, ChoirConsul *consul,
                                     ChoirLlmServer *llm, const char *prompts_dir) {
   ChoirExpertsOptions options = {.http = http,

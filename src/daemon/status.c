@@ -68,6 +68,10 @@ static json_t *missing_json(ChoirApp *app) {
   const char *consul = app->consul ? choir_consul_problem(app->consul) : NULL;
   if (consul)
     missing(list, "Consul", consul, "the last known experts stay in use; see the view Cluster, or 'choir nodes'");
+  const char *alone = app->ship ? choir_ship_problem(app->ship) : app->ship_error;
+  if (alone)
+    missing(list, "copy on another node", alone,
+            "when this machine dies, what was said on it is lost; see docs/cluster.md");
   return list;
 }
 
@@ -125,11 +129,12 @@ json_t *choir_app_status(ChoirApp *app) {
   const char *tts = choir_config_string(app->config, "tts", "service");
   json_t *engines = json_pack("{s:o,s:o,s:o}", "vad", engine_json(app->ear, "silero"), "stt",
                               engine_json(app->stt, stt), "tts", engine_json(app->tts, tts));
-  return json_pack("{s:s,s:s,s:s,s:f,s:o,s:o,s:o,s:o,s:o,s:o,s:i,s:i,s:I,s:I}", "status", text, "version",
+  return json_pack("{s:s,s:s,s:s,s:f,s:o,s:o,s:o,s:o,s:o,s:o,s:i,s:i,s:I,s:I,s:o}", "status", text, "version",
                    choir_version(), "state", choir_twin_state(app->twin), "uptime_s",
                    (double)(g_get_monotonic_time() - app->started_us) / 1e6, "model", model_json(app), "engines",
                    engines, "children", children, "missing", missing_json(app), "card",
                    choir_local_voice_status(app->card), "wyoming", choir_wyoming_status(app->wyoming), "queue",
                    (int)choir_twin_queued(app->twin), "sessions", (int)choir_voice_sessions(app->voice), "memory_kb",
-                   (json_int_t)choir_app_memory_kb(), "log_drops", (json_int_t)choir_log_dropped());
+                   (json_int_t)choir_app_memory_kb(), "log_drops", (json_int_t)choir_log_dropped(), "standby",
+                   app->ship ? choir_ship_status(app->ship) : json_null());
 }

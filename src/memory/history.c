@@ -6,6 +6,7 @@
 
 #define MAX_QUEUED 256
 #define MAX_BATCH 64 /* jobs in one transaction: they share one sync */
+#define MAX_OBSERVERS 4
 
 typedef enum { JOB_APPEND, JOB_CREATE, JOB_SELECT, JOB_RENAME, JOB_DELETE, JOB_STOP } JobType;
 
@@ -31,7 +32,11 @@ struct ChoirHistory {
   sqlite3 *reader; /* main thread only */
   GThread *thread;
   GMainContext *context;
-  gint64 current, last_id; /* main thread */
+  gint64 current, last_id, saved; /* main thread */
+  struct {
+    void (*written)(gpointer user);
+    gpointer user;
+  } observers[MAX_OBSERVERS];
   guint max_pages;
   GMutex lock;
   GCond wake;
@@ -111,10 +116,16 @@ static gboolean insert_entry(ChoirHistory *history, Job *job, guint index, GErro
   return FALSE;
 }
 
+static gboolean is_turn(const Job *job) {
+  return job->type == JOB_APPEND && g_str_equal(job->entry[0].role, "user");
+}
+
 static gboolean append(ChoirHistory *history, Job *job, GError **error) {
   for (guint i = 0; i < job->entries; i++)
     if (!insert_entry(history, job, i, error))
       return FALSE;
+  if (is_turn(job) && run(history, "UPDATE settings SET value = value + 1 WHERE key = ?1", "turns", 0, 0, error) < 0)
+    return FALSE;
   g_autofree char *title = g_utf8_substring(job->entry[0].text, 0, MIN(60, g_utf8_strlen(job->entry[0].text, -1)));
   g_strdelimit(title, "\r\n\t", ' ');
   return run(history,
@@ -224,6 +235,13 @@ static gpointer writer_main(gpointer data) {
 
 /* main thread */
 
+static void tell(ChoirHistory *history, const Job *job) {
+  history->saved += is_turn(job);
+  for (guint i = 0; i < MAX_OBSERVERS; i++)
+    if (history->observers[i].written)
+      history->observers[i].written(history->observers[i].user);
+}
+
 static void deliver(ChoirHistory *history) {
   for (;;) {
     g_mutex_lock(&history->lock);
@@ -237,6 +255,8 @@ static void deliver(ChoirHistory *history) {
       history->current = job->conversation;
     else if (job->type == JOB_DELETE && history->current == job->conversation)
       history->current = 0;
+    if (!job->error)
+      tell(history, job);
     if (job->done)
       job->done(job->error ? 0 : job->id, job->error, job->user);
     job_free(job);
@@ -256,7 +276,12 @@ static gboolean on_delivery(gpointer user) {
 static GSourceFuncs delivery_funcs = {.dispatch = delivery_dispatch};
 
 static gboolean load_current(ChoirHistory *history, GError **error) {
-  return choir_history_int(history->writer,
+  return choir_history_exec(history->writer,
+                            "INSERT INTO settings(key, value) SELECT 'turns', (SELECT count(*) FROM entries"
+                            " WHERE role = 'user') WHERE NOT EXISTS(SELECT 1 FROM settings WHERE key = 'turns')",
+                            error) &&
+         choir_history_int(history->writer, "SELECT value FROM settings WHERE key = 'turns'", &history->saved, error) &&
+         choir_history_int(history->writer,
                            "SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'conversations'",
                            &history->last_id, error) &&
          choir_history_int(history->writer,
@@ -288,6 +313,26 @@ ChoirHistory *choir_history_open(const char *path, GError **error) {
   g_source_attach(history->delivery, history->context);
   history->thread = g_thread_new("history", writer_main, history);
   return history;
+}
+
+gint64 choir_history_saved(const ChoirHistory *history) {
+  return history->saved;
+}
+
+guint choir_history_observe(ChoirHistory *history, void (*written)(gpointer user), gpointer user) {
+  for (guint i = 0; i < MAX_OBSERVERS; i++) {
+    if (history->observers[i].written)
+      continue;
+    history->observers[i].written = written;
+    history->observers[i].user = user;
+    return i + 1;
+  }
+  return 0;
+}
+
+void choir_history_unobserve(ChoirHistory *history, guint id) {
+  if (id)
+    history->observers[id - 1].written = NULL;
 }
 
 static void push(ChoirHistory *history, Job *job) {

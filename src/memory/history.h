@@ -47,4 +47,9 @@ guint choir_history_turns(ChoirHistory *history, gint64 conversation);
 json_t *choir_history_export(ChoirHistory *history, gint64 conversation, GError **error);
 /* Writes waiting for the writer thread. */
 guint choir_history_queued(ChoirHistory *history);
+/* Turns that were ever saved here; grows by one with each that is acknowledged, and never falls. */
+gint64 choir_history_saved(const ChoirHistory *history);
+/* written runs after every successful write, before the writer's own done. At most four. */
+guint choir_history_observe(ChoirHistory *history, void (*written)(gpointer user), gpointer user);
+void choir_history_unobserve(ChoirHistory *history, guint id);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(ChoirHistory, choir_history_close)

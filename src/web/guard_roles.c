@@ -36,6 +36,8 @@ static const Line table[] = {
     {"POST", "/api/conversations*", CHOIR_ROLE_OPERATOR},
     {"GET", "/api/cluster", CHOIR_ROLE_VIEWER},
     {"GET", "/api/cluster/logs", CHOIR_ROLE_OPERATOR},
+    {"GET", "/api/cluster/joins", CHOIR_ROLE_VIEWER},
+    {"POST", "/api/cluster/joins/*", CHOIR_ROLE_APPROVER},
     {"GET", "/api/memory*", CHOIR_ROLE_VIEWER},
     {"POST", "/api/memory*", CHOIR_ROLE_OPERATOR},
     {"POST", "/api/state/*", CHOIR_ROLE_OPERATOR},

@@ -16,7 +16,8 @@
 struct ChoirPages {
   const ChoirWebOptions *options;
   GPtrArray *pages; /* Page */
-  guint observer, approvals_observer;
+  guint observer, approvals_observer, saved_observer;
+  gint64 saved;
   guint max_pages;
   gboolean sending; /* a log line of our own sending must not be sent in turn */
   ChoirMetric *gauge, *dropped_log, *dropped_event;
@@ -134,6 +135,42 @@ static void on_approval(const char *change, const json_t *card, gpointer user) {
   pages->sending = FALSE;
 }
 
+/* --- what is acknowledged, so that a page can tell what a takeover has lost -----------------------------------------
+ */
+
+static void add_saved(const ChoirPages *pages, json_t *json) {
+  const ChoirShip *ship = pages->options->ship;
+  json_object_set_new(json, "turns", json_integer(choir_history_saved(choir_twin_history(pages->options->twin))));
+  if (!ship)
+    return;
+  json_object_set_new(json, "epoch", json_integer(choir_ship_epoch(ship)));
+  json_object_set_new(json, "node", json_string(choir_ship_node(ship)));
+  if (choir_ship_taken_turns(ship) >= 0)
+    json_object_set_new(json, "taken_turns", json_integer(choir_ship_taken_turns(ship)));
+}
+
+static void on_saved(gpointer user) {
+  ChoirPages *pages = user;
+  gint64 saved = choir_history_saved(choir_twin_history(pages->options->twin));
+  if (saved == pages->saved)
+    return;
+  pages->saved = saved;
+  pages->sending = TRUE;
+  for (guint i = 0; i < pages->pages->len; i++) {
+    json_t *json = json_pack("{s:s}", "type", "saved");
+    add_saved(pages, json);
+    if (!send_json(pages->pages->pdata[i], json))
+      choir_counter_add(pages->dropped_event, 1);
+  }
+  pages->sending = FALSE;
+}
+
+static void on_seen(Page *page, const json_t *json) {
+  ChoirShip *ship = page->owner->options->ship;
+  if (ship && choir_web_principal_of(&page->proof).role >= CHOIR_ROLE_VIEWER)
+    choir_ship_seen(ship, choir_json_int(json, "epoch", -1), choir_json_int(json, "turns", -1));
+}
+
 /* --- from the page -------------------------------------------------------------------------------------------------
  */
 
@@ -218,8 +255,10 @@ static void on_message(ChoirWebSocket *socket, gboolean is_text, const char *dat
     on_approval_response(page, json);
   else if (strcmp(type, "log_filter") == 0)
     on_log_filter(page, json);
+  else if (strcmp(type, "seen") == 0)
+    on_seen(page, json);
   else
-    page_error(page, "types are user_message, approval_response and log_filter");
+    page_error(page, "types are user_message, approval_response, log_filter and seen");
 }
 
 static void page_quiet(Page *page) {
@@ -275,8 +314,10 @@ static void on_upgrade(ChoirHttpRequest *request, gpointer user) {
   g_ptr_array_add(owner->pages, page);
   choir_gauge_set(owner->gauge, owner->pages->len);
   gint64 conversation = choir_history_current(choir_twin_history(owner->options->twin));
-  send_json(page, json_pack("{s:s,s:s,s:I}", "type", "hello", "version", choir_version(), "conversation",
-                            (json_int_t)conversation));
+  json_t *hello =
+      json_pack("{s:s,s:s,s:I}", "type", "hello", "version", choir_version(), "conversation", (json_int_t)conversation);
+  add_saved(owner, hello);
+  send_json(page, hello);
   page->log_id = choir_log_listen(BACKLOG, on_log, page);
   show_waiting(page);
 }
@@ -292,6 +333,8 @@ ChoirPages *choir_pages_new(const ChoirWebOptions *options) {
   pages->dropped_event =
       choir_counter("choir_page_dropped_total", "what=\"event\"", "Messages that a slow page did not get.");
   pages->observer = choir_twin_observe(options->twin, on_twin, pages);
+  pages->saved = choir_history_saved(choir_twin_history(options->twin));
+  pages->saved_observer = choir_history_observe(choir_twin_history(options->twin), on_saved, pages);
   if (options->approvals)
     pages->approvals_observer = choir_approvals_observe(options->approvals, on_approval, pages);
   choir_http_server_route(options->server, "GET", "/ws", on_upgrade, pages);
@@ -302,6 +345,7 @@ void choir_pages_free(ChoirPages *pages) {
   if (!pages)
     return;
   choir_twin_unobserve(pages->options->twin, pages->observer);
+  choir_history_unobserve(choir_twin_history(pages->options->twin), pages->saved_observer);
   if (pages->approvals_observer)
     choir_approvals_unobserve(pages->options->approvals, pages->approvals_observer);
   for (guint i = 0; i < pages->pages->len; i++) {

@@ -25,6 +25,7 @@ struct ChoirWeb {
   ChoirToolsApi *tools;
   ChoirMemoryApi *memory;
   ChoirClusterApi *cluster;
+  ChoirJoinsApi *joins;
 };
 
 char *choir_web_model_name(const ChoirWebOptions *options) {
@@ -61,6 +62,7 @@ ChoirWeb *choir_web_new(const ChoirWebOptions *options) {
   web->openai = choir_openai_new(own);
   web->memory = choir_memory_api_new(own);
   web->cluster = own->view ? choir_cluster_api_new(own) : NULL;
+  web->joins = own->view ? choir_joins_api_new(own) : NULL;
   web->tools = own->toolbox ? choir_tools_api_new(own) : NULL;
   web->audio = own->desk ? choir_audio_api_new(own) : NULL;
   web->realtime =
@@ -77,6 +79,7 @@ void choir_web_free(ChoirWeb *web) {
   choir_tools_api_free(web->tools);
   choir_memory_api_free(web->memory);
   choir_cluster_api_free(web->cluster);
+  choir_joins_api_free(web->joins);
   choir_audio_api_free(web->audio);
   choir_openai_free(web->openai);
   choir_conversations_free(web->conversations);

@@ -4,6 +4,7 @@
 #include "agent/toolbox.h"
 #include "agent/twin.h"
 #include "base/config.h"
+#include "cluster/ship.h"
 #include "cluster/view.h"
 #include "llm/models.h"
 #include "memory/memory.h"
@@ -29,6 +30,7 @@ typedef struct {
   ChoirAudit *audit;
   ChoirMemory *memory;                                /* NULL: switched off */
   ChoirView *view;                                    /* of the cluster; NULL: no /api/cluster */
+  ChoirShip *ship;                                    /* NULL: the state is kept on no other node */
   ChoirOwners *owners;                                /* NULL: none are to be, loopback is served */
   const char *machine_keys;                           /* SHA-256 list of PIPECAT_API_KEYS; may be NULL */
   const char *ca_file;                                /* our certificate authority, NULL without TLS twin */

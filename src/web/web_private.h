@@ -12,6 +12,7 @@ typedef struct ChoirConversations ChoirConversations;
 typedef struct ChoirToolsApi ChoirToolsApi;
 typedef struct ChoirMemoryApi ChoirMemoryApi;
 typedef struct ChoirClusterApi ChoirClusterApi;
+typedef struct ChoirJoinsApi ChoirJoinsApi;
 
 /* The model that serves, for APIs that name one. Caller frees. */
 char *choir_web_model_name(const ChoirWebOptions *options);
@@ -43,6 +44,10 @@ void choir_memory_api_free(ChoirMemoryApi *api);
 /* cluster_api.c: /api/cluster */
 ChoirClusterApi *choir_cluster_api_new(const ChoirWebOptions *options);
 void choir_cluster_api_free(ChoirClusterApi *api);
+
+/* joins_api.c: /api/cluster/joins */
+ChoirJoinsApi *choir_joins_api_new(const ChoirWebOptions *options);
+void choir_joins_api_free(ChoirJoinsApi *api);
 
 /* models_api.c: /api/models */
 ChoirModelsApi *choir_models_api_new(const ChoirWebOptions *options);
