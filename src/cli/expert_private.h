@@ -62,3 +62,12 @@ ChoirExpertEntry *choir_expert_entry_new(const char *consul_url, const char *hea
 /* done runs when Consul has taken it back, or did not answer in time. */
 void choir_expert_entry_remove(ChoirExpertEntry *entry, void (*done)(gpointer user), gpointer user);
 void choir_expert_entry_free(ChoirExpertEntry *entry);
+
+/* expert_mesh.c: the encrypted way to it, by Consul's built-in proxy. Main thread. */
+typedef struct ChoirExpertMesh ChoirExpertMesh;
+/* "Connect" of the registration: a proxy at address:port that passes on to the expert at address. Caller decrefs. */
+json_t *choir_expert_mesh_json(const char *service, const char *address, guint16 port);
+/* Runs the proxy of the service id, again and again should it end. token_file may be NULL. */
+ChoirExpertMesh *choir_expert_mesh_start(const char *program, const char *id, const char *consul_url,
+                                         const char *token_file);
+void choir_expert_mesh_free(ChoirExpertMesh *mesh);

@@ -13,10 +13,10 @@
 #define RPC_POLL_US 1000000
 
 static char *option_name, *option_service, *option_address, *option_models, *option_fallback, *option_key,
-    *option_consul, *option_token, *option_rpc, *option_state;
+    *option_consul, *option_token, *option_rpc, *option_state, *option_proxy;
 static char **option_folders;
 static int option_port, option_memory, option_context = 4096, option_threads, option_load = 900, option_rpc_workers,
-                                       option_rpc_wait = 120;
+                                       option_rpc_wait = 120, option_mesh_port;
 static gboolean option_embedding, option_no_consul;
 
 static const GOptionEntry entries[] = {
@@ -42,6 +42,9 @@ static const GOptionEntry entries[] = {
      "URL"},
     {"consul-token-file", 0, 0, G_OPTION_ARG_FILENAME, &option_token,
      "(default: " CHOIR_EXPERT_TOKEN_FILE " where it is)", "FILE"},
+    {"mesh-port", 0, 0, G_OPTION_ARG_INT, &option_mesh_port,
+     "also take connections by mutual TLS there, through Consul's built-in proxy (0: none)", "N"},
+    {"consul-program", 0, 0, G_OPTION_ARG_FILENAME, &option_proxy, "that proxy (default: consul)", "FILE"},
     {"no-consul", 0, 0, G_OPTION_ARG_NONE, &option_no_consul, "do not register", NULL},
     {"rpc-service", 0, 0, G_OPTION_ARG_STRING, &option_rpc, "Consul service of rpc-servers that hold the layers",
      "NAME"},
@@ -74,7 +77,8 @@ typedef struct {
   const ChoirExpertModel *model;
   ChoirExpertServer *server;
   ChoirExpertEntry *entry;
-  char *service, *address, *state, *key, *rpc, *reasons;
+  ChoirExpertMesh *mesh;
+  char *token, *service, *address, *state, *key, *rpc, *reasons;
   gboolean stopping, serving;
   int code;
 } Expert;
@@ -99,11 +103,18 @@ static void on_ready(gpointer user) {
   printf("%s serves %s at http://%s:%u%s%s\n", expert->service, expert->model->name, expert->address, port,
          light ? ", the light model, because " : "", light ? expert->reasons : "");
   fflush(stdout);
-  if (expert->consul)
-    expert->entry = choir_expert_entry_new(choir_api_url(expert->consul), choir_api_headers(expert->consul),
-                                           choir_expert_entry_json(id, expert->service, expert->address, port,
-                                                                   expert->model->name, (guint)option_context, light,
-                                                                   light ? expert->reasons : "", alloc ? alloc : ""));
+  if (!expert->consul)
+    return;
+  const char *url = choir_api_url(expert->consul);
+  json_t *body =
+      choir_expert_entry_json(id, expert->service, expert->address, port, expert->model->name, (guint)option_context,
+                              light, light ? expert->reasons : "", alloc ? alloc : "");
+  if (option_mesh_port)
+    json_object_set_new(body, "Connect",
+                        choir_expert_mesh_json(expert->service, expert->address, (guint16)option_mesh_port));
+  expert->entry = choir_expert_entry_new(url, choir_api_headers(expert->consul), body);
+  if (option_mesh_port)
+    expert->mesh = choir_expert_mesh_start(option_proxy ? option_proxy : "consul", id, url, expert->token);
 }
 
 static void leave(gpointer user) {
@@ -273,6 +284,7 @@ static gboolean prepare(Expert *expert, GError **error) {
   const char *token = option_token                                               ? option_token
                       : g_file_test(CHOIR_EXPERT_TOKEN_FILE, G_FILE_TEST_EXISTS) ? CHOIR_EXPERT_TOKEN_FILE
                                                                                  : NULL;
+  expert->token = g_strdup(token);
   if (!option_no_consul && !(expert->consul = choir_api_new(CHOIR_API_CONSUL, option_consul, token, error)))
     return FALSE;
   if (!open_models(expert, error))
@@ -283,11 +295,13 @@ static gboolean prepare(Expert *expert, GError **error) {
 }
 
 static void clear(Expert *expert) {
+  choir_expert_mesh_free(expert->mesh);
   choir_expert_entry_free(expert->entry);
   choir_expert_server_free(expert->server);
   choir_api_free(expert->consul);
   g_clear_pointer(&expert->models, g_ptr_array_unref);
   g_clear_pointer(&expert->lights, g_ptr_array_unref);
+  g_free(expert->token);
   g_free(expert->service);
   g_free(expert->address);
   g_free(expert->state);
@@ -309,6 +323,8 @@ int choir_expert_start(int argc, char **argv) {
   if (option_port < 0 || option_port > 65535 || option_memory < 0 || option_load < 1 || option_context < 256 ||
       option_threads < 0 || option_rpc_wait < 0)
     return choir_cli_usage(NAME, "a number is out of its range");
+  if (option_mesh_port < 0 || option_mesh_port > 65535 || (option_mesh_port && option_no_consul))
+    return choir_cli_usage(NAME, "--mesh-port is a port, and needs Consul");
   if (!option_rpc != !option_rpc_workers || option_rpc_workers < 0 || (option_rpc && option_no_consul))
     return choir_cli_usage(NAME, "--rpc-service and --rpc-workers go together, and need Consul");
   if (!choir_expert_paths(&expert.paths))

@@ -175,6 +175,12 @@ static void test_entries(void) {
   const json_t *tags = json_object_get(body, "Tags");
   g_assert_cmpuint(json_array_size(tags), ==, 3);
   g_assert_cmpstr(choir_json_string(json_object_get(body, "Check"), "HTTP", ""), ==, "http://10.0.0.7:9/health");
+  json_auto_t *connect = choir_expert_mesh_json("llama-api-x", "10.0.0.7", 10);
+  const json_t *sidecar = json_object_get(connect, "SidecarService");
+  g_assert_null(choir_expert_name_of(choir_json_string(sidecar, "Name", NULL))); /* it is no expert itself */
+  g_assert_cmpstr(choir_json_string(sidecar, "Name", ""), ==, "llama-mesh-x");
+  g_assert_cmpint(choir_json_int(sidecar, "Port", 0), ==, 10);
+  g_assert_cmpstr(choir_json_string(json_object_get(sidecar, "Proxy"), "LocalServiceAddress", ""), ==, "10.0.0.7");
   json_auto_t *entry = json_pack("{s:O,s:{s:s},s:[{s:s,s:s}]}", "Service", body, "Node", "Node", "n1", "Checks",
                                  "Status", "critical", "Output", "refused\nmore");
   ChoirFoundExpert *found = choir_expert_found_of("llama-api-x", entry);
