@@ -222,12 +222,9 @@ int choir_bench_node_main(int argc, char **argv) {
   if (!(option_seconds >= 0.001 && option_seconds <= 60))
     return choir_cli_usage(NAME, "--seconds must lie between 0.001 and 60");
   g_autoptr(GError) error = NULL;
-  g_autofree char *file = choir_settings_default_file();
-  g_autoptr(ChoirConfig) config = choir_config_load(choir_settings, file, &error);
-  if (!config)
+  g_auto(ChoirPaths) paths = {0};
+  if (!choir_paths_load(&paths, &error))
     return choir_cli_fail(NAME, "%s", error->message);
-  ChoirPaths paths = {0};
-  choir_paths_resolve(&paths, config);
   ChoirModels *models = choir_models_load(paths.list, paths.models, paths.state, NULL); /* without a list: no rows */
   json_auto_t *answer = measure(&paths, models, &error);
   if (answer) {
@@ -243,7 +240,6 @@ int choir_bench_node_main(int argc, char **argv) {
   }
   if (models)
     choir_models_free(models);
-  choir_paths_clear(&paths);
   if (!answer)
     return choir_cli_fail(NAME, "%s", error->message);
   if (option_json)

@@ -77,32 +77,17 @@ char *choir_cli_url(const char *given) {
 }
 
 char *choir_cli_socket(const char *state) {
-  g_autoptr(GError) error = NULL;
-  if (state)
-    return g_strdup_printf("unix:%s/choir.sock", state);
-  g_autofree char *file = choir_settings_default_file();
-  g_autoptr(ChoirConfig) config = choir_config_load(choir_settings, file, &error);
-  ChoirPaths paths = {0};
-  if (!config)
+  g_auto(ChoirPaths) paths = {0};
+  if (!state && !choir_paths_load(&paths, NULL))
     return g_strdup("unix:choir.sock");
-  choir_paths_resolve(&paths, config);
-  char *url = g_strdup_printf("unix:%s/choir.sock", paths.state);
-  choir_paths_clear(&paths);
-  return url;
+  return g_strdup_printf("unix:%s/choir.sock", state ? state : paths.state);
 }
 
 char *choir_cli_state(const char *given, GError **error) {
+  g_auto(ChoirPaths) paths = {0};
   if (given)
     return g_canonicalize_filename(given, NULL);
-  g_autofree char *file = choir_settings_default_file();
-  g_autoptr(ChoirConfig) config = choir_config_load(choir_settings, file, error);
-  ChoirPaths paths = {0};
-  if (!config)
-    return NULL;
-  choir_paths_resolve(&paths, config);
-  char *state = g_steal_pointer(&paths.state);
-  choir_paths_clear(&paths);
-  return state;
+  return choir_paths_load(&paths, error) ? g_steal_pointer(&paths.state) : NULL;
 }
 
 typedef struct {

@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "base/text.h"
 #include "cluster/consul.h"
+#include "cluster/token.h"
 #include "net/http_client.h"
 
 #define MAX_ANSWER (32 * 1024 * 1024)
@@ -46,14 +47,11 @@ static const struct {
 };
 
 char *choir_api_read_token(const char *path, GError **error) {
-  g_autofree char *text = NULL;
-  if (!g_file_get_contents(path, &text, NULL, error))
-    return NULL;
-  g_strstrip(text);
-  if (*text && strcspn(text, " \t\r\n") == strlen(text) && strlen(text) < 512)
-    return g_steal_pointer(&text);
-  g_set_error(error, G_FILE_ERROR, G_FILE_ERROR_INVAL, "%s holds no token: one word is expected", path);
-  return NULL;
+  g_autoptr(ChoirToken) token = choir_token_new(path, NULL);
+  const char *value = choir_token_read(token);
+  if (!value)
+    g_set_error_literal(error, G_FILE_ERROR, G_FILE_ERROR_INVAL, choir_token_problem(token));
+  return g_strdup(value);
 }
 
 static char *find_token(ChoirApiKind kind, const char *file, GError **error) {

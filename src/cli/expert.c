@@ -67,14 +67,10 @@ GPtrArray *choir_expert_wanted(const char *json, const char *expert, const Choir
 
 gboolean choir_expert_paths(ChoirPaths *ret_paths) {
   g_autoptr(GError) error = NULL;
-  g_autofree char *file = choir_settings_default_file();
-  g_autoptr(ChoirConfig) config = choir_config_load(choir_settings, file, &error);
-  if (!config) {
-    choir_cli_fail(NAME, "%s", error->message);
-    return FALSE;
-  }
-  choir_paths_resolve(ret_paths, config);
-  return TRUE;
+  if (choir_paths_load(ret_paths, &error))
+    return TRUE;
+  choir_cli_fail(NAME, "%s", error->message);
+  return FALSE;
 }
 
 json_t *choir_expert_benches(ChoirApi *consul) {

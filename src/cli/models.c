@@ -176,15 +176,11 @@ int choir_models_main(int argc, char **argv) {
   if (!name && strcmp(what, "list") != 0 && strcmp(what, "verify") != 0)
     return choir_cli_usage(NAME, "%s needs the name of a model", what);
   g_autoptr(GError) error = NULL;
-  g_autofree char *file = choir_settings_default_file();
-  g_autoptr(ChoirConfig) config = choir_config_load(choir_settings, file, &error);
-  if (!config)
+  g_auto(ChoirPaths) paths = {0};
+  if (!choir_paths_load(&paths, &error))
     return choir_cli_fail(NAME, "%s", error->message);
-  ChoirPaths paths = {0};
-  choir_paths_resolve(&paths, config);
   ChoirModels *models = choir_models_load(paths.list, paths.models, option_state ? option_state : paths.state, &error);
   int code = models ? run(models, what, name) : choir_cli_fail(NAME, "%s", error->message);
   choir_models_free(models);
-  choir_paths_clear(&paths);
   return code;
 }

@@ -170,7 +170,8 @@ const ChoirConfigItem choir_settings[] = {
     {"cluster", "nomad_token_file", CHOIR_CONFIG_STRING, "", 0, 0, NULL, NULL,
      "file with a Nomad token that may read jobs and logs; read again when it changes"},
     {"standby", "key_file", CHOIR_CONFIG_STRING, "", 0, 0, NULL, NULL,
-     "file with the key that all nodes share: the agent's state is kept on other nodes, which run choir standby; empty: "
+     "file with the key that all nodes share: the agent's state is kept on other nodes, which run choir standby; "
+     "empty: "
      "it is not"},
     {"standby", "peers", CHOIR_CONFIG_STRING, "", 0, 0, NULL, NULL,
      "those nodes without Consul: http://10.0.0.5:8011, http://10.0.0.6:8011; empty: those that Consul names"},
@@ -255,6 +256,14 @@ void choir_paths_resolve(ChoirPaths *paths, const ChoirConfig *config) {
   else
     resolve_checkout(paths, config, &place);
   choir_place_clear(&place);
+}
+
+gboolean choir_paths_load(ChoirPaths *ret_paths, GError **error) {
+  g_autofree char *file = choir_settings_default_file();
+  g_autoptr(ChoirConfig) config = choir_config_load(choir_settings, file, error);
+  if (config)
+    choir_paths_resolve(ret_paths, config);
+  return config != NULL;
 }
 
 void choir_paths_clear(ChoirPaths *paths) {

@@ -23,4 +23,7 @@ char *choir_settings_default_file(void);
 /* Fills every path: the setting, else what belongs to this program (base/place.h): installed below its prefix, or the
  * checkout's and the user's cache. */
 void choir_paths_resolve(ChoirPaths *paths, const ChoirConfig *config);
+/* The same with the default file's settings: what the commands do. FALSE with error. */
+gboolean choir_paths_load(ChoirPaths *ret_paths, GError **error);
 void choir_paths_clear(ChoirPaths *paths);
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(ChoirPaths, choir_paths_clear)
