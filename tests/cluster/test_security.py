@@ -23,7 +23,7 @@ OWN = {r"\S*/consul agent .*": "consul", r"\S*llama-server .*": "llama", r"(\S*/
        r"\S*choir nodes serve.*": "choir-join"}
 # Doors to the network: port -> who has it. 20000 to 32000 are addresses that Nomad gives to jobs.
 DOORS = {22: "sshd", 8000: "the agent", 8443: "the agent, TLS", 8300: "Consul", 8301: "Consul", 8500: "Consul", 4646: "Nomad", 4647: "Nomad",
-         4648: "Nomad", 8010: "packages and models", 8002: "joining"}
+         4648: "Nomad", 8010: "packages and models", 8002: "joining", 8003: "joining, for the page", 8011: "copies of the agent's state"}
 
 
 def processes(house, node):
