@@ -18,18 +18,18 @@ export class Joins {
 
   async refresh() {
     try {
-      const { nodes, may_answer: mayAnswer } = /** @type {{nodes: Join[], may_answer: boolean}} */ (await api('/api/cluster/joins'));
-      this.draw(nodes, mayAnswer);
+      const { nodes, there, may_answer: mayAnswer, problem } = /** @type {{nodes: Join[], there: boolean, may_answer: boolean, problem: string|null}} */ (await api('/api/cluster/joins'));
+      // Where nobody can be asked there is nothing to show; where somebody does not answer, what was known stays.
+      if (problem && there) this.say(problem);
+      else this.draw(nodes, mayAnswer);
     } catch (error) {
-      // Where there is no join service there is nothing to show.
-      const { status, message } = /** @type {import('./api.js').ApiError} */ (error);
-      if (status === 404 || status === 409) this.box.hidden = true;
-      else this.say(message);
+      this.say(/** @type {Error} */ (error).message);
     }
   }
 
   /** @param {string} text */
   say(text) {
+    this.box.hidden = this.box.hidden && !text;
     this.note.textContent = text;
     this.note.classList.toggle('why', Boolean(text));
   }

@@ -27,7 +27,7 @@ typedef struct {
   char **controllers;
   guint at;
   json_t *question;
-  gboolean may_answer;
+  gboolean list, may_answer; /* list: not a decision */
 } Ask;
 
 static void ask_free(Ask *ask) {
@@ -68,6 +68,18 @@ static char **controllers(const ChoirJoinsApi *api) {
   return g_strv_builder_end(list);
 }
 
+/* The list is empty then, and says why: a page that looks is no error. there: somebody could be asked. */
+static void answer_none(ChoirHttpRequest *request, gboolean list, gboolean there, gboolean may_answer,
+                        const char *why) {
+  if (list)
+    choir_answer_json(
+        request, 200,
+        json_pack("{s:[],s:b,s:b,s:s}", "nodes", "there", (int)there, "may_answer", (int)may_answer, "problem", why));
+  else
+    choir_http_respond_error(request, there ? 502 : 409, there ? "server_error" : "invalid_request_error",
+                             "no_join_service", "%s", why);
+}
+
 static void ask_next(Ask *ask);
 
 static void on_answer(const json_t *answer, const void *data, gsize length, const GError *error, gpointer user) {
@@ -83,13 +95,13 @@ static void on_answer(const json_t *answer, const void *data, gsize length, cons
   }
   if (error && error->domain == CHOIR_STATE_ERROR)
     choir_http_respond_error(ask->request, 409, "invalid_request_error", "wrong_state", "%s", error->message);
-  else if (error)
-    choir_http_respond_error(ask->request, 502, "server_error", "no_join_service",
-                             "the controller's join service does not answer: %s", error->message);
-  else if (json_object_get(answer, "nodes"))
-    choir_answer_json(
-        ask->request, 200,
-        json_pack("{s:O,s:b}", "nodes", json_object_get(answer, "nodes"), "may_answer", (int)ask->may_answer));
+  else if (error) {
+    g_autofree char *why = g_strdup_printf("the controller's join service does not answer: %s", error->message);
+    answer_none(ask->request, ask->list, TRUE, ask->may_answer, why);
+  } else if (ask->list)
+    choir_answer_json(ask->request, 200,
+                      json_pack("{s:O,s:b,s:b,s:n}", "nodes", json_object_get(answer, "nodes"), "there", 1,
+                                "may_answer", (int)ask->may_answer, "problem"));
   else
     choir_answer_json(ask->request, 200, json_pack("{s:b}", "done", 1));
   ask_free(ask);
@@ -100,35 +112,38 @@ static void ask_next(Ask *ask) {
                     ask->api->cancellable, on_answer, ask);
 }
 
-static void begin(ChoirJoinsApi *api, ChoirHttpRequest *request, json_t *question /* stolen */) {
+static void begin(ChoirJoinsApi *api, ChoirHttpRequest *request, gboolean for_list, json_t *question /* stolen */) {
   json_auto_t *owned = question;
   const char *key_file = choir_config_string(api->options->config, "standby", "key_file");
   g_autoptr(GError) error = NULL;
   g_auto(GStrv) list = controllers(api);
   ChoirPrincipal who = choir_web_principal(request);
+  gboolean may_answer = choir_principal_may_approve(&who);
   ChoirSealKey key;
   if (!*key_file || !list[0]) {
-    choir_http_respond_error(request, 409, "invalid_request_error", "no_join_service",
-                             "%s; on a controller 'sudo choir nodes pending' shows who waits",
-                             *key_file ? "no controller is known: Nomad names none, nor does [cluster] controllers"
-                                       : "[standby] key_file is not set");
+    answer_none(request, for_list, FALSE, may_answer,
+                *key_file
+                    ? "no controller is known: Nomad names none, nor does [cluster] controllers; on a controller "
+                      "'sudo choir nodes pending' shows who waits"
+                    : "[standby] key_file is not set; on a controller 'sudo choir nodes pending' shows who waits");
     return;
   }
   if (!choir_seal_key_read(key_file, &key, &error)) {
-    choir_http_respond_error(request, 502, "server_error", "no_join_service", "%s", error->message);
+    answer_none(request, for_list, TRUE, may_answer, error->message);
     return;
   }
   Ask *ask = g_new0(Ask, 1);
   *ask = (Ask){.api = api, .request = request, .key = key, .controllers = g_steal_pointer(&list)};
   ask->question = json_incref(owned);
-  ask->may_answer = choir_principal_may_approve(&who);
+  ask->may_answer = may_answer;
+  ask->list = for_list;
   g_ptr_array_add(api->asks, ask);
   choir_http_request_on_gone(request, on_left, ask);
   ask_next(ask);
 }
 
 static void on_list(ChoirHttpRequest *request, gpointer user) {
-  begin(user, request, json_pack("{s:s}", "op", "joins"));
+  begin(user, request, TRUE, json_pack("{s:s}", "op", "joins"));
 }
 
 static void on_decision(ChoirHttpRequest *request, gpointer user) {
@@ -156,7 +171,7 @@ static void on_decision(ChoirHttpRequest *request, gpointer user) {
     choir_http_respond_error(request, 500, "server_error", "not_written", "%s", error->message);
     return;
   }
-  begin(api, request,
+  begin(api, request, FALSE,
         json_pack("{s:s,s:s,s:s,s:I}", "op", yes ? "approve" : "refuse", "id", id, "by", who.name, "at",
                   (json_int_t)(g_get_real_time() / G_USEC_PER_SEC)));
 }

@@ -206,6 +206,7 @@ def test_lost_turns_are_counted_by_what_the_page_saw(house):
         wait_for("the count", 10, lambda: status(second)["taken"]["lost"] == 3 - had)
     with urllib.request.urlopen(second.url + "/metrics") as answer:
         assert f"choir_state_turns_lost {3 - had}" in answer.read().decode()
+    kept(second, had)
     done = subprocess.run([BUILD / "choir", "status", "--url", second.url], capture_output=True, text=True, check=False, timeout=20)
     assert f"turns lost: {3 - had}" in done.stdout and "other" in done.stdout
 
