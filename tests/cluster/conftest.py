@@ -167,3 +167,16 @@ def house(report, roots):  # pylint: disable=unused-argument
         if not kept:
             lab.down()
             assert lab.left_over() == []
+
+
+@pytest.fixture(scope="session")
+def town(roots):  # pylint: disable=unused-argument
+    """A cluster as a person makes it, by bootstrap.sh on bare machines, as far as a test asks for it."""
+    name, stays = lab_name("")
+    lab = TestLab(name)
+    try:
+        yield Town(lab)
+    finally:
+        if not stays:
+            lab.down()
+            assert lab.left_over() == []
