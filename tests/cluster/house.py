@@ -7,7 +7,6 @@ import pathlib
 import re
 import shlex
 import shutil
-import signal
 import socket
 import subprocess
 import threading
@@ -120,11 +119,11 @@ class House:
             raise OutOfTime("the time of the whole run is used up")
         with open(log, "wb") as handle:
             process = subprocess.Popen([str(p) for p in (ROOT / "tests/cluster/lab", *words)], cwd=ROOT, stdout=handle, stderr=subprocess.STDOUT,
-                                       stdin=subprocess.DEVNULL, env={**self.lab.env, "ANSIBLE_NOCOLOR": "1"}, start_new_session=True)
+                                       stdin=subprocess.DEVNULL, env={**self.lab.env, "ANSIBLE_NOCOLOR": "1"})
             try:
                 process.wait(allowed)
             except BaseException as end:
-                os.killpg(process.pid, signal.SIGKILL)
+                process.kill()
                 process.wait()
                 if isinstance(end, subprocess.TimeoutExpired) and allowed < timeout:
                     raise OutOfTime(f"{playbook} had {allowed:.0f} s, the rest of the whole run, and had not ended") from end
