@@ -38,7 +38,8 @@ class TestLab:
         return done
 
     def up(self, *words, timeout=400):
-        return self.call("up", *words, "--while", os.getpid(), timeout=timeout, check=True)
+        bound = [] if os.environ.get("CHOIR_LAB_KEEP") else ["--while", os.getpid()]
+        return self.call("up", *words, *bound, timeout=timeout, check=True)
 
     def sh(self, node, script, timeout=120, check=True):
         """Standard output of a shell script run as root in the node."""
