@@ -1,5 +1,6 @@
 #include <math.h>
 #include <string.h>
+#include "agent/call_fill.h"
 #include "agent/call_private.h"
 #include "agent/schema.h"
 #include "base/log.h"
@@ -12,7 +13,7 @@
 #define ANSWER_BIAS 1.25 /* nats in favour of words */
 #define ARGUMENT_TOKENS 200
 #define TIGHT_TOKENS 1200
-#define SMALL_TOKENS 64    /* of all arguments, by a small model */
+#define SMALL_TOKENS 64    /* of an argument, by a small model */
 #define SLOW_MACHINE 5     /* the limit is this many times the first answer's time at least */
 #define NOTHING_SAID "N/A" /* what priors are taken from */
 
@@ -50,6 +51,8 @@ struct ChoirCall {
   guint name; /* whose tokens are asked for */
   const CallTool *chosen;
   gboolean tight; /* the second try of the arguments */
+  CallFill *filling;
+  char *prompt; /* before the arguments */
   char *arguments;
   GError *error;
   ChoirComplete *running;
@@ -70,6 +73,8 @@ static void call_free(ChoirCall *call) {
   g_clear_handle_id(&call->limit, g_source_remove);
   g_clear_pointer(&call->running, choir_complete_cancel);
   choir_call_tools_unref(call->tools);
+  call_fill_free(call->filling);
+  g_free(call->prompt);
   g_clear_error(&call->error);
   g_free(call->arguments);
   g_free(call->shots);
@@ -280,7 +285,28 @@ static gboolean take_arguments(ChoirCall *call, const char *text, GError **error
   return good;
 }
 
-static void on_filled(const ChoirCompleteResult *result, const GError *error, gpointer user) {
+static void ask_value(ChoirCall *call);
+
+static void start_filling(ChoirCall *call) {
+  g_autoptr(GError) error = NULL;
+  g_clear_pointer(&call->filling, call_fill_free);
+  call->filling = call_fill_new(call->chosen->schema, call->text, call->tight || call->small, &error);
+  if (call->filling)
+    ask_value(call);
+  else
+    finish(call, broken(call, error->message));
+}
+
+static void try_again(ChoirCall *call, const GError *why) {
+  if (call->tight || call->small) {
+    finish(call, broken(call, why->message));
+    return;
+  }
+  call->tight = TRUE; /* it did not find an end, or the schema wants more than its grammar says */
+  start_filling(call);
+}
+
+static void on_value(const ChoirCompleteResult *result, const GError *error, gpointer user) {
   ChoirCall *call = user;
   g_autoptr(GError) why = NULL;
   call->running = NULL;
@@ -289,14 +315,28 @@ static void on_filled(const ChoirCompleteResult *result, const GError *error, gp
     return;
   }
   count(call, &result->timings);
-  if (take_arguments(call, result->text, &why)) {
-    finish(call, NULL);
-  } else if (!call->tight && !call->small) {
-    call->tight = TRUE; /* it did not find an end, or the schema wants more than its grammar says */
-    go_on(call);
-  } else {
-    finish(call, broken(call, why->message));
+  if (call_fill_take(call->filling, result->text, &why))
+    ask_value(call);
+  else
+    try_again(call, why);
+}
+
+/* What is certain stands in the prompt already; the server has the part before in its cache. */
+static void ask_value(ChoirCall *call) {
+  const char *grammar = call_fill_grammar(call->filling);
+  g_autoptr(GError) why = NULL;
+  if (!grammar) {
+    if (take_arguments(call, call_fill_text(call->filling), &why))
+      finish(call, NULL);
+    else
+      try_again(call, why);
+    return;
   }
+  guint most = call->small ? SMALL_TOKENS : call->tight ? TIGHT_TOKENS : ARGUMENT_TOKENS;
+  g_autofree char *prompt = g_strconcat(call->prompt, call_fill_text(call->filling), NULL);
+  ChoirCompleteRequest request = {
+      .prompt = prompt, .slot = call->slot, .max_tokens = most, .temperature = call->temperature, .grammar = grammar};
+  call->running = choir_complete_begin(call->chat, &request, on_value, call);
 }
 
 static void fill(ChoirCall *call) {
@@ -314,21 +354,13 @@ static void fill(ChoirCall *call) {
       finish(call, broken(call, error->message));
     return;
   }
-  g_autofree char *grammar = choir_call_grammar(tool->schema, call->tight || call->small, &error);
-  if (!grammar) {
-    finish(call, broken(call, error->message));
-    return;
-  }
   g_autofree char *arguments = choir_call_arguments_text(tool->schema);
   g_autofree char *cut = g_strndup(tool->description, 200);
   g_autofree char *description = choir_utf8(cut, -1);
-  g_autofree char *prompt = g_strdup_printf(
-      "%sFunction: %s%s%s\nArguments: %s\n%sSaid: %s\nJSON:", call->shots ? "" : FILL, tool->label.words,
-      *description ? ", " : "", description, arguments, call->shots ? call->shots : "", call->text);
-  guint most = call->small ? SMALL_TOKENS : call->tight ? TIGHT_TOKENS : ARGUMENT_TOKENS;
-  ChoirCompleteRequest request = {
-      .prompt = prompt, .slot = call->slot, .max_tokens = most, .temperature = call->temperature, .grammar = grammar};
-  call->running = choir_complete_begin(call->chat, &request, on_filled, call);
+  call->prompt = g_strdup_printf("%sFunction: %s%s%s\nArguments: %s\n%sSaid: %s\nJSON:", call->shots ? "" : FILL,
+                                 tool->label.words, *description ? ", " : "", description, arguments,
+                                 call->shots ? call->shots : "", call->text);
+  start_filling(call);
 }
 
 /* --- steps ---------------------------------------------------------------------------------------------------------

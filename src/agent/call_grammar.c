@@ -404,21 +404,36 @@ static char *value(Builder *builder, const json_t *schema, const char *path) {
   return name;
 }
 
-char *choir_call_grammar(const json_t *schema, gboolean tight, GError **error) {
+/* The whole grammar: root is what stands before the value, the value (schema NULL: none) and what stands behind it. */
+static char *grammar(const char *before, const json_t *schema, const char *behind, gboolean tight, GError **error) {
   g_autoptr(GError) failure = NULL;
   Builder builder = {.rules = g_string_new(NULL), .tight = tight, .error = &failure};
-  g_autofree char *name = value(&builder, schema, "parameters");
+  g_autofree char *name = schema ? value(&builder, schema, "parameters") : g_strdup("");
   g_autofree char *rules = g_string_free(builder.rules, FALSE);
   if (!name) {
     g_propagate_error(error, g_steal_pointer(&failure));
     return NULL;
   }
-  char *grammar =
-      g_strdup_printf("root ::= \" \"? %s\n%schar ::= [^\"\\\\\\x7F\\x00-\\x1F] | \"\\\\\" [\"\\\\/nt]\n", name, rules);
-  if (strlen(grammar) <= CHOIR_CALL_MAX_GRAMMAR)
-    return grammar;
-  g_free(grammar);
+  char *text = g_strdup_printf("root ::= %s%s%s\n%schar ::= [^\"\\\\\\x7F\\x00-\\x1F] | \"\\\\\" [\"\\\\/nt]\n", before,
+                               name, behind, rules);
+  if (strlen(text) <= CHOIR_CALL_MAX_GRAMMAR)
+    return text;
+  g_free(text);
   g_set_error_literal(error, CHOIR_CALL_ERROR, CHOIR_CALL_ERROR_SCHEMA,
                       "parameters: the grammar is larger than 48 KiB");
   return NULL;
+}
+
+char *choir_call_grammar(const json_t *schema, gboolean tight, GError **error) {
+  return grammar("\" \"? ", schema, "", tight, error);
+}
+
+char *choir_call_grammar_part(const json_t *schema, const char *const *ends, gboolean tight, GError **error) {
+  g_autoptr(GString) behind = g_string_new(" (");
+  for (guint i = 0; ends[i]; i++) {
+    g_string_append(behind, i ? " | " : "");
+    append_literal(behind, ends[i]);
+  }
+  g_string_append_c(behind, ')');
+  return grammar(schema ? "\" \" " : "", schema, behind->str, tight, error);
 }

@@ -25,5 +25,8 @@ enum {
  * line, ", " and ": " between members, properties in the schema's order. tight: texts of 48 characters and lists of one
  * member where the schema allows it, for a model that does not find an end. */
 char *choir_call_grammar(const json_t *schema, gboolean tight, GError **error);
+/* A part of such an object: a blank and a value of schema (NULL: none), then one of ends ("}"; NULL-ended). As above.
+ */
+char *choir_call_grammar_part(const json_t *schema, const char *const *ends, gboolean tight, GError **error);
 /* The expression for whole numbers from low to high; caller frees. */
 char *choir_call_grammar_range(gint64 low, gint64 high);

@@ -227,15 +227,14 @@ static void fill(ChoirDecide *decide) {
     return;
   }
   const ChoirToolShot *shots[SHOTS];
-  const char *keys[SHOTS + 1] = {NULL};
   ChoirCallShot shown[SHOTS];
   g_autoptr(GError) error = NULL;
   guint n = choir_shortlist_shots(decide->request.shortlist, action, decide->text, shots, SHOTS);
   for (guint i = 0; i < n; i++) { /* the most like one stands last, next to what is asked for */
     shown[i] = (ChoirCallShot){shots[n - 1 - i]->said, shots[n - 1 - i]->args};
-    keys[i] = shots[i]->args;
   }
-  json_t *schema = choir_spans_bind(choir_toolbox_schema(decide->request.toolbox, action), decide->text, keys,
+  ChoirSpanShots examples = {.all = action->shots, .near = shots, .n_near = n};
+  json_t *schema = choir_spans_bind(choir_toolbox_schema(decide->request.toolbox, action), decide->text, &examples,
                                     decide->wrong, decide->request.small);
   json_auto_t *list = json_pack("[{s:s,s:{s:s,s:s,s:o}}]", "type", "function", "function", "name", decide->name,
                                 "description", action->help, "parameters", schema);

@@ -1,11 +1,13 @@
 #include "agent/spans.h"
 #include <string.h>
+#include "agent/align.h"
 #include "agent/numbers.h"
 #include "base/text.h"
 
 #define SPAN_WORDS 16
 #define SPANS_MAX 250
 #define NUMBERS_MAX 8
+#define COPIED_BY 2 /* examples that must do so */
 
 /* Closed classes of English words that never end, or never begin, a phrase. */
 static const char *const no_end[] = {"a",   "an", "the",  "to",   "at",     "in",   "on",   "of", "for", "and",  "or",
@@ -56,13 +58,23 @@ static gboolean is_required(const json_t *schema, const char *key) {
   return FALSE;
 }
 
-static gboolean is_key(const char *const *texts, const char *key) {
-  for (guint i = 0; texts && texts[i]; i++) {
-    json_auto_t *json = choir_json_parse(texts[i], strlen(texts[i]), NULL);
+static gboolean is_key(const ChoirSpanShots *shots, const char *key) {
+  for (guint i = 0; i < shots->n_near; i++) {
+    json_auto_t *json = choir_json_parse(shots->near[i]->args, strlen(shots->near[i]->args), NULL);
     if (json_object_get(json, key))
       return TRUE;
   }
   return FALSE;
+}
+
+/* In the nearest examples a free text is just words of what was said. */
+static gboolean is_copied_now(const ChoirSpanShots *shots, const char *key, const json_t *property) {
+  guint n = MIN(shots->n_near, COPIED_BY), copied = 0;
+  if (strcmp(choir_json_string(property, "type", ""), "string") != 0)
+    return FALSE;
+  for (guint i = 0; i < n; i++)
+    copied += choir_align_is_copied(shots->near[i], key);
+  return n == COPIED_BY && copied == n;
 }
 
 static json_t *said_numbers(const json_t *property, const char *text) {
@@ -89,30 +101,59 @@ static void leave_out(json_t *list, const char *key, const json_t *wrong) {
   }
 }
 
-json_t *choir_spans_bind(json_t *schema, const char *text, const char *const *keys, const json_t *wrong,
+/* What the argument may be; NULL: whatever its schema says. */
+static json_t *choices_of(const char *key, const json_t *property, const char *text, const ChoirSpanShots *shots,
+                          const json_t *wrong, gboolean small) {
+  gboolean copied = strcmp(choir_json_string(property, "$comment", ""), "copied") == 0;
+  gboolean whole = small && strcmp(choir_json_string(property, "type", ""), "integer") == 0;
+  gboolean for_now = small && !copied && is_copied_now(shots, key, property);
+  json_t *choices = json_object_get(property, "enum");
+  if (choices)
+    return small ? choir_align_said(choices, text) : NULL;
+  if (!(copied || whole || for_now))
+    return NULL;
+  json_t *list =
+      whole ? said_numbers(property, text) : choir_spans(text, (gsize)choir_json_int(property, "maxLength", 200));
+  leave_out(list, key, wrong);
+  if (whole || !small)
+    return list;
+  json_t *kept = choir_align(list, key, text, shots->all);
+  json_decref(list);
+  return kept;
+}
+
+json_t *choir_spans_bind(json_t *schema, const char *text, const ChoirSpanShots *shots, const json_t *wrong,
                          gboolean small) {
+  static const ChoirSpanShots none;
   json_t *bound = json_deep_copy(schema), *properties = json_object_get(bound, "properties"), *property;
   const char *key;
   void *next;
   json_decref(schema);
+  shots = shots ? shots : &none;
   json_object_foreach_safe(properties, next, key, property) {
-    if (small && !is_required(bound, key) && !is_key(keys, key)) {
+    gboolean must = is_required(bound, key);
+    if (small && !must && !is_key(shots, key)) {
       json_object_del(properties, key);
       continue;
     }
-    gboolean copied = strcmp(choir_json_string(property, "$comment", ""), "copied") == 0;
-    gboolean whole = small && strcmp(choir_json_string(property, "type", ""), "integer") == 0;
-    if (json_object_get(property, "enum") || !(copied || whole))
+    json_t *list = choices_of(key, property, text, shots, wrong, small);
+    if (!list)
       continue;
-    json_t *list =
-        copied ? choir_spans(text, (gsize)choir_json_int(property, "maxLength", 200)) : said_numbers(property, text);
-    leave_out(list, key, wrong);
-    /* Nothing that could be copied: an empty enum, of which no grammar can be made, so that the call is refused. */
-    if (copied || json_array_size(list) > 0)
+    gboolean text_of_it = strcmp(choir_json_string(property, "type", ""), "string") == 0,
+             copied = strcmp(choir_json_string(property, "$comment", ""), "copied") == 0;
+    if (json_object_get(property, "enum")) {
       json_object_set(property, "enum", list);
-    json_decref(list);
-    if (copied && json_array_size(json_object_get(property, "enum")) == 0 && !is_required(bound, key))
+      json_decref(list);
+      continue;
+    }
+    /* Nothing that could be copied: an empty enum, of which no grammar can be made, so that the call is refused. */
+    if (copied || json_array_size(list) > 0) {
+      json_object_set(property, "enum", list);
+      json_object_set_new(property, "$comment", json_string(text_of_it ? "copied" : "said"));
+    }
+    if (copied && json_array_size(list) == 0 && !must)
       json_object_del(properties, key);
+    json_decref(list);
   }
   return bound;
 }

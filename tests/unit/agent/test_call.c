@@ -3,6 +3,7 @@
 #include <string.h>
 #include <unistd.h>
 #include "agent/call.h"
+#include "agent/call_fill.h"
 #include "agent/schema.h"
 #include "base/text.h"
 
@@ -294,6 +295,137 @@ static void test_range(void) {
   }
 }
 
+/* What a model that writes the given values makes of a schema: the arguments, and what it was asked. */
+static char *filled(const char *schema_text, const char *said, const char *const *values, GString *grammars) {
+  json_auto_t *schema = json(schema_text);
+  g_autoptr(GError) error = NULL;
+  g_autoptr(CallFill) fill = call_fill_new(schema, said, TRUE, &error);
+  g_assert_no_error(error);
+  for (; call_fill_grammar(fill); values++) {
+    g_assert_nonnull(*values);
+    g_string_append(grammars, call_fill_grammar(fill));
+    if (!call_fill_take(fill, *values, &error))
+      return NULL;
+  }
+  g_assert_null(*values);
+  json_auto_t *args = choir_json_parse(call_fill_text(fill), strlen(call_fill_text(fill)), &error);
+  g_assert_no_error(error);
+  if (!choir_schema_validate(schema, args, &error))
+    g_error("%s: %s", call_fill_text(fill), error->message);
+  return choir_json_dump(args);
+}
+
+static void test_fill(void) {
+#define COPIED(...) "{\"type\":\"string\",\"$comment\":\"copied\",\"enum\":[" __VA_ARGS__ "]}"
+#define SAID "{\"type\":\"integer\",\"$comment\":\"said\",\"enum\":[40,120]}"
+  static const struct {
+    const char *schema, *said, *values[5], *args, *asked, *not_asked;
+  } rows[] = {
+      /* Members that must be are written without a question; a value is written with the mark behind it. */
+      {"{\"type\":\"object\",\"properties\":{\"a\":{\"type\":\"string\"},\"b\":{\"type\":\"integer\"}},\"required\":["
+       "\"a\",\"b\"]"
+       "}",
+       "",
+       {" \"x, \\\"y\\\"}\",", " 7}"},
+       "{\"a\":\"x, \\\"y\\\"}\",\"b\":7}",
+       "root ::= \" \" r0 (\",\")\n",
+       NULL},
+      /* One that may be: the model says so with the value before. */
+      {"{\"type\":\"object\",\"properties\":{\"a\":{\"type\":\"integer\"},\"b\":{\"type\":\"integer\"}},\"required\":["
+       "\"a\"]}",
+       "",
+       {" 1,", " 2}"},
+       "{\"a\":1,\"b\":2}",
+       "(\",\" | \"}\")",
+       NULL},
+      {"{\"type\":\"object\",\"properties\":{\"a\":{\"type\":\"integer\"},\"b\":{\"type\":\"integer\"}},\"required\":["
+       "\"a\"]}",
+       "",
+       {" 1}"},
+       "{\"a\":1}",
+       NULL,
+       NULL},
+      /* Several that may be: it is asked which. */
+      {"{\"type\":\"object\",\"properties\":{\"a\":{\"type\":\"integer\"},\"b\":{\"type\":\"boolean\"},\"c\":{\"type\":"
+       "\"null\"}},"
+       "\"required\":[\"a\"]}",
+       "",
+       {" 1,", " \"c\":", " null}"},
+       "{\"a\":1,\"c\":null}",
+       "root ::=  (\" \\\"b\\\":\" | \" \\\"c\\\":\")\n",
+       NULL},
+      {"{\"type\":\"object\",\"properties\":{\"a\":{\"type\":\"integer\"},\"b\":{\"type\":\"boolean\"}}}",
+       "",
+       {"}"},
+       "{}",
+       "root ::=  (\"\\\"a\\\":\" | \"\\\"b\\\":\" | \"}\")",
+       NULL},
+      {"{\"type\":\"object\",\"properties\":{\"a\":{\"type\":\"integer\"},\"b\":{\"type\":\"boolean\"}}}",
+       "",
+       {"\"b\":", " true}"},
+       "{\"b\":true}",
+       NULL,
+       NULL},
+      /* Words that one argument has copied are not offered to the next, unless they were said twice. */
+      {"{\"type\":\"object\",\"properties\":{\"a\":" COPIED("\"lamp\",\"main\"") ",\"b\":" COPIED(
+           "\"lamp\",\"main\",\"main lamp\"") "},\"required\":[\"a\",\"b\"]}",
+       "merge main lamp",
+       {" \"lamp\",", " \"main\"}"},
+       "{\"a\":\"lamp\",\"b\":\"main\"}",
+       "r0 ::= \"\\\"main\\\"\"\n",
+       NULL},
+      {"{\"type\":\"object\",\"properties\":{\"a\":" COPIED("\"lamp\"") ",\"b\":" COPIED(
+           "\"lamp\",\"main\"") "},\"required\":[\"a\",\"b\"]}",
+       "merge lamp in lamp",
+       {" \"lamp\",", " \"lamp\"}"},
+       "{\"a\":\"lamp\",\"b\":\"lamp\"}",
+       NULL,
+       NULL},
+      /* ... or nothing else is left. */
+      {"{\"type\":\"object\",\"properties\":{\"a\":" COPIED("\"lamp\"") ",\"b\":" COPIED(
+           "\"lamp\"") "},\"required\":[\"a\",\"b\"]}",
+       "merge lamp",
+       {" \"lamp\",", " \"lamp\"}"},
+       "{\"a\":\"lamp\",\"b\":\"lamp\"}",
+       NULL,
+       NULL},
+      {"{\"type\":\"object\",\"properties\":{\"rows\":" SAID ",\"columns\":" SAID
+       "},\"required\":[\"rows\",\"columns\"]}",
+       "40 by 120",
+       {" 40,", " 120}"},
+       "{\"rows\":40,\"columns\":120}",
+       "r0 ::= \"120\"\n",
+       NULL},
+      /* What the grammar would not have let through is refused nonetheless. */
+      {"{\"type\":\"object\",\"properties\":{\"a\":{\"type\":\"integer\"}},\"required\":[\"a\"]}",
+       "",
+       {" 1, \"b\": 2"},
+       NULL,
+       NULL,
+       NULL},
+      {"{\"type\":\"object\",\"properties\":{\"a\":{\"type\":\"string\"}},\"required\":[\"a\"]}",
+       "",
+       {" \"half"},
+       NULL,
+       NULL,
+       NULL},
+      {"{\"type\":\"object\",\"properties\":{\"a\":{\"type\":\"string\"}},\"required\":[\"a\"]}",
+       "",
+       {" \"\xc0\xa0\"}"},
+       NULL,
+       NULL,
+       NULL},
+      {"{\"type\":\"object\",\"properties\":{\"a\":{\"type\":\"integer\"}}}", "", {"\"c\":"}, NULL, NULL, NULL},
+  };
+  for (guint i = 0; i < G_N_ELEMENTS(rows); i++) {
+    g_autoptr(GString) grammars = g_string_new(NULL);
+    g_autofree char *args = filled(rows[i].schema, rows[i].said, rows[i].values, grammars);
+    g_assert_cmpstr(args, ==, rows[i].args);
+    g_assert_true(!rows[i].asked || strstr(grammars->str, rows[i].asked));
+    g_assert_false(rows[i].not_asked && strstr(grammars->str, rows[i].not_asked));
+  }
+}
+
 int main(int argc, char **argv) {
   alarm(170);
   g_test_init(&argc, &argv, NULL);
@@ -305,5 +437,6 @@ int main(int argc, char **argv) {
   g_test_add_func("/call/grammar-refuses", test_grammar_refuses);
   g_test_add_func("/call/grammar-walk", test_grammar_walk);
   g_test_add_func("/call/range", test_range);
+  g_test_add_func("/call/fill", test_fill);
   return g_test_run();
 }

@@ -2,6 +2,7 @@
  * cancelling in every phase. And the pure parts: numbers, spans, likeness. */
 #include <string.h>
 #include <unistd.h>
+#include "agent/align.h"
 #include "agent/call_grammar.h"
 #include "agent/numbers.h"
 #include "agent/spans.h"
@@ -128,7 +129,7 @@ static void close_house(House *house) {
 }
 
 static void test_one_call(void) {
-  static const char *const script[] = {"{\"text\": \"hooray\"}", NULL};
+  static const char *const script[] = {" \"hooray\"}", NULL};
   House *house = open_house(script);
   house_begin(house, "shout something out loud");
   house_spin(house, 20);
@@ -166,7 +167,7 @@ static void test_tool_error(void) {
 
 /* Refused arguments are not offered again; what then fits is called. */
 static void test_repair(void) {
-  static const char *const script[] = {"{\"text\": \"red\"}", "{\"text\": \"blue\"}", NULL};
+  static const char *const script[] = {" \"red\"}", " \"blue\"}", NULL};
   House *house = open_house(script);
   house_begin(house, "paint the fence red or blue");
   house_spin(house, 20);
@@ -178,8 +179,7 @@ static void test_repair(void) {
 }
 
 static void test_repairs_end(void) {
-  static const char *const script[] = {"{\"text\": \"red\"}", "{\"text\": \"fence\"}", "{\"text\": \"paint\"}",
-                                       "{\"text\": \"fence red\"}", NULL};
+  static const char *const script[] = {" \"red\"}", " \"fence\"}", " \"paint\"}", " \"fence red\"}", NULL};
   House *house = open_house(script);
   house_begin(house, "paint the fence red or blue");
   house_spin(house, 20);
@@ -190,7 +190,7 @@ static void test_repairs_end(void) {
 
 /* A model that says the same again, whatever the grammar: the call is compared and not made twice. */
 static void test_loop(void) {
-  static const char *const script[] = {"{\"text\": \"fence\"}", NULL};
+  static const char *const script[] = {" \"fence\"}", NULL};
   House *house = open_house(script);
   house_begin(house, "paint the fence red or blue");
   house_spin(house, 20);
@@ -201,9 +201,9 @@ static void test_loop(void) {
 
 /* What is no JSON of the schema, or comes from a server that takes no grammar, is never a call. */
 static void test_refused(void) {
-  static const char *const scripts[][2] = {{"{\"text\": 7}", NULL},   {"{\"text\": \"\"}", NULL},
-                                           {"{\"text\": \"a", NULL},  {"{\"text\": \"a\", \"b\": 1}", NULL},
-                                           {"shout something", NULL}, {"{\"text\": \"fine\"}", NULL}};
+  static const char *const scripts[][2] = {
+      {" 7}", NULL},       {" \"\"}", NULL}, {" \"a", NULL}, {" \"a\", \"b\": 1}", NULL}, {"shout something", NULL},
+      {" \"fine\"}", NULL}};
   for (guint i = 0; i < G_N_ELEMENTS(scripts); i++) {
     House *house = open_house(scripts[i]);
     model.no_grammar = i == G_N_ELEMENTS(scripts) - 1;
@@ -228,7 +228,7 @@ static void test_cancel_deciding(void) {
     g_assert_cmpint(g_get_monotonic_time() - from, <, G_USEC_PER_SEC);
   }
   /* What the model says after that is heard by nobody. */
-  reply(model.waiting, 200, json_pack("{s:s}", "content", "{\"text\": \"late\"}"));
+  reply(model.waiting, 200, json_pack("{s:s}", "content", " \"late\"}"));
   soup_server_message_unpause(model.waiting);
   model.waiting = NULL;
   for (guint i = 0; i < 10; i++)
@@ -329,6 +329,49 @@ static void test_spans(void) {
   g_assert_cmpuint(json_array_size(many), <=, 250);
 }
 
+/* What stays of a text's spans for an argument, joined. */
+static char *aligned(const char *text, const char *key, const ChoirToolShot *shots) {
+  json_auto_t *spans = choir_spans(text, 200);
+  json_auto_t *kept = choir_align(spans, key, text, shots);
+  g_autoptr(GPtrArray) words = g_ptr_array_new();
+  for (size_t i = 0; i < json_array_size(kept); i++)
+    g_ptr_array_add(words, (gpointer)json_string_value(json_array_get(kept, i)));
+  g_ptr_array_add(words, NULL);
+  return g_strjoinv("|", (char **)words->pdata);
+}
+
+/* Arguments stand between the same neighbours as in the examples. */
+static void test_align(void) {
+  static const ChoirToolShot shots[] = {
+      {"paint the fence of the house red", "{\"what\": \"fence\", \"colour\": \"red\"}"},
+      {"give the wall a blue coat in ten minutes",
+       "{\"what\": \"wall\", \"colour\": \"blue\", \"when\": \"in ten minutes\"}"},
+      {"brighten it up", "{\"what\": \"everything\"}"}, /* no words of its text: tells nothing */
+      {NULL, NULL}};
+  g_autofree char *what = aligned("paint the door of the barn green", "what", shots),
+                  *colour = aligned("please paint the door of the house green", "colour", shots),
+                  *when = aligned("give the door a pink coat in 20 minutes please", "when", shots),
+                  *unknown = aligned("red or blue", "other", shots);
+  g_assert_cmpstr(what, ==, "door");
+  g_assert_cmpstr(colour, ==, "green");
+  g_assert_true(g_str_has_prefix(when, "in 20 minutes"));
+  g_assert_cmpstr(unknown, ==, "red|blue|red or blue"); /* no example says anything */
+  g_assert_true(choir_align_is_copied(&shots[0], "what"));
+  g_assert_false(choir_align_is_copied(&shots[0], "when"));
+  g_assert_false(choir_align_is_copied(&shots[2], "what"));
+  json_auto_t *choices = json_loads("[\"playbook.yaml\",\"heal.yaml\",\"tall heal.yaml\",7]", 0, NULL);
+  json_auto_t *said = choir_align_said(choices, "Run \"Heal.yaml\", please."),
+              *longer = choir_align_said(choices, "tall heal.yaml"),
+              *none = choir_align_said(choices, "run my_playbook.yaml");
+  g_assert_cmpuint(json_array_size(said), ==, 1);
+  g_assert_cmpstr(json_string_value(json_array_get(said, 0)), ==, "heal.yaml");
+  g_assert_cmpuint(json_array_size(longer), ==, 1);
+  g_assert_cmpstr(json_string_value(json_array_get(longer, 0)), ==, "tall heal.yaml");
+  g_assert_cmpuint(json_array_size(none), ==, 4);
+  g_autofree char *nothing = aligned("\"", "what", shots);
+  g_assert_cmpstr(nothing, ==, "");
+}
+
 int main(int argc, char **argv) {
   alarm(150);
   g_test_init(&argc, &argv, NULL);
@@ -345,5 +388,6 @@ int main(int argc, char **argv) {
   g_test_add_func("/steps/limit", test_limit);
   g_test_add_func("/steps/numbers", test_numbers);
   g_test_add_func("/steps/spans", test_spans);
+  g_test_add_func("/steps/align", test_align);
   return g_test_run();
 }

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
+#include "agent/call_fill.h"
 #include "agent/call_grammar.h"
 #include "agent/schema.h"
 #include "agent/spans.h"
@@ -139,11 +140,13 @@ static gint next(Walk *walk, struct llama_sampler *grammar) {
   return shorter ? alone : walk->tried[g_rand_int_range(walk->rand, 0, (gint)walk->n_tried)].id;
 }
 
-/* What was written; caller frees. */
-static char *wander(Walk *walk, const struct llama_sampler *start, const char *rules, guint *tokens) {
-  struct llama_sampler *grammar = llama_sampler_clone(start);
+/* What was written behind one grammar; caller frees. */
+static char *wander(Walk *walk, const char *rules, guint *tokens) {
+  struct llama_sampler *grammar = llama_sampler_init_grammar(walk->vocab, rules, "root");
   GString *text = g_string_new(NULL);
   guint step = 0;
+  if (!grammar)
+    g_error("llama.cpp does not read %s", rules);
   for (; step < STEPS; step++) {
     gint token = next(walk, grammar);
     if (token < 0)
@@ -160,63 +163,65 @@ static char *wander(Walk *walk, const struct llama_sampler *start, const char *r
   return g_string_free(text, FALSE);
 }
 
-/* By the schema of this moment, and by the one with the words that may be copied. */
-static gboolean check(const json_t *schema, const json_t *bound, const char *text, guint *broken) {
-  g_autoptr(GError) error = NULL;
-  if (!g_utf8_validate(text, -1, NULL)) { /* half a character: the product refuses it, too */
-    json_auto_t *none = choir_json_parse(text, strlen(text), NULL);
-    g_assert_null(none);
-    (*broken)++;
-    return FALSE;
-  }
-  json_auto_t *args = choir_json_parse(text, strlen(text), &error);
-  if (!args || !choir_schema_validate(schema, args, &error) || !choir_schema_validate(bound, args, &error))
-    g_error("%s: %s", text, error->message);
-  return TRUE;
-}
-
 typedef struct {
   json_t *schema, *bound;
-  char *rules;
-  struct llama_sampler *start;
+  const char *text;
+  gboolean small;
 } Call;
 
 static void call_free(gpointer data) {
   Call *call = data;
   json_decref(call->schema);
   json_decref(call->bound);
-  g_free(call->rules);
-  llama_sampler_free(call->start);
   g_free(call);
 }
 
-static Call *call_new(House *house, const struct llama_vocab *vocab, const ChoirToolAction *action, const char *text,
-                      gboolean small) {
-  const char *keys[KEYS + 1] = {NULL};
-  for (guint i = 0; action->shots && action->shots[i].said && i < KEYS; i++)
-    keys[i] = action->shots[i].args;
+static Call *call_new(House *house, const ChoirToolAction *action, const char *text, gboolean small) {
+  const ChoirToolShot *near[KEYS];
+  ChoirSpanShots shots = {.all = action->shots, .near = near};
+  for (; action->shots && action->shots[shots.n_near].said && shots.n_near < KEYS; shots.n_near++)
+    near[shots.n_near] = &action->shots[shots.n_near];
   json_t *schema = choir_toolbox_schema(house->toolbox, action);
-  json_t *bound = choir_spans_bind(json_deep_copy(schema), text, keys, NULL, small);
-  char *rules = choir_call_grammar(bound, small, NULL);
+  json_t *bound = choir_spans_bind(json_deep_copy(schema), text, &shots, NULL, small);
+  g_autofree char *rules = choir_call_grammar(bound, small, NULL);
   if (!rules) { /* nothing to copy: the call is refused before a token is written */
     json_decref(schema);
     json_decref(bound);
     return NULL;
   }
   Call *call = g_new0(Call, 1);
-  *call = (Call){schema, bound, rules, llama_sampler_init_grammar(vocab, rules, "root")};
-  if (!call->start)
-    g_error("llama.cpp does not read %s", rules);
+  *call = (Call){schema, bound, text, small};
   return call;
 }
 
-static GPtrArray *all_calls(House *house, const struct llama_vocab *vocab, guint *refused) {
+/* Value by value, as the agent fills arguments in; checked by the schema of this moment, and by the one with the words
+ * that may be copied. FALSE: refused, as a token was half a character. */
+static gboolean walk_call(Walk *walk, const Call *call, guint *tokens) {
+  g_autoptr(GError) error = NULL;
+  g_autoptr(CallFill) fill = call_fill_new(call->bound, call->text, call->small, &error);
+  g_assert_no_error(error);
+  while (call_fill_grammar(fill)) {
+    g_autofree char *written = wander(walk, call_fill_grammar(fill), tokens);
+    if (call_fill_take(fill, written, &error))
+      continue;
+    if (g_utf8_validate(written, -1, NULL))
+      g_error("%s: %s", written, error->message);
+    return FALSE;
+  }
+  const char *text = call_fill_text(fill);
+  json_auto_t *args = choir_json_parse(text, strlen(text), &error);
+  if (!args || !choir_schema_validate(call->schema, args, &error) || !choir_schema_validate(call->bound, args, &error))
+    g_error("%s: %s", text, error->message);
+  return TRUE;
+}
+
+static GPtrArray *all_calls(House *house, guint *refused) {
   GPtrArray *calls = g_ptr_array_new_with_free_func(call_free);
   for (guint i = 0; i < choir_toolbox_count(house->toolbox); i++) {
     const ChoirTool *tool = choir_toolbox_tool(house->toolbox, i);
     for (guint k = 0; k < tool->n_actions; k++)
       for (guint t = 0; t < 2 * G_N_ELEMENTS(texts) && !strstr(tool->actions[k].schema, "\"properties\":{}"); t++) {
-        Call *call = call_new(house, vocab, &tool->actions[k], texts[t / 2], t & 1);
+        Call *call = call_new(house, &tool->actions[k], texts[t / 2], t & 1);
         if (call)
           g_ptr_array_add(calls, call);
         else
@@ -246,16 +251,16 @@ static void test_walk(void) {
   g_autoptr(House) house = house_new();
   guint tokens = 0, broken = 0, refused = 0;
   guint walks = g_strcmp0(g_getenv("CHOIR_FULL"), "1") == 0 ? WALKS : SOME_WALKS;
-  GPtrArray *calls = all_calls(house, vocab, &refused);
+  GPtrArray *calls = all_calls(house, &refused);
   g_assert_cmpuint(calls->len, >, 100);
   for (guint i = 0; i < walks; i++) {
     const Call *call = calls->pdata[i < calls->len ? i : (guint)g_rand_int_range(walk->rand, 0, (gint)calls->len)];
-    g_autofree char *text = wander(walk, call->start, call->rules, &tokens);
-    check(call->schema, call->bound, text, &broken);
+    broken += !walk_call(walk, call, &tokens);
   }
-  printf("# %u walks of %u tokens of a vocabulary of %d through %u grammars: %u calls valid, %u refused for half a "
-         "character, none wrong; %u grammars were refused\n",
-         walks, tokens, walk->n, calls->len, walks - broken, broken, refused);
+  printf(
+      "# %u walks of %u tokens of a vocabulary of %d through the grammars of %u calls: %u valid, %u refused for half a "
+      "character, none wrong; %u calls had nothing to copy\n",
+      walks, tokens, walk->n, calls->len, walks - broken, broken, refused);
   g_ptr_array_unref(calls);
   walk_free(walk);
   llama_model_free(model);
