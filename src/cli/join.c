@@ -154,7 +154,10 @@ void choir_join_print_open(void) {
   if (access(CHOIR_JOIN_STATE "/join.sock", W_OK) != 0)
     return;
   json_auto_t *answer = ask("/api/join/nodes", NULL);
-  const json_t *nodes = json_object_get(answer, "nodes");
+  choir_join_print_list(json_object_get(answer, "nodes"));
+}
+
+void choir_join_print_list(const json_t *nodes) {
   gboolean begun = FALSE;
   for (size_t i = 0; i < json_array_size(nodes); i++) {
     const json_t *node = json_array_get(nodes, i);

@@ -19,7 +19,9 @@ static const GOptionEntry entries[] = {
 };
 
 static const char description[] =
-    "  list                 nodes and experts, with what is missing and why (the default)\n"
+    "  list                 nodes and experts, with what is missing and why (the default), and machines on their way "
+    "in\n"
+    "  plan [EXPERT]        which model each node can serve; the same as choir expert plan\n"
     "  token, pending, approve, ...   machines that want to join; see choir nodes token --help\n\n"
     "Examples:\n"
     "  choir nodes\n"
@@ -83,9 +85,19 @@ static void print_experts(const json_t *part) {
   json_array_foreach(json_object_get(part, "problems"), i, problem) print_problem(json_string_value(problem));
 }
 
+/* Each machine that is not in yet, and how far it is: by the agent, which asks a controller, else by the service here.
+ */
+static void print_joins(const char *url) {
+  json_auto_t *joins = choir_cli_request(url, "/api/cluster/joins", NULL, 15000, NULL);
+  if (json_array_size(json_object_get(joins, "nodes")) > 0)
+    choir_join_print_list(json_object_get(joins, "nodes"));
+  else
+    choir_join_print_open();
+}
+
 int choir_nodes_list_main(int argc, char **argv) {
   g_autoptr(GError) error = NULL;
-  if (!choir_cli_parse(NAME, "[list | token | pending | approve ...]", description, entries, &argc, &argv))
+  if (!choir_cli_parse(NAME, "[list | plan | token | pending | approve ...]", description, entries, &argc, &argv))
     return CHOIR_CLI_USAGE;
   if (argc > 2 || (argc == 2 && strcmp(argv[1], "list") != 0))
     return choir_cli_usage(NAME, "there is no '%s'", argv[argc - 1]);
@@ -99,6 +111,6 @@ int choir_nodes_list_main(int argc, char **argv) {
   }
   print_nodes(json_object_get(answer, "nodes"));
   print_experts(json_object_get(answer, "experts"));
-  choir_join_print_open();
+  print_joins(url);
   return CHOIR_CLI_OK;
 }

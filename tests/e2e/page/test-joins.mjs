@@ -50,6 +50,7 @@ const service = await begin(['nodes', 'serve', '--state', JOIN, '--ready', join(
 const daemon = await begin(['serve', '--port', '0', '--state', STATE, `--set=cluster.controllers=http://127.0.0.1:${housePort}`, `--set=standby.key_file=${KEY}`, '--set=llm.base_url=http://127.0.0.1:9', '--set=stt.service=pocketsphinx', '--set=tts.service=flite', '--set=wyoming.stt_port=0', '--set=wyoming.tts_port=0'], /http:\/\/127/);
 const url = /http:\/\/127\S+/.exec(daemon.line)[0].replace(/\/$/, '');
 const { page, problems, close } = await openBrowser();
+page.setDefaultTimeout(120000); // the machine may be busy
 try {
   run(['owner', '--state', STATE, 'add', 'ada', '--role', 'owner'], `${PASSWORD}\n`);
   const asked = { hostname: 'atlas', machine_id: '1'.repeat(32), key: 'ab'.repeat(32), address: '10.0.0.12', cpu: 'core2', ram_mb: 8000, ssh_host_key: 'ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGVb0Z5hxmTGrkpH0zOIDrJzOtJq1xV0uZqYx2Ffd6aE' };
