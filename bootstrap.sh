@@ -486,7 +486,7 @@ uninstall() {
   fi
   if [ "$purge" = no ]; then
     keep=()
-    for name in "/opt/$target_user" /etc/choir /etc/consul.d /etc/nomad.d /var/lib/choir /var/lib/choir-join; do
+    for name in "/opt/$target_user" "/opt/$target_user-work" /etc/choir /etc/consul.d /etc/nomad.d /var/lib/choir /var/lib/choir-join; do
       [ ! -e "$name" ] || keep+=("${name#/}")
     done
     if [ ${#keep[@]} -gt 0 ]; then

@@ -314,6 +314,7 @@ step_service() {
       mkdir -p /var/lib/choir && echo "$run_as" >> /var/lib/choir/made-users
     fi
     install -d -o "$run_as" -g "$(id -gn "$run_as")" -m 0750 "/opt/$run_as"
+    install -d -o "$run_as" -g "$(id -gn "$run_as")" -m 0700 "/opt/$run_as-work" # for what its tools make
     options+=(--state "/opt/$run_as")
   elif [ -z "$run_as" ]; then
     say "Choir was built for root here, and does not run as root: call this script as yourself, it asks for sudo" && return 1
@@ -339,7 +340,7 @@ remove_embedded() {
   [ ${#packages[@]} = 0 ] || DEBIAN_FRONTEND=noninteractive apt-get -q -y -o DPkg::Lock::Timeout=600 purge "${packages[@]}" || fail "apt could not remove ${packages[*]}"
   [ ! -L /opt/nomad/models ] || rm -f /opt/nomad/models
   rmdir --ignore-fail-on-non-empty /opt/nomad 2> /dev/null || true
-  [ ! -d "/opt/$target_user" ] || rm -rf "/opt/$target_user"
+  rm -rf "/opt/$target_user" "/opt/$target_user-work"
   if [ -f /var/lib/choir/made-users ]; then
     while read -r name; do userdel "$name" > /dev/null 2>&1 || true; done < /var/lib/choir/made-users
   fi
