@@ -328,6 +328,7 @@ step_service() {
     fi
     options+=(--config "$file")
   fi
+  systemctl reset-failed choir.service 2> /dev/null || true # starts that failed before this was mended do not count
   "$choir" service install --run-as "$run_as" "${options[@]}"
 }
 
