@@ -3,16 +3,19 @@
 #include <math.h>
 
 #define FORGET (1.0 / 96) /* 3 s */
-#define LEARNT 12.0       /* windows, before anything is believed */
+#define LEARNT 24.0       /* windows, before anything is believed: two sounds that merely begin are alike */
+#define LEARNT_FAINT 64.0 /* ... when nothing came back at first */
 #define SETTLED 32.0
 #define CORRELATION 0.6
+#define HELD 96    /* windows, 3 s */
 #define LOUDER 2.0 /* 6 dB above the echo that is expected */
 /* Until the path is known, as in the first words of a conversation, a sound this much softer than the loudest that was
- * played is taken for an echo, unless nothing came back for longer than an echo may take. */
+ * played is taken for an echo, unless nothing came back in the time that an echo may take. */
 #define LIKELY 0.35
-#define LIKELY_WINDOWS 24.0
-#define FAINT 0.02
-#define FAINT_WINDOWS 10
+#define FAINT 0.02 /* -34 dB: no echo */
+#define FAINT_WINDOWS 3
+#define VOICE 0.003
+#define FAINT_LAGS 8 /* 0.26 s */
 
 enum {
   BIN = CHOIR_RATE_OUT / 100,
@@ -101,8 +104,9 @@ static void learn(EchoLevel *echo, const double level[ECHO_LAGS], double rms) {
   }
 }
 
-/* The delay with the highest correlation and the loudness over it; -1: none is high. */
-static gint find_path(const EchoLevel *echo, double *ret_gain) {
+/* The delay with the highest correlation and the loudness over it; while none is high, those that were a moment ago: a
+ * sound that breaks off and somebody who speaks blur it. -1: there is none. */
+static gint find_path(EchoLevel *echo) {
   double best = CORRELATION, n = echo->weight, vy = echo->yy - echo->y * echo->y / n;
   gint path = -1;
   for (gint lag = 0; lag < ECHO_LAGS; lag++) {
@@ -112,25 +116,38 @@ static gint find_path(const EchoLevel *echo, double *ret_gain) {
       continue;
     best = vxy / sqrt(vx * vy);
     path = lag;
-    *ret_gain = echo->xy[lag] / MAX(echo->xx[lag], 1e-9);
+    echo->gain = echo->xy[lag] / MAX(echo->xx[lag], 1e-9);
   }
+  if (path < 0)
+    return echo->held < HELD && echo->held++ > 0 ? echo->path : -1;
+  echo->path = path;
+  echo->held = 1;
   return path;
 }
 
+/* However late an echo may be, some of it would be in this window. */
+static gboolean nothing_back(const double level[ECHO_LAGS], double rms) {
+  double least = level[1];
+  for (guint lag = 2; lag < FAINT_LAGS; lag++)
+    least = MIN(least, level[lag]);
+  return least >= VOICE && rms <= FAINT * least;
+}
+
 gboolean echo_level_hear(EchoLevel *echo, guint64 position, double rms) {
-  double level[ECHO_LAGS], gain = 0, expected = 0;
+  double level[ECHO_LAGS], expected = 0;
   double around = levels(echo, position, level);
   if (around <= 1e-4)
     return FALSE; /* nothing was played: nothing to learn, and no echo */
   learn(echo, level, rms);
   if (echo->faint < FAINT_WINDOWS)
-    echo->faint = rms > FAINT * around ? 0 : echo->faint + 1;
-  gint path = echo->weight >= LEARNT ? find_path(echo, &gain) : -1;
+    echo->faint += nothing_back(level, rms);
+  gboolean faint = echo->faint >= FAINT_WINDOWS;
+  gint path = echo->weight >= (faint ? LEARNT_FAINT : LEARNT) ? find_path(echo) : -1;
   if (path < 0)
-    return echo->weight < LIKELY_WINDOWS && echo->faint < FAINT_WINDOWS && rms <= LIKELY * around;
+    return echo->weight < LEARNT && !faint && rms <= LIKELY * around;
   for (gint lag = MAX(path - NEAR_BEFORE, 0); lag <= MIN(path + NEAR_BEHIND, ECHO_LAGS - 1); lag++)
     expected = MAX(expected, level[lag]);
-  return rms <= LOUDER * gain * expected;
+  return rms <= LOUDER * echo->gain * expected;
 }
 
 gboolean echo_level_settled(const EchoLevel *echo) {

@@ -22,7 +22,10 @@ typedef struct {
   guint64 track;            /* samples that were sent, all replies in a row (CHOIR_RATE_OUT) */
   EchoMark mark[ECHO_MARKS];
   guint marks; /* ever made */
-  guint faint; /* windows in a row in which next to nothing came back; enough of them, and there is no echo */
+  guint faint; /* windows in which nothing came back of a sound that went on; with enough of them there is no echo */
+  guint held;  /* windows since the path was last seen clearly */
+  gint path;   /* as it was seen then, and how loud it was */
+  double gain;
   double weight, y, yy, x[ECHO_LAGS], xx[ECHO_LAGS], xy[ECHO_LAGS];
 } EchoLevel;
 

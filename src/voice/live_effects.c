@@ -209,6 +209,7 @@ void live_effect(ChoirLive *live, const SessionEffect *fx, const LiveEvent *caus
     live_emit(live, &(ChoirLiveEvent){.type = CHOIR_LIVE_SPEECH_STARTED, .item_id = item, .ms = ms});
     break;
   case SESSION_FX_SPEECH_STOPPED:
+    live_marks_set(&live->marks, LIVE_MARK_OVER, choir_clock_us());
     live_emit(live, &(ChoirLiveEvent){.type = CHOIR_LIVE_SPEECH_STOPPED, .item_id = item, .ms = ms});
     break;
   case SESSION_FX_COMMITTED:

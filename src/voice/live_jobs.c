@@ -32,6 +32,7 @@ static void capture(ChoirLive *live, const SessionEffect *fx) {
 }
 
 static void stt_job(ChoirLive *live, const SessionEffect *fx) {
+  live_marks_set(&live->marks, LIVE_MARK_STT_ASKED, choir_clock_us());
   guint index = 0;
   g_autoptr(GArray) own = NULL;
   const GArray *kept = find_capture(live, fx->item, &index);

@@ -6,6 +6,7 @@
 #include "voice/echo_level.h"
 #include "voice/live.h"
 #include "voice/live_fillers.h"
+#include "voice/live_marks.h"
 #include "voice/mic_ring.h"
 #include "voice/session.h"
 
@@ -77,6 +78,7 @@ struct ChoirLive {
   char *kept;          /* the transcript of kept_gen */
   guint32 kept_gen;
   gint64 transcript_us;
+  LiveMarks marks;
   GPtrArray *unanswered; /* char* */
   GPtrArray *notices;    /* char*: what is to be said unasked, at most SESSION_NOTICES */
   char *problem;         /* why the last engine failed */

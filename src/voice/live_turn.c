@@ -28,6 +28,7 @@ static void turn_delta(ChoirTurn *unused, const char *text, gpointer user) {
   if (turn->live == NULL || turn->reply->len + length > LIVE_REPLY_MAX)
     return;
   g_string_append_len(turn->reply, text, (gssize)length);
+  live_marks_first(&turn->live->marks, LIVE_MARK_DELTA, choir_clock_us());
   live_post(turn->live,
             &(LiveEvent){.event = {.type = SESSION_EV_TWIN_DELTA, .gen = turn->gen, .end = (guint32)length}});
 }
@@ -37,6 +38,7 @@ static void turn_clause(ChoirTurn *unused, const char *text, gsize begin, gsize 
   gsize length = strlen(text);
   if (turn->live == NULL || end > LIVE_REPLY_MAX || length > LIVE_REPLY_MAX)
     return;
+  live_marks_first(&turn->live->marks, LIVE_MARK_CLAUSE, choir_clock_us());
   LedgerWord words[LEDGER_CLAUSE_WORDS];
   guint n = ledger_split(text, length, words, G_N_ELEMENTS(words));
   live_post(turn->live, &(LiveEvent){.event = {.type = SESSION_EV_TWIN_CLAUSE,
@@ -103,6 +105,7 @@ void live_turn_begin(ChoirLive *live, const SessionEffect *fx) {
   g_autofree char *id = g_strdup_printf("resp_%s%08x", live->salt, fx->response);
   LiveTurn *turn = turn_new(live, fx);
   turn->text = question(live, guess);
+  live_marks_set(&live->marks, LIVE_MARK_BEGUN, choir_clock_us());
   const ChoirTurnRequest request = {.text = turn->text,
                                     .source = fx->position > 0 ? "voice" : live->source,
                                     .request_id = id,
@@ -196,6 +199,16 @@ char *live_turn_played(const ChoirLive *live) {
   return g_strndup(text + begin, end - begin);
 }
 
+static void first_audio(const ChoirLive *live, const LiveTurn *turn) {
+  gint64 now = choir_clock_us(), end = speech_end_us(live, live->state.speech_end);
+  if (turn->turn != NULL)
+    choir_turn_first_audio(turn->turn, now);
+  if (turn->turn == NULL || end == 0)
+    return;
+  g_autofree char *stages = live_marks_text(&live->marks, end, now);
+  choir_debug(CHOIR_TOPIC_VOICE, "session %u, ms behind the last sound: %s", live->session, stages);
+}
+
 void live_turn_effect(ChoirLive *live, const SessionEffect *fx, const LiveEvent *cause) {
   LiveTurn *turn = live->turn;
   switch (fx->type) {
@@ -225,8 +238,7 @@ void live_turn_effect(ChoirLive *live, const SessionEffect *fx, const LiveEvent 
     g_string_truncate(turn->reply, MIN(fx->bytes, turn->reply->len));
     break;
   case SESSION_FX_FIRST_AUDIO:
-    if (turn->turn != NULL)
-      choir_turn_first_audio(turn->turn, choir_clock_us());
+    first_audio(live, turn);
     break;
   case SESSION_FX_KEEP_CLAUSE:
     g_ptr_array_add(turn->clauses, g_strdup(cause->text));

@@ -222,6 +222,8 @@ static void on_text(ChoirLive *live, const ChoirWireFrame *frame) {
   gboolean understood = *text != '\0';
   TurnSaid said = turn_text_said(text, language);
   json_decref(json);
+  if (frame->gen == live->state.stt.gen)
+    live_marks_set(&live->marks, LIVE_MARK_STT_TEXT, choir_clock_us());
   live_post(live, &(LiveEvent){.event = {.type = SESSION_EV_STT_TEXT,
                                          .gen = frame->gen,
                                          .flag = understood,
@@ -333,6 +335,8 @@ static void on_pcm(ChoirLive *live, const ChoirWireFrame *frame) {
   g_autofree gint16 *pcm = g_new(gint16, MAX(n, 1));
   if (n > 0)
     memcpy(pcm, frame->payload, n * sizeof(gint16));
+  if (n > 0 && frame->gen == live->state.reply.gen)
+    live_marks_first(&live->marks, LIVE_MARK_SOUND, choir_clock_us());
   live_post(live,
             &(LiveEvent){.event = {.type = SESSION_EV_TTS_PCM, .gen = frame->gen, .index = frame->aux, .samples = n},
                          .pcm = pcm});

@@ -39,6 +39,7 @@
 #define SESSION_BARGE_IN_WINDOWS 4     /* 128 ms while a reply is under way */
 #define SESSION_JUDGE_MS 90            /* silence after which smart-turn is asked */
 #define SESSION_JUDGE_AGAIN_MS 240     /* ... and asked once more: silence is evidence, too */
+#define SESSION_JUDGE_LAST_MS 440      /* ... and a last time, when it doubted */
 #define SESSION_ALONG_MS 1500          /* of unbroken speech: its words so far go into the prompt */
 #define SESSION_SOFT_MS 160            /* silence at which a reply may begin on a guess */
 #define SESSION_REOPEN_MS 800          /* behind the soft end: who speaks then goes on with the same turn */
@@ -49,6 +50,7 @@
 #define SESSION_EARLY_MS 3000
 #define SESSION_ECHO_TAIL_MS 300  /* a room and a voice detector go on so long after a reply paused */
 #define SESSION_UNDECIDED_MS 8000 /* of silence, without a transcript: it was nothing */
+#define SESSION_SPOT_WINDOWS 20   /* 640 ms, in which a keyphrase was said */
 #define SESSION_FADE_MS 20
 #define SESSION_AFTERMATH_MS 1000 /* behind a reply, speech may be its echo still */
 #define SESSION_DEAF_TAIL_MS 300  /* half duplex: the microphone counts again so long after the reply */
@@ -337,6 +339,7 @@ typedef struct {
   gboolean asked_idle;
   guint64 awake_until;
   gboolean asleep;
+  guint32 own, loud; /* the last windows, a bit each, the newest the lowest: the agent's own voice; a voice at all */
   guint64 resumes, cuts, backchannels, echoes, reopened, guesses, wrong_guesses; /* counters */
   SessionShown shown;
   guint64 error_until;

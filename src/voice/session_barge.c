@@ -75,6 +75,13 @@ static void wake_up(SessionStep *step, guint64 position) {
   s->utterance.run = 0;
 }
 
+/* Most of the voice in which a phrase was spotted was the agent's. */
+static gboolean own_words(const SessionState *s) {
+  const guint32 mask = (1u << SESSION_SPOT_WINDOWS) - 1;
+  guint loud = (guint)__builtin_popcount(s->loud & mask), own = (guint)__builtin_popcount(s->own & mask);
+  return own > 0 && 2 * own >= loud;
+}
+
 void session_barge_heard(SessionStep *step, const SessionEvent *event) {
   SessionState *s = step->s;
   SessionUtterance *u = &s->utterance;
@@ -85,7 +92,7 @@ void session_barge_heard(SessionStep *step, const SessionEvent *event) {
       wake_up(step, event->position);
     return;
   }
-  if (!session_audible(s) || !s->options.interrupt || s->options.half_duplex)
+  if (!session_audible(s) || !s->options.interrupt || s->options.half_duplex || own_words(s))
     return;
   if (event->count & SESSION_SPOT_BACKCHANNEL) {
     if (!u->active || !u->tentative)

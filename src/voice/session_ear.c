@@ -100,10 +100,10 @@ static void await_onset(SessionStep *step, double probability) {
 static void use_pause(SessionStep *step, guint64 silence) {
   SessionState *s = step->s;
   SessionUtterance *u = &s->utterance;
-  gboolean sure = u->judged > 0 && u->verdict >= TURN_SURE;
-  guint after = u->asked == 0 ? SESSION_JUDGE_MS : SESSION_JUDGE_AGAIN_MS;
-  if (u->asked < 2 && u->asked == u->judged && !sure && s->options.silence_max_ms > 0 &&
-      silence >= session_mic_samples(after)) {
+  gboolean sure = u->judged > 0 && turn_end_sure(u->judged, u->verdict);
+  static const guint after[TURN_VERDICTS] = {SESSION_JUDGE_MS, SESSION_JUDGE_AGAIN_MS, SESSION_JUDGE_LAST_MS};
+  if (u->asked < TURN_VERDICTS && u->asked == u->judged && !sure && s->options.silence_max_ms > 0 &&
+      silence >= session_mic_samples(after[u->asked])) {
     u->judge_gen = ++s->gens;
     u->asked++;
     session_emit(step, &(SessionEffect){.type = SESSION_FX_TURN_JOB,
@@ -176,6 +176,9 @@ void session_ear_window(SessionStep *step, const SessionEvent *event) {
   s->window_end = event->position;
   s->window_at = s->now;
   double probability = event->probability;
+  gboolean loud = probability >= s->options.threshold - SESSION_HYSTERESIS;
+  s->loud = s->loud << 1 | loud;
+  s->own = s->own << 1 | (loud && event->echo);
   /* The agent's own voice is silence, in the room's aftermath as well, as long as nobody speaks over it: then it would
    * be no echo. */
   if (event->echo && (session_audible(s) || s->utterance.over_reply || aftermath(s)))

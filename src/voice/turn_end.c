@@ -2,12 +2,20 @@
 
 #define PAUSE_MIN_MS 180 /* a stop consonant is no pause */
 #define PAUSE_MAX_MS 2000
-#define LIKELY 0.9     /* once the silence itself was part of what was judged */
 #define SPEAKER_MIN 75 /* percent */
 #define SPEAKER_MAX 175
 #define SPEAKER_MAX_TOLD 100 /* where something else tells: who pauses long is not made to wait twice */
 #define SOON 55
+#define SOON_UNMARKED 80
 #define DOUBT 180
+#define LONGEST 250
+#define NEVER 0.1 /* three times asked, and still sure that it goes on */
+
+#define SURE 0.965
+
+/* What counts as a yes, by the number of the verdict: the silence is judged with the words. Who doubted twice has to be
+ * sure, too. */
+static const double yes[TURN_VERDICTS] = {SURE, 0.9, 0.95};
 
 static guint speaker_percent(guint pause_ms, gboolean told) {
   guint percent = 40 + 60 * pause_ms / TURN_PAUSE_START_MS;
@@ -22,13 +30,19 @@ static guint evidence_percent(const TurnEvidence *e) {
     return e->judged == 0 || e->verdict >= 0.5 ? 200 : e->verdict >= 0.2 ? 220 : 250;
   if (e->judged == 0)
     return e->ending == TURN_ENDING_COMPLETE ? 85 : 100;
-  if (e->verdict >= TURN_SURE)
-    return e->ending == TURN_ENDING_UNMARKED ? 100 : SOON;
-  if (e->ending == TURN_ENDING_UNMARKED)
-    return DOUBT;
-  if (e->judged == 1)
+  if (e->ending == TURN_ENDING_UNMARKED && e->verdict >= SURE)
+    return SOON_UNMARKED;
+  if (e->ending != TURN_ENDING_UNMARKED && turn_end_sure(e->judged, e->verdict))
+    return SOON;
+  if (e->judged == TURN_VERDICTS && e->verdict < NEVER)
+    return LONGEST;
+  if (e->judged == 1 && e->ending != TURN_ENDING_UNMARKED)
     return e->verdict >= 0.5 ? 100 : 130;
-  return e->verdict >= LIKELY ? SOON : DOUBT;
+  return DOUBT;
+}
+
+gboolean turn_end_sure(guint judged, double verdict) {
+  return judged > 0 && verdict >= yes[MIN(judged, (guint)TURN_VERDICTS) - 1];
 }
 
 guint turn_end_ms(const TurnEvidence *e) {

@@ -4,7 +4,7 @@
 #pragma once
 #include "voice/turn_text.h"
 
-#define TURN_SURE 0.965         /* a verdict that needs no second opinion */
+#define TURN_VERDICTS 3         /* smart-turn is asked so often about one silence */
 #define TURN_PAUSE_START_MS 300 /* of a speaker nobody knows yet */
 
 typedef struct {
@@ -17,5 +17,7 @@ typedef struct {
 } TurnEvidence;
 
 guint turn_end_ms(const TurnEvidence *evidence);
+/* After so many verdicts, the last of which is this: no other is wanted. */
+gboolean turn_end_sure(guint judged, double verdict);
 /* The moving average after one more pause of so many ms. */
 guint turn_end_learn(guint pause_ms, guint ms);

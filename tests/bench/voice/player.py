@@ -17,6 +17,7 @@ BEGIN = RATE * 60 // 1000  # the listener's buffer before it starts
 AUDIBLE = audio.gain(-50)
 LONGEST = 120  # seconds of one dialogue
 FADE_OUT, FADE_IN = RATE * 10 // 1000, RATE * 15 // 1000
+AT_ONCE = 4  # steps of a caller that is late: then what was sent and what came has its turn
 MOST_BACK = RATE // 2  # a resume may go back so far
 
 
@@ -258,11 +259,13 @@ class Caller:
                 elapsed = time.monotonic() - began
                 due = int(elapsed * RATE)
                 self.record.late_ms = max(self.record.late_ms, (elapsed - self.now / RATE) * 1000)
-                while self.now + STEP <= due and not self.ended:
+                steps = 0
+                while self.now + STEP <= due and not self.ended and steps < AT_ONCE:
                     self.step()
+                    steps += 1
                 if self.transport.broken:
                     raise dialogues.Problem(self.transport.broken)
-                await asyncio.sleep(0.004)
+                await asyncio.sleep(0.004 if steps < AT_ONCE else 0)
         finally:
             await self.transport.close()
         return self.record

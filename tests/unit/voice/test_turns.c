@@ -233,7 +233,7 @@ static guint ending_after(TurnEnding ending, guint judge_ms, double verdict) {
   w->verdict = verdict;
   world_say(w, 1000);
   guint ms = endpoint(w);
-  g_assert_cmpuint(w->judged, <=, 2);
+  g_assert_cmpuint(w->judged, <=, TURN_VERDICTS);
   g_assert_cmpuint(w->judged, >=, 1);
   finish(w);
   return ms;
@@ -244,10 +244,11 @@ static void test_end_adapts(void) {
   between(ending_after(TURN_ENDING_COMPLETE, 0, 0), 510, 590);
   between(ending_after(TURN_ENDING_COMPLETE, 50, 0.97), 300, 400);
   between(ending_after(TURN_ENDING_NEUTRAL, 50, 0.97), 320, 400);
-  between(ending_after(TURN_ENDING_NEUTRAL, 50, 0.02), 1080, 1160);
-  between(ending_after(TURN_ENDING_COMPLETE, 50, 0.02), 1080, 1160);
+  between(ending_after(TURN_ENDING_NEUTRAL, 50, 0.02), 1480, 1580);
+  between(ending_after(TURN_ENDING_COMPLETE, 50, 0.02), 1480, 1580);
+  between(ending_after(TURN_ENDING_COMPLETE, 50, 0.3), 1080, 1160);
   between(ending_after(TURN_ENDING_UNMARKED, 50, 0.95), 1080, 1160);
-  between(ending_after(TURN_ENDING_UNMARKED, 50, 0.99), 600, 680);
+  between(ending_after(TURN_ENDING_UNMARKED, 50, 0.99), 480, 560);
   between(ending_after(TURN_ENDING_OPEN, 0, 0), 1180, 1280);
   between(ending_after(TURN_ENDING_OPEN, 50, 0.97), 1180, 1280);
   between(ending_after(TURN_ENDING_OPEN, 50, 0.02), 1480, 1580);
@@ -548,6 +549,23 @@ static void test_echo_room(void) {
   finish(w);
 }
 
+/* The agent says something that is like a stop word: the spotter hears it in the room. Somebody else says it. */
+static void test_echo_stop_word(void) {
+  World *w = speaking();
+  w->speech = w->echo_sound = TRUE;
+  world_run(w, 900);
+  world_heard(w, SESSION_SPOT_STOP);
+  world_run(w, 100);
+  g_assert_cmpuint(w->truncated, ==, 0);
+  g_assert_cmpint(w->s.reply.phase, !=, REPLY_NONE);
+  w->echo_sound = FALSE;
+  world_run(w, 420);
+  world_heard(w, SESSION_SPOT_STOP);
+  world_run(w, 40);
+  g_assert_cmpuint(w->truncated, ==, 1);
+  finish(w);
+}
+
 static void test_filler(void) {
   World *w = start();
   for (guint i = 0; i < SESSION_FILLERS; i++)
@@ -775,6 +793,7 @@ int main(int argc, char **argv) {
       {"pause-ends", test_pause_ends},
       {"echo/text", test_echo_text},
       {"echo/room", test_echo_room},
+      {"echo/stop-word", test_echo_stop_word},
       {"filler", test_filler},
       {"slow-voice", test_slow_voice},
       {"idle", test_idle},

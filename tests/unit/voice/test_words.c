@@ -86,7 +86,7 @@ static void test_end(void) {
   static const double verdicts[] = {1, 0.9, 0.6, 0.3, 0.1, 0};
   for (guint pause = 0; pause <= 2000; pause += 50)
     for (int ending = TURN_ENDING_NEUTRAL; ending <= TURN_ENDING_OPEN; ending++) {
-      guint last = 0, judged = 1 + pause / 50 % 2;
+      guint last = 0, judged = 1 + pause / 50 % TURN_VERDICTS;
       for (gsize i = 0; i < G_N_ELEMENTS(verdicts); i++) {
         TurnEvidence e = {.usual_ms = 600,
                           .min_ms = 300,
