@@ -39,7 +39,8 @@ def variables(folder, **more):
             "choir_engine_dir": str(CACHE / "engine/11434"), "expert_memory_mb": 320, "embedding_count": 0, "stt_count": 0, "tts_count": 0,
             "stt_memory_mb": 300, "tts_memory_mb": 300, "pipecatapp_tls_port": 8443, "pipecatapp_memory_mb": 900, "pipecatapp_hosts": ["127.0.0.1", "localhost"],
             "pipecatapp_lan": False, "pipecatapp_benchmark_mode": False, "pipecatapp_stt_service": "auto", "pipecatapp_tts_service": "auto",
-            "pipecatapp_llm_base_url": "", "pipecatapp_llm_model": "", "wyoming_allow": ["10.0.0.0/24"], **more}
+            "pipecatapp_llm_base_url": "", "pipecatapp_llm_model": "", "wyoming_allow": ["10.0.0.0/24"], "consul_connect": False,
+            "hashicorp_bin_dir": str(CACHE / "cluster/bin"), "experts": [{"name": "main"}, {"name": "coding"}], **more}
 
 
 def render(folder, **more):
@@ -54,6 +55,7 @@ def render(folder, **more):
         text = re.sub(r', *"--consul-token-file", "[^"]*"', "", text)
         text = re.sub(r'\n *"--consul-token-file", "[^"]*",', "", text)
         text = re.sub(r'(CONSUL_HTTP_TOKEN_FILE +=) ".*"', r'\1 ""', text)
+        text = re.sub(r'\n *"-token-file=[^"]*",', "", text)
         text = re.sub(r'\n *"--set", "experts.key_file=[^"]*",', "", text).replace('"/opt/root', f'"{folder}/agent')
         (target / f"{name}.nomad").write_text(text.rstrip("\n") + "\n", encoding="utf-8")
     return target
@@ -518,3 +520,27 @@ def test_a_connection_waits_while_the_agent_moves(agent):
     alloc, = [a for a in agent.allocs("pipecat-app") if a["ClientStatus"] == "running"]
     agent.get(4646, f"/v1/client/allocation/{alloc['ID']}/restart", "POST", {"AllTasks": False})
     assert "Mission Control" in agent.inside(["curl", "-sS", "-m", "60", "http://127.0.0.1:8000/"], check=True).stdout
+
+
+# ---- Consul's mesh ----------------------------------------------------------------------------------------------------
+
+
+def test_with_consul_connect_the_agent_asks_through_the_proxies(agent):
+    folder = agent.folder / "mesh"
+    folder.mkdir()
+    (folder / "models").symlink_to(agent.folder / "models")
+    jobs = render(folder, consul_connect=True, experts=[{"name": "main"}])
+    agent.choir("jobs", "submit", jobs / "llama-expert.nomad", "--wait", "120", timeout=180)
+    agent.choir("jobs", "submit", jobs / "pipecatapp.nomad", "--wait", "120", timeout=180)
+    agent.wait("the expert's proxy", 60, lambda: agent.passing("llama-mesh-main"))
+    assert "llama-mesh" not in agent.choir("expert", "list").stdout and len(agent.passing("llama-api-main")) == 1
+    listed, = agent.wait("the expert by its proxy", 60, lambda: [e for e in agent.get(8000, "/api/cluster")["experts"]["list"] if e["name"] == "main"])
+    port = int(re.search(r"127\.0\.0\.1:(\d+)", json.dumps(listed)).group(1))
+    assert port != agent.passing("llama-api-main")[0]["Service"]["Port"]
+    said = agent.choir("tools", "call", "route_to_expert.ask", '{"expert":"main","query":"Name one colour."}', "--state", folder / "agent").stdout
+    assert re.search(r"[A-Za-z]{3}", said)
+    agent.get(8500, "/v1/config", "PUT", {"Kind": "service-intentions", "Name": "llama-api-main", "Sources": [{"Name": "pipecat-app", "Action": "deny"}]})
+    ping = ["curl", "-fsS", "-m", "10", f"http://127.0.0.1:{port}/health"]
+    agent.wait("the refusal", 30, lambda: agent.inside(ping).returncode)
+    agent.get(8500, "/v1/config/service-intentions/llama-api-main", "DELETE")
+    agent.wait("the way again", 30, lambda: agent.inside(ping).returncode == 0)
