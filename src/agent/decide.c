@@ -102,11 +102,19 @@ static gboolean among(const char *tools, const char *id) {
   return !list || g_strv_contains((const char *const *)list, id);
 }
 
+/* Numbers alone ("5, 5") are an answer or a reading, never an order: a recogniser writes many of them. */
+static gboolean has_words(const char *text) {
+  for (; *text; text++)
+    if (g_ascii_isalpha(*text) || (guchar)*text >= 0x80)
+      return TRUE;
+  return FALSE;
+}
+
 /* The best actions without those of used and without the answer, whose likeness comes apart. */
 static void find_candidates(const ChoirShortlist *shortlist, const char *text, const char *const *used,
                             const char *tools, Candidates *ret) {
   ChoirShortlistEntry all[96];
-  guint found = choir_shortlist_find(shortlist, text, all, G_N_ELEMENTS(all));
+  guint found = has_words(text) ? choir_shortlist_find(shortlist, text, all, G_N_ELEMENTS(all)) : 0;
   *ret = (Candidates){.answer = ANSWER_LIKE, .known = choir_shortlist_knows(shortlist, text)};
   for (guint i = 0; i < found; i++) {
     g_autofree char *name = name_of(&all[i]);
