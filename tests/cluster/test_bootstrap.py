@@ -253,7 +253,7 @@ def test_embedded_goes_again(solo):
     done = bootstrap(solo, "solo", "--uninstall", "--yes")
     assert "kept /var/backups/choir-" in done.stdout, done.stdout
     assert solo.sh("solo", "systemctl is-active choir || true") == "inactive"
-    left = solo.sh("solo", "ls -d /etc/choir /opt/pipecatapp /opt/nomad /usr/bin/choir /etc/systemd/system/choir* /var/lib/choir 2> /dev/null; getent passwd pipecatapp; true")
+    left = solo.sh("solo", "ls -d /etc/choir /opt/pipecatapp /opt/nomad /usr/bin/choir /etc/systemd/system/choir.service /var/lib/choir 2> /dev/null; getent passwd pipecatapp; true")
     assert left == "", left
 
 
