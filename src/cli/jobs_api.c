@@ -177,7 +177,7 @@ static gboolean services_there(ChoirApi *consul, const json_t *job, char **ret_w
 
 gboolean choir_jobs_wait(ChoirApi *nomad, ChoirApi *consul, const char *name_space, const char *id, guint seconds,
                          GError **error) {
-  gint64 end = g_get_monotonic_time() + (gint64)seconds * G_USEC_PER_SEC;
+  gint64 begun = g_get_monotonic_time(), end = begun + (gint64)seconds * G_USEC_PER_SEC;
   g_autofree char *why = NULL;
   do {
     json_auto_t *critical = choir_jobs_critical(consul);
@@ -197,7 +197,7 @@ gboolean choir_jobs_wait(ChoirApi *nomad, ChoirApi *consul, const char *name_spa
     g_usleep(POLL_US);
   } while (g_get_monotonic_time() < end);
   g_set_error(error, G_IO_ERROR, G_IO_ERROR_TIMED_OUT, "the job %s is not healthy after %u s%s%s; see choir logs %s",
-              id, seconds, *why ? ": " : "", why, id);
+              id, (guint)((g_get_monotonic_time() - begun) / G_USEC_PER_SEC), *why ? ": " : "", why, id);
   return FALSE;
 }
 
