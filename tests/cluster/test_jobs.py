@@ -424,8 +424,11 @@ LOOP = """job "{name}" {{
       mode     = "fail"
     }}
     reschedule {{
-      attempts  = 0
-      unlimited = false
+      attempts       = 1
+      interval       = "24h"
+      delay          = "5s"
+      delay_function = "constant"
+      unlimited      = false
     }}
     task "t" {{
       driver = "raw_exec"
@@ -451,7 +454,7 @@ def test_heal_starts_what_is_dead_and_touches_nothing_else(dev):
         states = [a["ClientStatus"] for a in dev.allocs("dead")]
         return len(states) >= count and set(states) == {"failed"}
 
-    dev.wait("it has failed", 60, lambda: ended(1))
+    dev.wait("it has failed twice and Nomad gave up", 60, lambda: ended(2))
     done = dev.choir("jobs", "submit", path, "--wait", "1", code=1)
     assert "0 of 1 run: Exit Code: 3" in done.stderr
     healthy = [a["ID"] for job in dev.get(4646, "/v1/jobs") for a in dev.allocs(urllib.request.quote(job["ID"], safe="")) if a["ClientStatus"] == "running"]
@@ -459,7 +462,7 @@ def test_heal_starts_what_is_dead_and_touches_nothing_else(dev):
     assert re.search(r"^dead +would be healed", done.stdout, re.M)
     done = dev.choir("jobs", "heal", "--wait", "6", code=1)
     assert re.search(r"^dead +not healed: .*Exit Code: 3", done.stdout, re.M)
-    dev.wait("the new one has failed, too", 60, lambda: ended(2))
+    dev.wait("the new one has failed, too", 60, lambda: ended(3))
     flag.touch()
     done = dev.choir("jobs", "heal", "--wait", "60", timeout=120)
     assert re.search(r"^dead +healed", done.stdout, re.M)
