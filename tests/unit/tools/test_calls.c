@@ -88,7 +88,7 @@ static void calls(House *house, const char *model, guint count) {
   g_autoptr(GRand) rand = g_rand_new_with_seed(seed);
   printf("# seed %u\n", seed);
   /* On a busy machine fewer, and the line below says how many. */
-  gint64 end = g_get_monotonic_time() + (full() ? 3000 : 90) * G_USEC_PER_SEC;
+  gint64 end = g_get_monotonic_time() + (full() ? 3000 : 90) * (gint64)G_USEC_PER_SEC;
   while (made + refused < count && (made == 0 || g_get_monotonic_time() < end)) {
     const ChoirTool *tool =
         choir_toolbox_tool(house->toolbox, (guint)g_rand_int_range(rand, 0, (gint)choir_toolbox_count(house->toolbox)));
@@ -119,6 +119,10 @@ static void calls(House *house, const char *model, guint count) {
     }
     g_free(reply.arguments);
     g_free(reply.error);
+    if ((made + refused) % 250 == 0) {
+      printf("# %u of %u: %u made, %u refused\n", made + refused, count, made, refused);
+      fflush(stdout);
+    }
   }
   printf("# %u calls made, all valid; %u refused\n", made, refused);
   g_assert_cmpuint(made, >, 0);

@@ -141,7 +141,7 @@ static gint next(Walk *walk, struct llama_sampler *grammar) {
 }
 
 /* What was written behind one grammar; caller frees. */
-static char *wander(Walk *walk, const char *rules, guint *tokens) {
+static char *wander(Walk *walk, const char *rules, guint *tokens, gboolean *silent) {
   struct llama_sampler *grammar = llama_sampler_init_grammar(walk->vocab, rules, "root");
   GString *text = g_string_new(NULL);
   guint step = 0;
@@ -153,7 +153,11 @@ static char *wander(Walk *walk, const char *rules, guint *tokens) {
       g_error("nothing may come after: %s\n%s", text->str, rules);
     if (llama_vocab_is_eog(walk->vocab, token))
       break;
-    g_string_append(text, walk->pieces[token]);
+    /* Marks of the chat have a text for the grammar and none in an answer. */
+    if (walk->pieces[token])
+      g_string_append(text, walk->pieces[token]);
+    else
+      *silent = TRUE;
     llama_sampler_accept(grammar, token);
   }
   if (step == STEPS)
@@ -195,16 +199,17 @@ static Call *call_new(House *house, const ChoirToolAction *action, const char *t
 }
 
 /* Value by value, as the agent fills arguments in; checked by the schema of this moment, and by the one with the words
- * that may be copied. FALSE: refused, as a token was half a character. */
+ * that may be copied. FALSE: refused, as a token was half a character or a mark of the chat. */
 static gboolean walk_call(Walk *walk, const Call *call, guint *tokens) {
   g_autoptr(GError) error = NULL;
   g_autoptr(CallFill) fill = call_fill_new(call->bound, call->text, call->small, &error);
+  gboolean silent = FALSE;
   g_assert_no_error(error);
   while (call_fill_grammar(fill)) {
-    g_autofree char *written = wander(walk, call_fill_grammar(fill), tokens);
+    g_autofree char *written = wander(walk, call_fill_grammar(fill), tokens, &silent);
     if (call_fill_take(fill, written, &error))
       continue;
-    if (g_utf8_validate(written, -1, NULL))
+    if (g_utf8_validate(written, -1, NULL) && !silent)
       g_error("%s: %s", written, error->message);
     return FALSE;
   }
