@@ -9,6 +9,9 @@
 #define FRAME 160                     /* samples of a frame of the acoustic model */
 #define STRETCH (20 * CHOIR_RATE_MIC) /* then a new utterance: its counters and lists stay small */
 #define KINDS 8
+#define SCORE_SHIFT 10 /* of PocketSphinx: its scores are logarithms divided by so many twos */
+#define SCORE_BASE 1500
+#define LAXEST (-30) /* below it nothing is worth measuring, and everything takes long */
 
 struct ChoirSpotDecoder {
   ps_decoder_t *decoder;
@@ -112,14 +115,15 @@ void choir_spot_decoder_free(ChoirSpotDecoder *self) {
   g_free(self);
 }
 
-static gboolean make_search(ChoirSpotDecoder *self, const char *name, guint kinds) {
+/* everything: any fit counts, however bad. */
+static gboolean make_search(ChoirSpotDecoder *self, const char *name, guint kinds, gboolean everything) {
   g_autoptr(GString) text = g_string_new(NULL);
   for (guint i = 0; i < choir_spot_phrases_count(self->phrases); i++) {
     const ChoirSpotPhrase *phrase = choir_spot_phrases_get(self->phrases, i);
     if (!(phrase->kind & kinds))
       continue;
     append_word(text, i);
-    g_string_append_printf(text, " /1e%d/\n", phrase->threshold);
+    g_string_append_printf(text, " /1e%d/\n", everything ? LAXEST : phrase->threshold);
   }
   char path[64];
   int fd = text->len > 0 ? text_file(text, path, sizeof path) : -1;
@@ -143,7 +147,7 @@ gboolean choir_spot_decoder_start(ChoirSpotDecoder *self, guint kinds) {
     end(self);
   self->kinds = kinds;
   if (!self->made[kinds])
-    self->made[kinds] = make_search(self, name, kinds);
+    self->made[kinds] = make_search(self, name, kinds, FALSE);
   self->fed = 0;
   return self->made[kinds] && ps_set_search(self->decoder, name) == 0 && begin(self);
 }
@@ -188,4 +192,27 @@ void choir_spot_decoder_stop(ChoirSpotDecoder *self, ChoirSpotHeard heard, gpoin
   gint64 before = self->frames[self->kinds];
   end(self);
   report(self, before, heard, user);
+}
+
+gboolean choir_spot_decoder_measure(ChoirSpotDecoder *self, const gint16 *samples, gsize n, double *scores) {
+  if (self->running)
+    end(self);
+  for (guint i = 0; i < choir_spot_phrases_count(self->phrases); i++)
+    scores[i] = CHOIR_SPOT_NOWHERE;
+  self->kinds = 0;
+  if (!self->made[0])
+    self->made[0] = make_search(self, "measure", KINDS - 1, TRUE);
+  if (!self->made[0] || ps_set_search(self->decoder, "measure") != 0 || !begin(self))
+    return FALSE;
+  ps_process_raw(self->decoder, samples, n, FALSE, FALSE);
+  end(self);
+  logmath_t *log = ps_get_logmath(self->decoder);
+  for (ps_seg_t *segment = ps_seg_iter(self->decoder); segment; segment = ps_seg_next(segment)) {
+    guint index = 0;
+    if (sscanf(ps_seg_word(segment), "phrase%u", &index) != 1 || index >= choir_spot_phrases_count(self->phrases))
+      continue;
+    int score = ps_seg_prob(segment, NULL, NULL, NULL) + SCORE_BASE;
+    scores[index] = MAX(scores[index], logmath_log_to_log10(log, score * (1 << SCORE_SHIFT)));
+  }
+  return TRUE;
 }

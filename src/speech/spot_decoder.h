@@ -15,3 +15,8 @@ void choir_spot_decoder_feed(ChoirSpotDecoder *decoder, const gint16 *samples, g
                              gpointer user);
 /* The stretch ends: what was heard last is reported now. */
 void choir_spot_decoder_stop(ChoirSpotDecoder *decoder, ChoirSpotHeard heard, gpointer user);
+/* For tests/bench/voice/keyphrases: how well each phrase fits anywhere in a stretch of sound, as the power of ten that
+ * its threshold is compared with; CHOIR_SPOT_NOWHERE: not at all. scores: one for each phrase. FALSE: it cannot be
+ * measured. */
+#define CHOIR_SPOT_NOWHERE (-99.0)
+gboolean choir_spot_decoder_measure(ChoirSpotDecoder *decoder, const gint16 *samples, gsize n, double *scores);

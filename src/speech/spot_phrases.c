@@ -7,39 +7,40 @@ cst_lexicon *cmu_lex_init(void); /* libflite_cmulex has no header of its own */
 
 #define WAKE_WORDS 5
 #define WAKE_VARIANTS 6
+#define WAKE_THRESHOLD 0
 #define PHONES_MIN 5 /* a shorter wake phrase is heard in everything */
 
-/* Thresholds were tuned on recordings (tests/unit/speech/test_spot.c prints hits and false alarms): short phrases need
- * a high one, as the less there is to say the more often it is heard in something else. */
+/* Thresholds were chosen on one half of what tests/bench/voice/keyphrases plays (--tune): midway between what fits best
+ * of other speech and what fits worst of the phrase; where these overlap, as with short words, where the fewest are
+ * wrong. */
 static const ChoirSpotPhrase table[] = {
-    {"stop", "S T AA P", CHOIR_SPOT_STOP, -13},
-    {"stop it", "S T AA P IH T", CHOIR_SPOT_STOP, -9},
-    {"stop talking", "S T AA P T AO K IH NG", CHOIR_SPOT_STOP, -12},
-    {"wait", "W EY T", CHOIR_SPOT_STOP, 1},
-    {"wait a minute", "W EY T AH M IH N AH T", CHOIR_SPOT_STOP, -15},
-    {"wait a second", "W EY T AH S EH K AH N D", CHOIR_SPOT_STOP, -15},
-    {"hold on", "HH OW L D AA N", CHOIR_SPOT_STOP, -15},
-    {"hang on", "HH AE NG AA N", CHOIR_SPOT_STOP, -19},
-    {"be quiet", "B IY K W AY AH T", CHOIR_SPOT_STOP, -12},
+    {"stop", "S T AA P", CHOIR_SPOT_STOP, -7},
+    {"stop it", "S T AA P IH T", CHOIR_SPOT_STOP, -11},
+    {"stop talking", "S T AA P T AO K IH NG", CHOIR_SPOT_STOP, -9},
+    {"wait", "W EY T", CHOIR_SPOT_STOP, 14},
+    {"wait a minute", "W EY T AH M IH N AH T", CHOIR_SPOT_STOP, -6},
+    {"wait a second", "W EY T AH S EH K AH N D", CHOIR_SPOT_STOP, 10},
+    {"hold on", "HH OW L D AA N", CHOIR_SPOT_STOP, -11},
+    {"hang on", "HH AE NG AA N", CHOIR_SPOT_STOP, -16},
+    {"be quiet", "B IY K W AY AH T", CHOIR_SPOT_STOP, 13},
     {"shut up", "SH AH T AH P", CHOIR_SPOT_STOP, -16},
-    {"never mind", "N EH V ER M AY N D", CHOIR_SPOT_STOP, -6},
-    {"enough", "IH N AH F", CHOIR_SPOT_STOP, 8},
-    {"that's enough", "DH AE T S IH N AH F", CHOIR_SPOT_STOP, -10},
-    {"cancel", "K AE N S AH L", CHOIR_SPOT_STOP, -14},
-    {"pause", "P AO Z", CHOIR_SPOT_STOP, 5},
-    {"silence", "S AY L AH N S", CHOIR_SPOT_STOP, -1},
+    {"never mind", "N EH V ER M AY N D", CHOIR_SPOT_STOP, 4},
+    {"enough", "IH N AH F", CHOIR_SPOT_STOP, 36},
+    {"that's enough", "DH AE T S IH N AH F", CHOIR_SPOT_STOP, 21},
+    {"cancel", "K AE N S AH L", CHOIR_SPOT_STOP, -8},
+    {"pause", "P AO Z", CHOIR_SPOT_STOP, 16},
+    {"silence", "S AY L AH N S", CHOIR_SPOT_STOP, -17},
     {"uh-huh", "AH HH AH", CHOIR_SPOT_BACKCHANNEL, -2},
-    {"mm-hmm", "M HH M", CHOIR_SPOT_BACKCHANNEL, -5},
-    {"mm-hmm", "AH M HH AH M", CHOIR_SPOT_BACKCHANNEL, 0},
-    {"okay", "OW K EY", CHOIR_SPOT_BACKCHANNEL, -8},
-    {"yeah", "Y AE", CHOIR_SPOT_BACKCHANNEL, 10},
-    {"yes", "Y EH S", CHOIR_SPOT_BACKCHANNEL, 12},
-    {"right", "R AY T", CHOIR_SPOT_BACKCHANNEL, 8},
-    {"all right", "AO L R AY T", CHOIR_SPOT_BACKCHANNEL, 0},
-    {"i see", "AY S IY", CHOIR_SPOT_BACKCHANNEL, 15},
-    {"sure", "SH UH R", CHOIR_SPOT_BACKCHANNEL, 8},
-    {"really", "R IH L IY", CHOIR_SPOT_BACKCHANNEL, 5},
-    {"got it", "G AA T IH T", CHOIR_SPOT_BACKCHANNEL, 0},
+    {"mm-hmm", "AH M HH AH M", CHOIR_SPOT_BACKCHANNEL, -10},
+    {"okay", "OW K EY", CHOIR_SPOT_BACKCHANNEL, 0},
+    {"yeah", "Y AE", CHOIR_SPOT_BACKCHANNEL, 31},
+    {"yes", "Y EH S", CHOIR_SPOT_BACKCHANNEL, 11},
+    {"right", "R AY T", CHOIR_SPOT_BACKCHANNEL, -4},
+    {"all right", "AO L R AY T", CHOIR_SPOT_BACKCHANNEL, -2},
+    {"i see", "AY S IY", CHOIR_SPOT_BACKCHANNEL, 9},
+    {"sure", "SH UH R", CHOIR_SPOT_BACKCHANNEL, 11},
+    {"really", "R IH L IY", CHOIR_SPOT_BACKCHANNEL, 7},
+    {"got it", "G AA T IH T", CHOIR_SPOT_BACKCHANNEL, -8},
 };
 
 struct ChoirSpotPhrases {
@@ -172,7 +173,7 @@ static char *add_wake(ChoirSpotPhrases *phrases, const char *raw, const char *di
       return g_strdup_printf("the wake phrase \"%s\" is too short: it would be heard in everything; add a word", text);
     char *phones = g_strdup(ways->pdata[i]);
     g_ptr_array_add(phrases->strings, phones);
-    ChoirSpotPhrase row = {.text = kept, .phones = phones, .kind = CHOIR_SPOT_WAKE, .threshold = -2 * (int)n};
+    ChoirSpotPhrase row = {.text = kept, .phones = phones, .kind = CHOIR_SPOT_WAKE, .threshold = WAKE_THRESHOLD};
     g_array_append_val(phrases->rows, row);
   }
   return NULL;

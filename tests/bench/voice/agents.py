@@ -316,6 +316,7 @@ def worker(name, *options):
     program = BUILD / f"src/speech/choir-{name}"
     if not program.exists():
         raise Problem(f"{program} is missing: build it first, or set CHOIR_BUILD")
-    started = Worker([str(program), *map(str, options)], timeout=180)
+    companion = [str(BUILD / "src/speech/choir-phonemes")] if "piper" in options else None
+    started = Worker([str(program), *map(str, options)], phonemes=companion, timeout=180)
     started.wait_ready()
     return started
