@@ -87,6 +87,10 @@ static void step(ChoirLive *live, const LiveEvent *event) {
   timed.now = (guint64)(choir_clock_us() - live->start_us) * (CHOIR_RATE_MIC / 1000) / 1000;
   guint n = session_step(&live->state, &timed, effects, G_N_ELEMENTS(effects));
   count(live, before);
+  if (event->event.type == SESSION_EV_TTS_DONE) {
+    live->voice->voice_pace = live->state.voice_pace;
+    live->voice->reserve_ms = live->state.reserve_ms;
+  }
   for (guint i = 0; i < n; i++)
     live_effect(live, &effects[i], event);
 }
@@ -169,6 +173,8 @@ ChoirLive *choir_live_new(ChoirVoice *voice, const char *source, ChoirLiveCallba
   live->turns = g_ptr_array_new();
   g_queue_init(&live->queue);
   session_init(&live->state, &live->session_options, 0);
+  live->state.voice_pace = voice->voice_pace;
+  live->state.reserve_ms = voice->reserve_ms;
   g_ptr_array_add(voice->lives, live);
   choir_gauge_set(voice->sessions_gauge, voice->lives->len);
   for (guint i = 0; i < SESSION_WORKERS; i++) {

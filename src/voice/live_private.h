@@ -44,6 +44,7 @@ struct ChoirVoice {
   char **languages; /* NULL: all */
   LiveFillers fillers;
   GPtrArray *lives; /* ChoirLive, not owned */
+  guint voice_pace, reserve_ms; /* as the last reply left them: a new client's first one need not learn them anew */
   guint32 sessions;
   guint tick;
   ChoirMetric *sessions_gauge, *barge_ins, *stale, *refused, *underruns, *failures;
