@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 #include "base/text.h"
@@ -279,6 +280,8 @@ static int size(guint n) {
   if (!choir_facts_index(facts))
     g_error("%s", choir_facts_index_problem(facts));
   double made = (double)(g_get_monotonic_time() - begin) / 1000;
+  struct rusage first, last;
+  getrusage(RUSAGE_SELF, &first);
   for (guint i = 0; i < G_N_ELEMENTS(times); i++) {
     g_autofree char *query =
         g_strdup_printf("where is the %s %u", things[i % 10], (guint)g_rand_int_range(random, 0, (gint32)n));
@@ -291,12 +294,15 @@ static int size(guint n) {
     if (json_array_size(found) != 5)
       g_error("a query found nothing");
   }
+  getrusage(RUSAGE_SELF, &last);
   qsort(times, G_N_ELEMENTS(times), sizeof(double), compare);
   qsort(work, G_N_ELEMENTS(work), sizeof(double), compare);
   printf("%u facts: index made from the database in %.0f ms; query median %.1f ms, 95 %% below %.1f ms (embedding not "
          "included), of the processor %.1f and %.1f ms\n"
-         "memory of the process %ld kB before, %ld kB with them (vectors alone %zu kB)\n",
-         n, made, times[100], times[190], work[100], work[190], before, rss_kb(), (gsize)n * N * sizeof(float) / 1024);
+         "memory of the process %ld kB before, %ld kB with them (vectors alone %zu kB)\n"
+         "in %zu queries it waited %ld times for something, and %ld times because others had the processor\n",
+         n, made, times[100], times[190], work[100], work[190], before, rss_kb(), (gsize)n * N * sizeof(float) / 1024,
+         G_N_ELEMENTS(times), last.ru_nvcsw - first.ru_nvcsw, last.ru_nivcsw - first.ru_nivcsw);
   choir_facts_close(facts);
   g_rand_free(random);
   return 0;

@@ -1,0 +1,96 @@
+/* What a start in the sandbox costs: /bin/true started plainly, by bubblewrap alone with the namespaces that Choir
+ * uses, and by Choir in each mode that this kernel supports. They take turns; medians of the wall time from the start
+ * to the end, and the middle half.
+ *
+ * usage: sandbox-launch [ROUNDS] */
+#include <gio/gio.h>
+#include <glib/gstdio.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include "sandbox/sandbox.h"
+
+#define ROUNDS 60
+
+typedef struct {
+  gboolean done;
+  int status;
+} Outcome;
+
+static void on_output(ChoirSandboxRun *run, int stream, const char *data, gsize length, gpointer user) {
+}
+
+static void on_ended(ChoirSandboxRun *run, int status, const char *killed, gpointer user) {
+  Outcome *outcome = user;
+  outcome->done = TRUE;
+  outcome->status = killed ? -1 : status;
+}
+
+static double sandboxed(ChoirSandbox *sandbox, const char *work) {
+  static const ChoirSandboxHandlers handlers = {on_output, on_ended};
+  static const char *const argv[] = {"/bin/true", NULL};
+  const char *writable[] = {work, NULL};
+  ChoirSandboxSpec spec = {.argv = argv, .writable = writable, .stdin_fd = -1};
+  g_autoptr(GError) error = NULL;
+  Outcome outcome = {0};
+  gint64 begin = g_get_monotonic_time();
+  if (!choir_sandbox_run(sandbox, &spec, &handlers, &outcome, &error))
+    g_error("%s", error->message);
+  while (!outcome.done)
+    g_main_context_iteration(NULL, TRUE);
+  if (outcome.status != 0)
+    g_error("/bin/true ended with status %d", outcome.status);
+  return (double)(g_get_monotonic_time() - begin) / 1000;
+}
+
+static double spawned(const char *const *argv) {
+  g_autoptr(GError) error = NULL;
+  int status;
+  gint64 begin = g_get_monotonic_time();
+  if (!g_spawn_sync(NULL, (char **)argv, NULL, G_SPAWN_SEARCH_PATH, NULL, NULL, NULL, NULL, &status, &error) ||
+      !g_spawn_check_wait_status(status, &error))
+    g_error("%s: %s", argv[0], error->message);
+  return (double)(g_get_monotonic_time() - begin) / 1000;
+}
+
+static int compare(const void *a, const void *b) {
+  double x = *(const double *)a, y = *(const double *)b;
+  return (x > y) - (x < y);
+}
+
+static void print(const char *title, double *times, guint n) {
+  qsort(times, n, sizeof *times, compare);
+  printf("%-44s %6.1f ms (%.1f to %.1f)\n", title, times[n / 2], times[n / 4], times[3 * n / 4]);
+}
+
+int main(int argc, char **argv) {
+  static const char *const plain[] = {"/bin/true", NULL};
+  static const char *const bwrap[] = {
+      "bwrap", "--die-with-parent", "--unshare-all", "--new-session", "--ro-bind", "/", "/", "--proc", "/proc", "--dev",
+      "/dev",  "--tmpfs",           "/tmp",          "/bin/true",     NULL};
+  guint n = argc > 1 ? (guint)CLAMP(atoi(argv[1]), 4, 10000) : ROUNDS;
+  g_autofree char *work = g_dir_make_tmp("choir-launch-XXXXXX", NULL), *found = g_find_program_in_path("bwrap");
+  ChoirSandbox *full = choir_sandbox_new(SANDBOX_PROGRAM), *landlock = choir_sandbox_new(SANDBOX_PROGRAM);
+  choir_sandbox_lower(landlock, CHOIR_SANDBOX_LANDLOCK);
+  gboolean has_full = choir_sandbox_mode(full) == CHOIR_SANDBOX_FULL && found;
+  gboolean has_landlock = choir_sandbox_mode(landlock) == CHOIR_SANDBOX_LANDLOCK;
+  g_autofree double *times = g_new0(double, 4 * (gsize)n);
+  for (guint i = 0; i < n; i++) {
+    times[i] = spawned(plain);
+    times[n + i] = has_full ? spawned(bwrap) : 0;
+    times[2 * n + i] = has_full ? sandboxed(full, work) : 0;
+    times[3 * n + i] = has_landlock ? sandboxed(landlock, work) : 0;
+  }
+  print("started plainly", times, n);
+  if (has_full) {
+    print("bubblewrap alone", times + n, n);
+    print("Choir: bubblewrap, seccomp, Landlock, limits", times + 2 * n, n);
+  } else {
+    printf("bubblewrap cannot be used here: %s\n", choir_sandbox_why(full));
+  }
+  if (has_landlock)
+    print("Choir: Landlock, seccomp, limits", times + 3 * n, n);
+  choir_sandbox_free(full);
+  choir_sandbox_free(landlock);
+  g_rmdir(work);
+  return 0;
+}
