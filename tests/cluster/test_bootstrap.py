@@ -158,7 +158,7 @@ def test_another_user_and_a_password_that_is_asked_for_once(boss):
         assert boss.sh("controller", "stat -c %U /opt/debian; id -nG debian").split()[0] == "debian"
         assert boss.sh("controller", f"grep '^target_user:' {HOME}/group_vars/all.yaml") == "target_user: debian"
     finally:
-        boss.sh("controller", f"mv /root/lab-sudo /etc/sudoers.d/lab; sed -i 's/^target_user:.*/target_user: pipecatapp/' {HOME}/group_vars/all.yaml")
+        boss.sh("controller", f"mv /root/lab-sudo /etc/sudoers.d/lab; gpasswd -d debian choir; sed -i 's/^target_user:.*/target_user: pipecatapp/' {HOME}/group_vars/all.yaml")
     bootstrap(boss, "controller", "--tags", "common")
     assert boss.sh("controller", "stat -c %U /opt/pipecatapp") == "pipecatapp"
 
