@@ -10,6 +10,7 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 #include "agent/audit.h"
+#include "base/text.h"
 #include "cli/backup_manifest.h"
 #include "cli/backup_tar.h"
 #include "cli/cli.h"
@@ -33,8 +34,10 @@ static const GOptionEntry entries[] = {
 static const char description[] =
     "Brings back what choir backup wrote. FILE is unpacked beside the state folder and looked at first: sums, "
     "databases,\n"
-    "the version. Only then the state folder is replaced, in one step, and the one that was there is kept as\n"
-    "STATE.before-DATE. Choir must not be running on it. Settings are written where there are none.\n\n"
+    "the version. Only then the state folder and the agent's own folder STATE-work are replaced, each in one step, "
+    "and\n"
+    "those that were there are kept as STATE.before-DATE and STATE-work.before-DATE. Choir must not be running on it.\n"
+    "Settings are written where there are none.\n\n"
     "Examples:\n"
     "  choir restore --check choir.tar\n"
     "  choir restore choir.tar\n"
@@ -43,8 +46,9 @@ static const char description[] =
 
 typedef struct {
   const char *archive;
-  char *state, *settings, *staging, *kept;
-  int lock; /* of the old state folder */
+  char *state, *work, *settings, *staging, *kept, *kept_work;
+  char *old_work; /* where the agent's folder was when it was backed up; NULL = it is not in it */
+  int lock;       /* of the old state folder */
 } Restore;
 
 static gboolean fail(GError **error, const char *verb, const char *path) {
@@ -90,15 +94,18 @@ static gboolean make_staging(Restore *restore, guint64 bytes, GError **error) {
 
 static gboolean unpack_member(Restore *restore, BackupReader *reader, const char *name, guint mode, guint64 length,
                               json_t *unpacked, GError **error) {
-  if (!g_str_has_prefix(name, BACKUP_STATE) && !g_str_has_prefix(name, BACKUP_SETTINGS)) {
+  if (!g_str_has_prefix(name, BACKUP_STATE) && !g_str_has_prefix(name, BACKUP_SETTINGS) &&
+      !g_str_has_prefix(name, BACKUP_WORK)) {
     g_set_error(error, CHOIR_BACKUP_ERROR, CHOIR_BACKUP_ERROR_FORMAT,
                 "%s is no backup of Choir: it holds the strange file %s", restore->archive, name);
     return FALSE;
   }
   g_autofree char *own = g_strdup(name), *path = g_build_filename(restore->staging, own, NULL),
                   *folder = g_path_get_dirname(path), *sha256 = NULL;
-  if (g_mkdir_with_parents(folder, 0700) != 0)
+  if (g_mkdir_with_parents(S_ISDIR(mode) ? path : folder, 0700) != 0)
     return fail(error, "make the folder", folder);
+  if (S_ISDIR(mode))
+    return TRUE;
   int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode | 0600);
   if (fd < 0)
     return fail(error, "write", path);
@@ -127,7 +134,39 @@ static gboolean unpack(Restore *restore, GError **error) {
     if (error && *error)
       return FALSE;
   }
-  return got == 0 && backup_manifest_check(restore->archive, manifest ? manifest : "", unpacked, error);
+  if (got != 0 || !backup_manifest_check(restore->archive, manifest ? manifest : "", unpacked, error))
+    return FALSE;
+  json_auto_t *told = choir_json_parse(manifest, (gssize)strlen(manifest), NULL);
+  restore->old_work = g_strdup(choir_json_string(told, "work", NULL));
+  return TRUE;
+}
+
+/* The documents' index names folders of the agent by their whole path, which may be another one now. What it knows of
+ * their files it reads anew. */
+static gboolean move_documents(Restore *restore, GError **error) {
+  g_autofree char *path = g_build_filename(restore->staging, "state", "rag.db", NULL),
+                  *below = restore->old_work ? g_strconcat(restore->old_work, "/", NULL) : NULL;
+  sqlite3 *db = NULL;
+  sqlite3_stmt *statement = NULL;
+  if (!below || g_str_equal(restore->old_work, restore->work) || !g_file_test(path, G_FILE_TEST_EXISTS))
+    return TRUE;
+  gboolean done =
+      sqlite3_open_v2(path, &db, SQLITE_OPEN_READWRITE, NULL) == SQLITE_OK &&
+      (sqlite3_table_column_metadata(db, NULL, "roots", "path", NULL, NULL, NULL, NULL, NULL) != SQLITE_OK ||
+       (sqlite3_prepare_v2(db,
+                           "UPDATE roots SET path = ?2 || substr(path, length(?1) + 1)"
+                           " WHERE path = ?1 OR substr(path, 1, length(?3)) = ?3",
+                           -1, &statement, NULL) == SQLITE_OK &&
+        sqlite3_bind_text(statement, 1, restore->old_work, -1, SQLITE_STATIC) == SQLITE_OK &&
+        sqlite3_bind_text(statement, 2, restore->work, -1, SQLITE_STATIC) == SQLITE_OK &&
+        sqlite3_bind_text(statement, 3, below, -1, SQLITE_STATIC) == SQLITE_OK &&
+        sqlite3_step(statement) == SQLITE_DONE));
+  if (!done)
+    g_set_error(error, CHOIR_BACKUP_ERROR, CHOIR_BACKUP_ERROR_IO, "the index of documents cannot be written: %s",
+                sqlite3_errmsg(db));
+  sqlite3_finalize(statement);
+  sqlite3_close(db);
+  return done;
 }
 
 static gboolean database_whole(const char *archive, const char *path, GError **error) {
@@ -210,22 +249,50 @@ static gboolean keep_owner(Restore *restore, const char *fresh, GError **error) 
   return give_to(fresh, info.st_uid, info.st_gid, error);
 }
 
-static gboolean put_in_place(Restore *restore, GError **error) {
-  g_autofree char *fresh = g_build_filename(restore->staging, "state", NULL);
-  if (!keep_owner(restore, fresh, error))
-    return FALSE;
-  if (!g_file_test(restore->state, G_FILE_TEST_EXISTS))
-    return g_rename(fresh, restore->state) == 0 || fail(error, "make", restore->state);
+/* The fresh folder in the old one's place, which is kept under a name of its own where there is one. */
+static gboolean change_places(const char *fresh, const char *place, char **ret_kept, GError **error) {
+  if (!g_file_test(place, G_FILE_TEST_EXISTS))
+    return g_rename(fresh, place) == 0 || fail(error, "make", place);
   g_autoptr(GDateTime) now = g_date_time_new_now_local();
   g_autofree char *stamp = g_date_time_format(now, "%Y%m%d-%H%M%S");
-  restore->kept = g_strconcat(restore->state, ".before-", stamp, NULL);
-  /* The two change places at once: at no moment is there no state folder. */
-  if (renameat2(AT_FDCWD, fresh, AT_FDCWD, restore->state, RENAME_EXCHANGE) != 0)
-    return fail(error, "replace", restore->state);
-  if (g_rename(fresh, restore->kept) == 0)
+  g_autofree char *kept = g_strconcat(place, ".before-", stamp, NULL);
+  /* The two change places at once: at no moment is there none. */
+  if (renameat2(AT_FDCWD, fresh, AT_FDCWD, place, RENAME_EXCHANGE) != 0)
+    return fail(error, "replace", place);
+  if (g_rename(fresh, kept) == 0) {
+    *ret_kept = g_steal_pointer(&kept);
     return TRUE;
-  fail(error, "keep the old folder as", restore->kept);
-  (void)renameat2(AT_FDCWD, fresh, AT_FDCWD, restore->state, RENAME_EXCHANGE);
+  }
+  fail(error, "keep the old folder as", kept);
+  (void)renameat2(AT_FDCWD, fresh, AT_FDCWD, place, RENAME_EXCHANGE);
+  return FALSE;
+}
+
+/* The agent takes a newer copy of its state from other nodes when it starts; what a person brought back stays. */
+static gboolean mark_restored(const char *state, GError **error) {
+  g_autofree char *folder = g_build_filename(state, "standby", NULL),
+                  *path = g_build_filename(folder, "state.json", NULL);
+  if (g_mkdir_with_parents(folder, 0700) != 0)
+    return fail(error, "make the folder", folder);
+  return g_file_set_contents_full(path, "{\"restored\":true}\n", -1, G_FILE_SET_CONTENTS_CONSISTENT, 0600, error);
+}
+
+static gboolean put_in_place(Restore *restore, GError **error) {
+  g_autofree char *state = g_build_filename(restore->staging, "state", NULL),
+                  *work = g_build_filename(restore->staging, "work", NULL);
+  gboolean with_work = g_file_test(work, G_FILE_TEST_IS_DIR);
+  if (!mark_restored(state, error) || !keep_owner(restore, state, error) ||
+      (with_work && !keep_owner(restore, work, error)))
+    return FALSE;
+  if (with_work && !change_places(work, restore->work, &restore->kept_work, error))
+    return FALSE;
+  if (change_places(state, restore->state, &restore->kept, error))
+    return TRUE;
+  if (with_work) { /* back again */
+    g_rename(restore->work, work);
+    if (restore->kept_work)
+      g_rename(restore->kept_work, restore->work);
+  }
   return FALSE;
 }
 
@@ -265,7 +332,7 @@ static gboolean run(Restore *restore, char **ret_audit, GError **error) {
     return FALSE;
   choir_paths_resolve(&paths, config);
   gboolean usable = (option_check || lock_state(restore, error)) && unpack(restore, error) &&
-                    state_usable(restore, paths.index, error);
+                    state_usable(restore, paths.index, error) && move_documents(restore, error);
   choir_paths_clear(&paths);
   if (!usable)
     return FALSE;
@@ -275,8 +342,9 @@ static gboolean run(Restore *restore, char **ret_audit, GError **error) {
 
 static void tell(const Restore *restore, const char *audit, const char *settings) {
   if (option_json) {
-    json_auto_t *json = json_pack("{s:s,s:b,s:s*,s:s*,s:s*}", "state", restore->state, "checked_only", option_check,
-                                  "kept", restore->kept, "audit", audit, "settings", settings);
+    json_auto_t *json =
+        json_pack("{s:s,s:b,s:s*,s:s*,s:s*,s:s*}", "state", restore->state, "checked_only", option_check, "kept",
+                  restore->kept, "kept_work", restore->kept_work, "audit", audit, "settings", settings);
     choir_cli_print_json(json);
     return;
   }
@@ -285,6 +353,8 @@ static void tell(const Restore *restore, const char *audit, const char *settings
   else
     printf("restored into %s%s%s\n", restore->state, restore->kept ? "; what was there is in " : "",
            restore->kept ? restore->kept : "");
+  if (restore->kept_work)
+    printf("the agent's own folder, too; what was there is in %s\n", restore->kept_work);
   if (settings)
     printf("%s\n", settings);
   if (audit)
@@ -301,7 +371,9 @@ int choir_restore_main(int argc, char **argv) {
   g_autofree char *state = choir_cli_state(option_state, &error), *settings_file = choir_settings_default_file();
   if (!state)
     return choir_cli_fail(NAME, "%s", error->message);
+  g_autofree char *work = g_strconcat(state, BACKUP_WORK_SUFFIX, NULL);
   restore.state = state;
+  restore.work = work;
   restore.settings = settings_file;
   g_autofree char *audit = NULL;
   gboolean done = run(&restore, &audit, &error);
@@ -314,5 +386,7 @@ int choir_restore_main(int argc, char **argv) {
     close(restore.lock);
   g_free(restore.staging);
   g_free(restore.kept);
+  g_free(restore.kept_work);
+  g_free(restore.old_work);
   return done ? CHOIR_CLI_OK : choir_cli_fail(NAME, "%s", error->message);
 }

@@ -114,8 +114,13 @@ static guint checksum_of(const Header *header) {
   return sum;
 }
 
+gboolean backup_name_fits(const char *name) {
+  Header header;
+  return backup_name_ok(name) && put_name(&header, name);
+}
+
 static gboolean put_header(BackupWriter *writer, const char *name, guint mode, guint64 length, GError **error) {
-  Header header = {.type = '0', .magic = "ustar", .version = {'0', '0'}};
+  Header header = {.type = S_ISDIR(mode) ? '5' : '0', .magic = "ustar", .version = {'0', '0'}};
   if (!backup_name_ok(name) || length > LENGTH_MAX || !put_name(&header, name)) {
     g_set_error(error, CHOIR_BACKUP_ERROR, CHOIR_BACKUP_ERROR_FORMAT,
                 "%s cannot be kept in a backup: its name is too long or strange, or it is larger than 8 GB", name);
@@ -170,6 +175,10 @@ gboolean backup_writer_file(BackupWriter *writer, const char *name, guint mode, 
   }
   *ret_sha256 = g_strdup(g_checksum_get_string(sum));
   return put_padding(writer, length, error);
+}
+
+gboolean backup_writer_folder(BackupWriter *writer, const char *name, guint mode, GError **error) {
+  return put_header(writer, name, (mode & 0777) | S_IFDIR, 0, error);
 }
 
 static gboolean give_name(BackupWriter *writer, GError **error) {
@@ -289,9 +298,9 @@ int backup_reader_next(BackupReader *reader, const char **ret_name, guint *ret_m
   if (memcmp(header.magic, "ustar", 5) != 0 ||
       octal(header.checksum, sizeof header.checksum) != (gint64)checksum_of(&header))
     why = "it is no tar file";
-  else if (header.type != '0' && header.type != '\0')
+  else if (header.type != '0' && header.type != '\0' && header.type != '5')
     why = "it holds something else than plain files";
-  else if (length < 0 || mode < 0 || !take_name(reader, &header))
+  else if ((header.type == '5' && length != 0) || length < 0 || mode < 0 || !take_name(reader, &header))
     why = "a name or a size in it is not allowed";
   else if ((guint64)length > reader->size)
     why = "it ends too early";
@@ -302,7 +311,7 @@ int backup_reader_next(BackupReader *reader, const char **ret_name, guint *ret_m
   reader->left = (guint64)length;
   reader->padding = (BLOCK - reader->left % BLOCK) % BLOCK;
   *ret_name = reader->name;
-  *ret_mode = (guint)mode & 0777;
+  *ret_mode = ((guint)mode & 0777) | (header.type == '5' ? S_IFDIR : 0);
   *ret_length = reader->left;
   return 1;
 }

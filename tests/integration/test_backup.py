@@ -8,6 +8,7 @@ import shutil
 import sqlite3
 import subprocess
 import tarfile
+import time
 
 import pytest
 
@@ -67,6 +68,17 @@ def test_conversations_and_owners_come_back(new_daemon, tmp_path, home):
     refused = choir("restore", file, "--state", daemon.state, code=1, env=home)
     assert "stop it, restore" in refused.stderr
     assert daemon.get("/api/conversations")[1] == before
+    work = daemon.state.with_name(daemon.state.name + "-work")
+    (work / "boiler.md").write_text("# Boiler\n\nThe heating of the cellar is drained by the green valve.\n")
+    add = subprocess.Popen([str(BUILD / "choir"), "tools", "call", "rag.add_document", '{"path": "boiler.md"}', "--state", str(daemon.state)])
+    for _ in range(100):
+        waits = json.loads(choir("approve", "--json", "--state", daemon.state, env=home).stdout)
+        if waits:
+            break
+        time.sleep(0.2)
+    choir("approve", "--yes", waits[0]["id"], "--state", daemon.state, env=home)
+    assert add.wait(60) == 0
+    choir("backup", "--force", file, "--state", daemon.state, env=home)
     daemon.stop()
 
     other = tmp_path / "restored"
@@ -76,6 +88,9 @@ def test_conversations_and_owners_come_back(new_daemon, tmp_path, home):
     choir("audit", "verify", "--state", other, env=home)
     again = new_daemon("--set", "stt.service=pocketsphinx", "--set", "tts.service=flite", env=home, state="restored")
     assert [c["title"] for c in again.get("/api/conversations")[1]["conversations"]] == [c["title"] for c in before["conversations"]]
+    shutil.rmtree(work)  # found in the folder that came out of the backup, not in the old one
+    found = choir("tools", "call", "rag.search_knowledge_base", '{"query": "green valve"}', "--state", other, env=home).stdout
+    assert "drained by the green valve" in found and "boiler.md" in found
 
 
 def test_everything_and_nothing_else(state, tmp_path, home):
@@ -109,6 +124,63 @@ def test_everything_and_nothing_else(state, tmp_path, home):
     choir("restore", "--settings", file, "--state", other, env=home)
     assert (tmp_path / "config/choir/choir.conf").read_text() == "[web]\nport = 9123\n"
     assert not list(tmp_path.glob("*.restore-*"))
+
+
+@pytest.fixture
+def work(state):
+    """The agent's own folder beside the state: documents that it searches, a repository, and what programs leave there."""
+    folder = state.with_name("state-work")
+    (folder / "letters").mkdir(parents=True)
+    (folder / "letters/aunt.md").write_text("# Aunt\nShe likes plum cake.\n")
+    (folder / "lock").write_text("a document's name, not the daemon's lock")
+    (folder / "draft.part").write_text("kept, too")
+    (folder / "fake.db").write_bytes(b"SQLite format 3\0" + bytes(100))  # no database: nothing of the agent is opened
+    script = ("git init -q -b main lamp && cd lamp && echo light > bulb.c && printf '#!/bin/sh\n' > run && chmod +x run && git add . && "
+              "git -c user.name=t -c user.email=t@t commit -qm first && git gc -q && git pack-refs --all")
+    subprocess.run(["sh", "-ec", script], cwd=folder, check=True, timeout=60, env={**os.environ, "GIT_CONFIG_GLOBAL": "/dev/null"})
+    (folder / "outside").symlink_to("/etc/passwd")
+    (folder / ("n" * 200)).write_text("a name that no ustar header holds")
+    (folder / "two\nlines").write_text("x")
+    base = sqlite3.connect(state / "rag.db")
+    base.executescript("CREATE TABLE roots(path TEXT PRIMARY KEY) WITHOUT ROWID;")
+    base.executemany("INSERT INTO roots VALUES(?)", [(str(folder),), (str(folder / "letters"),), (str(folder) + "er/x",), ("/home/ada/Documents",)])
+    base.commit()
+    base.close()
+    return folder
+
+
+def test_the_agents_own_folder(state, work, tmp_path, home):
+    """Documents and repositories come back, at the place where the agent looks for them now."""
+    file = tmp_path / "b.tar"
+    said = choir("backup", file, "--state", state, env=home).stdout
+    assert "not in it: /home/ada/Documents" in said and "not in it: " + str(work) + "er/x" in said
+    assert "left out: 4 links" in said  # two links, two names
+    other = tmp_path / "other"
+    old = tmp_path / "other-work"
+    other.mkdir()
+    old.mkdir()
+    (old / "mine.txt").write_text("old")
+    told = choir("restore", file, "--state", other, env=home).stdout
+    kept, = tmp_path.glob("other-work.before-*")
+    assert str(kept) in told and (kept / "mine.txt").read_text() == "old"
+    fresh = tmp_path / "other-work"
+    assert (fresh / "letters/aunt.md").read_text() == (work / "letters/aunt.md").read_text()
+    assert (fresh / "lock").exists() and (fresh / "draft.part").exists() and (fresh / "fake.db").exists()
+    assert not (fresh / "outside").exists() and not (fresh / "mine.txt").exists()
+    status = subprocess.run(["git", "-C", fresh / "lamp", "-c", "safe.directory=*", "status", "--porcelain", "--branch"], capture_output=True, text=True,
+                            check=True, timeout=60)
+    assert status.stdout == "## main\n"  # executable bits and empty folders, too
+    base = sqlite3.connect(other / "rag.db")
+    assert sorted(base.execute("SELECT path FROM roots")) == sorted([("/home/ada/Documents",), (str(work) + "er/x",), (str(fresh),),
+                                                                     (str(fresh / "letters"),)])
+    base.close()
+    # without it: the folder that is there stays
+    choir("backup", "--force", "--no-work", file, "--state", state, env=home)
+    shutil.rmtree(fresh)
+    fresh.mkdir()
+    (fresh / "mine.txt").write_text("stays")
+    choir("restore", file, "--state", other, env=home)
+    assert (fresh / "mine.txt").read_text() == "stays"
 
 
 def test_bad_files_change_nothing(state, tmp_path, home):
