@@ -8,9 +8,8 @@
 #define SOON 55
 #define SOON_UNMARKED 80
 #define DOUBT 180
-#define LONGEST 250
+#define NO 200
 #define NEVER 0.1 /* three times asked, and still sure that it goes on */
-
 #define SURE 0.965
 
 /* What counts as a yes, by the number of the verdict: the silence is judged with the words. Who doubted twice has to be
@@ -35,7 +34,7 @@ static guint evidence_percent(const TurnEvidence *e) {
   if (e->ending != TURN_ENDING_UNMARKED && turn_end_sure(e->judged, e->verdict))
     return SOON;
   if (e->judged == TURN_VERDICTS && e->verdict < NEVER)
-    return LONGEST;
+    return NO;
   if (e->judged == 1 && e->ending != TURN_ENDING_UNMARKED)
     return e->verdict >= 0.5 ? 100 : 130;
   return DOUBT;

@@ -244,8 +244,8 @@ static void test_end_adapts(void) {
   between(ending_after(TURN_ENDING_COMPLETE, 0, 0), 510, 590);
   between(ending_after(TURN_ENDING_COMPLETE, 50, 0.97), 300, 400);
   between(ending_after(TURN_ENDING_NEUTRAL, 50, 0.97), 320, 400);
-  between(ending_after(TURN_ENDING_NEUTRAL, 50, 0.02), 1480, 1580);
-  between(ending_after(TURN_ENDING_COMPLETE, 50, 0.02), 1480, 1580);
+  between(ending_after(TURN_ENDING_NEUTRAL, 50, 0.02), 1180, 1280);
+  between(ending_after(TURN_ENDING_COMPLETE, 50, 0.02), 1180, 1280);
   between(ending_after(TURN_ENDING_COMPLETE, 50, 0.3), 1080, 1160);
   between(ending_after(TURN_ENDING_UNMARKED, 50, 0.95), 1080, 1160);
   between(ending_after(TURN_ENDING_UNMARKED, 50, 0.99), 480, 560);
