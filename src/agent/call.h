@@ -3,9 +3,9 @@
  * Which one: the model is shown what somebody said and, as text to go on with, the name of each function in plain words
  * ("set timer") and "answer question". A name's score is the log-probability of its first two tokens minus the same for
  * something that says nothing; the best score wins (facts: n_probs of llama-server, no sampling). The arguments:
- * value by value, each one completion bound by a grammar made of its schema (call_grammar.h), behind what is certain and
- * therefore in the prompt (call_fill.h); then checked as a whole by an independent validator. If no grammar can be made,
- * nothing is decoded. */
+ * value by value, each one completion bound by a grammar made of its schema (call_grammar.h), behind what is certain
+ * and therefore in the prompt (call_fill.h); then checked as a whole by an independent validator. If no grammar can be
+ * made, nothing is decoded. */
 #pragma once
 #include <glib.h>
 #include <jansson.h>

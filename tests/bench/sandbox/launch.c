@@ -7,6 +7,7 @@
 #include <glib/gstdio.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include "sandbox/sandbox.h"
 
 #define ROUNDS 60
@@ -25,13 +26,26 @@ static void on_ended(ChoirSandboxRun *run, int status, const char *killed, gpoin
   outcome->status = killed ? -1 : status;
 }
 
-static double sandboxed(ChoirSandbox *sandbox, const char *work) {
+typedef struct {
+  double ms, cpu_ms;
+} Cost;
+
+/* Of the processes that have ended and were waited for, with theirs. */
+static double children_ms(void) {
+  struct rusage all;
+  getrusage(RUSAGE_CHILDREN, &all);
+  return (double)(all.ru_utime.tv_sec + all.ru_stime.tv_sec) * 1000 +
+         (double)(all.ru_utime.tv_usec + all.ru_stime.tv_usec) / 1000;
+}
+
+static Cost sandboxed(ChoirSandbox *sandbox, const char *work) {
   static const ChoirSandboxHandlers handlers = {on_output, on_ended};
   static const char *const argv[] = {"/bin/true", NULL};
   const char *writable[] = {work, NULL};
   ChoirSandboxSpec spec = {.argv = argv, .writable = writable, .stdin_fd = -1};
   g_autoptr(GError) error = NULL;
   Outcome outcome = {0};
+  double spent = children_ms();
   gint64 begin = g_get_monotonic_time();
   if (!choir_sandbox_run(sandbox, &spec, &handlers, &outcome, &error))
     g_error("%s", error->message);
@@ -39,17 +53,18 @@ static double sandboxed(ChoirSandbox *sandbox, const char *work) {
     g_main_context_iteration(NULL, TRUE);
   if (outcome.status != 0)
     g_error("/bin/true ended with status %d", outcome.status);
-  return (double)(g_get_monotonic_time() - begin) / 1000;
+  return (Cost){(double)(g_get_monotonic_time() - begin) / 1000, children_ms() - spent};
 }
 
-static double spawned(const char *const *argv) {
+static Cost spawned(const char *const *argv) {
   g_autoptr(GError) error = NULL;
   int status;
+  double spent = children_ms();
   gint64 begin = g_get_monotonic_time();
   if (!g_spawn_sync(NULL, (char **)argv, NULL, G_SPAWN_SEARCH_PATH, NULL, NULL, NULL, NULL, &status, &error) ||
       !g_spawn_check_wait_status(status, &error))
     g_error("%s: %s", argv[0], error->message);
-  return (double)(g_get_monotonic_time() - begin) / 1000;
+  return (Cost){(double)(g_get_monotonic_time() - begin) / 1000, children_ms() - spent};
 }
 
 static int compare(const void *a, const void *b) {
@@ -57,9 +72,16 @@ static int compare(const void *a, const void *b) {
   return (x > y) - (x < y);
 }
 
-static void print(const char *title, double *times, guint n) {
-  qsort(times, n, sizeof *times, compare);
-  printf("%-44s %6.1f ms (%.1f to %.1f)\n", title, times[n / 2], times[n / 4], times[3 * n / 4]);
+static void print(const char *title, const Cost *costs, guint n) {
+  g_autofree double *ms = g_new(double, n), *cpu = g_new(double, n);
+  for (guint i = 0; i < n; i++) {
+    ms[i] = costs[i].ms;
+    cpu[i] = costs[i].cpu_ms;
+  }
+  qsort(ms, n, sizeof *ms, compare);
+  qsort(cpu, n, sizeof *cpu, compare);
+  printf("%-44s %6.1f ms (%.1f to %.1f), of the processor %.1f ms\n", title, ms[n / 2], ms[n / 4], ms[3 * n / 4],
+         cpu[n / 2]);
 }
 
 int main(int argc, char **argv) {
@@ -73,22 +95,25 @@ int main(int argc, char **argv) {
   choir_sandbox_lower(landlock, CHOIR_SANDBOX_LANDLOCK);
   gboolean has_full = choir_sandbox_mode(full) == CHOIR_SANDBOX_FULL && found;
   gboolean has_landlock = choir_sandbox_mode(landlock) == CHOIR_SANDBOX_LANDLOCK;
-  g_autofree double *times = g_new0(double, 4 * (gsize)n);
+  g_autofree Cost *costs = g_new0(Cost, 4 * (gsize)n);
   for (guint i = 0; i < n; i++) {
-    times[i] = spawned(plain);
-    times[n + i] = has_full ? spawned(bwrap) : 0;
-    times[2 * n + i] = has_full ? sandboxed(full, work) : 0;
-    times[3 * n + i] = has_landlock ? sandboxed(landlock, work) : 0;
+    costs[i] = spawned(plain);
+    if (has_full) {
+      costs[n + i] = spawned(bwrap);
+      costs[2 * n + i] = sandboxed(full, work);
+    }
+    if (has_landlock)
+      costs[3 * n + i] = sandboxed(landlock, work);
   }
-  print("started plainly", times, n);
+  print("started plainly", costs, n);
   if (has_full) {
-    print("bubblewrap alone", times + n, n);
-    print("Choir: bubblewrap, seccomp, Landlock, limits", times + 2 * n, n);
+    print("bubblewrap alone", costs + n, n);
+    print("Choir: bubblewrap, seccomp, Landlock, limits", costs + 2 * n, n);
   } else {
     printf("bubblewrap cannot be used here: %s\n", choir_sandbox_why(full));
   }
   if (has_landlock)
-    print("Choir: Landlock, seccomp, limits", times + 3 * n, n);
+    print("Choir: Landlock, seccomp, limits", costs + 3 * n, n);
   choir_sandbox_free(full);
   choir_sandbox_free(landlock);
   g_rmdir(work);
