@@ -43,7 +43,7 @@ struct ChoirVoice {
   ChoirWorker *worker[SESSION_WORKERS];
   char **languages; /* NULL: all */
   LiveFillers fillers;
-  GPtrArray *lives; /* ChoirLive, not owned */
+  GPtrArray *lives;             /* ChoirLive, not owned */
   guint voice_pace, reserve_ms; /* as the last reply left them: a new client's first one need not learn them anew */
   guint32 sessions;
   guint tick;
