@@ -3,6 +3,7 @@
 #include <string.h>
 #include "base/text.h"
 #include "cli/cli.h"
+#include "net/http_client.h"
 
 #define NAME "jobs"
 
@@ -155,8 +156,14 @@ static gboolean treat(Cluster *cluster, const char *space, const char *alloc, gb
   g_autofree char *path = restart ? g_strdup_printf("/v1/client/allocation/%s/restart?namespace=%s", alloc, safe)
                                   : g_strdup_printf("/v1/allocation/%s/stop?namespace=%s", alloc, safe);
   json_auto_t *body = restart ? json_pack("{s:b}", "AllTasks", 0) : json_object();
-  json_auto_t *answer = choir_api_json(cluster->nomad, "POST", path, body, NULL, error);
-  return answer != NULL;
+  g_autoptr(GError) problem = NULL;
+  json_auto_t *answer = choir_api_json(cluster->nomad, "POST", path, body, NULL, &problem);
+  /* Nomad answers when the old process has ended; one that hangs takes until its kill_timeout. What comes of it is waited
+     for anyway. */
+  if (answer || g_error_matches(problem, CHOIR_HTTP_ERROR, CHOIR_HTTP_ERROR_TIMEOUT))
+    return TRUE;
+  g_propagate_error(error, g_steal_pointer(&problem));
+  return FALSE;
 }
 
 static gboolean heal_once(Cluster *cluster, const char *space, const char *id, const ChoirJobState *state,
