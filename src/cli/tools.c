@@ -60,14 +60,15 @@ static void print_arguments(const json_t *schema) {
 static void print_markdown(const json_t *tools) {
   size_t i, k;
   json_t *tool, *action;
-  printf("# Tools\n\nPrinted by `choir tools --markdown` from the tools' own table. `choir tools` says which are "
-         "available on "
-         "a machine, and why others\nare not.\n\nClasses: **read** looks only and runs at once; **local** changes what "
-         "the "
-         "sandbox throws away, runs at once and is logged;\n**change** asks first; **fleet** cannot be undone or is "
-         "for the "
-         "whole house, and asks every time. Text of a stranger (a web page,\na tool's output, a recalled memory) in a "
-         "command, a host, an address raises the class by one.\n");
+  printf(
+      "# Tools\n\nPrinted by `choir tools --markdown` from the tools' own table. `choir tools` says which are "
+      "available on "
+      "a machine, and why others\nare not.\n\n## Which tools ask for approval\n\nThe class of an action says it: "
+      "**read** looks only and runs "
+      "at once; **local** changes what the sandbox throws away, runs at\nonce and is logged; **change** asks first; "
+      "**fleet** cannot be undone or is for the whole "
+      "house, and asks every time. Text of a\nstranger (a web page, a tool's output, a recalled memory) in a command, "
+      "a host, an address raises the class by one.\n");
   json_array_foreach((json_t *)tools, i, tool) {
     printf("\n## %s\n\n%s\n\n| action | class | what for | arguments | seconds |\n|---|---|---|---|---|\n",
            choir_json_string(tool, "id", ""), choir_json_string(tool, "help", ""));

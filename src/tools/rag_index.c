@@ -386,11 +386,12 @@ gboolean rag_index_set_scope(RagIndex *index, const char *scope, GError **error)
 /* Words of questions. Terse documents hardly contain them, so BM25 would take them for rare and telling. */
 static gboolean is_function_word(const char *word, gsize length) {
   static const char *const words[] = {
-      "a",     "about", "an",   "and",   "any",  "are",  "as",   "at",  "be",  "by",   "can",    "could",
-      "did",   "do",    "does", "for",   "from", "has",  "have", "how", "i",   "if",   "in",     "is",
-      "it",    "its",   "may",  "me",    "my",   "of",   "on",   "or",  "our", "say",  "should", "some",
-      "tell",  "that",  "the",  "there", "they", "this", "to",   "was", "we",  "were", "what",   "when",
-      "where", "which", "who",  "why",   "will", "with", "you",  "your"};
+      "a",    "about", "after", "an",    "and",   "any",    "are",   "as",      "at",   "be",    "because", "before",
+      "but",  "by",    "can",   "could", "did",   "do",     "does",  "during",  "for",  "from",  "has",     "have",
+      "how",  "i",     "if",    "in",    "into",  "is",     "it",    "its",     "just", "may",   "me",      "my",
+      "of",   "on",    "or",    "our",   "say",   "should", "so",    "some",    "tell", "than",  "that",    "the",
+      "them", "then",  "there", "these", "they",  "this",   "those", "through", "to",   "until", "was",     "we",
+      "were", "what",  "when",  "where", "which", "while",  "who",   "why",     "will", "with",  "you",     "your"};
   for (guint i = 0; i < G_N_ELEMENTS(words); i++)
     if (strlen(words[i]) == length && strncmp(words[i], word, length) == 0)
       return TRUE;
@@ -445,7 +446,7 @@ GPtrArray *rag_index_words(RagIndex *index, const char *query, guint most, GErro
   g_autoptr(Statement) statement = prepare(
       index,
       "SELECT c.id, f.source, c.heading, c.text, f.root FROM words w JOIN chunks c ON c.id = w.rowid JOIN files "
-      "f ON f.id = c.file WHERE words MATCH ?1 AND " IN_SCOPE " ORDER BY bm25(words, 2.0, 3.0, 1.0) LIMIT ?3",
+      "f ON f.id = c.file WHERE words MATCH ?1 AND " IN_SCOPE " ORDER BY bm25(words, 2.0, 4.0, 1.0) LIMIT ?3",
       error);
   if (!statement)
     return NULL;
