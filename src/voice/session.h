@@ -62,8 +62,10 @@
 #define SESSION_RESERVE_STEP_MS 150 /* more that must be there of a clause before it is begun, after one ran dry */
 #define SESSION_RESERVE_MOST_MS 600
 #define SESSION_RESERVE_CALM_MS 50 /* less again behind a clause that did not */
-#define SESSION_CLAUSE_WAIT_MS 60  /* a clause's samples wait so long for its words and mouth shapes */
-#define SESSION_RUN_MS 500         /* within which those windows must come */
+#define SESSION_PIECE_RATIO 3     /* a voice's second piece of a clause is so many times as long as the first at most */
+#define SESSION_PIECE_PERCENT 85  /* of the time that it takes at this pace: a little luck is counted on */
+#define SESSION_CLAUSE_WAIT_MS 60 /* a clause's samples wait so long for its words and mouth shapes */
+#define SESSION_RUN_MS 500        /* within which those windows must come */
 #define SESSION_HYSTERESIS 0.15
 #define SESSION_STALL_MS 1000 /* beyond the end-of-turn silence: the microphone's stream ended in mid-speech */
 #define SESSION_STT_DEADLINE_MS 120000

@@ -78,9 +78,11 @@ static gboolean keeps_up(const SessionState *s) {
   if (s->voice_pace > 0)
     pace = (pace + s->voice_pace) / 2;
   guint64 reserve = MIN(session_out_samples(s->reserve_ms), rest);
-  if (pace >= 125)
-    return session_play_unsent(s) >= reserve; /* quicker than it is heard */
-  return session_play_unsent(s) >= reserve + rest * (125 - pace) / pace;
+  /* The next piece may be as many times as long, and comes as a whole. */
+  guint64 next = MIN(rest, (guint64)SESSION_PIECE_RATIO * clause->samples) * SESSION_PIECE_PERCENT / pace;
+  if (pace < 125) /* slower than it is heard, or hardly quicker */
+    reserve += rest * (125 - pace) / pace;
+  return session_play_unsent(s) >= MAX(reserve, next);
 }
 
 /* Samples that may go out: those of whole clauses, whose words and mouth shapes are known; of one that is being made
