@@ -74,8 +74,9 @@ api() { # api PATH [CURL-OPTION...]: an answer of the running Choir
   esac
 }
 
-running() {
-  api /health > "$work/health" 2> "$work/error" || bad "no Choir answers (${CHOIR_URL:-here}): $(head -1 "$work/error"); start it with ./run or choir serve"
+running() { # it answers; what it still waits for (503) is not every script's business
+  api /health --no-fail > "$work/health" 2> "$work/error" ||
+    bad "no Choir answers (${CHOIR_URL:-here}): $(head -1 "$work/error"); start it with ./run or choir serve"
 }
 
 cluster() { # cluster PROGRAM: consul or nomad, and the token of this shell
