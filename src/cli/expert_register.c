@@ -57,9 +57,10 @@ static void on_registered(guint status, const char *body, gsize length, const GE
     return;
   entry->there = !error;
   if (error && !entry->told)
-    fprintf(stderr, "choir expert: Consul does not take the registration (%s); it is tried again\n", error->message);
+    fprintf(stderr, "%s: Consul does not take the registration (%s); it is tried again\n", g_get_prgname(),
+            error->message);
   else if (!error && entry->told)
-    fprintf(stderr, "choir expert: Consul has the registration now\n");
+    fprintf(stderr, "%s: Consul has the registration now\n", g_get_prgname());
   entry->told = error != NULL;
   later(entry, error ? RETRY_MS : LOOK_MS);
 }

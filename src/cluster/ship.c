@@ -152,6 +152,8 @@ static guint serve_peers(ChoirShip *ship) {
   guint served = 0, have = 0;
   for (guint i = 0; i < ship->peers->len && served < ship->copies && !ship->superseded; i++) {
     ChoirPeer *peer = ship->peers->pdata[i];
+    if (peer->own)
+      continue;
     if (peer->rests_until_us > now) {
       soonest = soonest ? MIN(soonest, peer->rests_until_us) : peer->rests_until_us;
       continue;
@@ -192,7 +194,8 @@ void choir_ship_pump(ChoirShip *ship) {
   serve_peers(ship);
   gint64 kept = kept_turns(ship);
   choir_gauge_set(ship->m_behind, kept < 0 ? 0 : (double)MAX(0, ship->acknowledged - kept));
-  if (ship->stopped && (ship->superseded || ship->peers->len == 0 || ship->problem || !something_under_way(ship)))
+  if (ship->stopped &&
+      (ship->superseded || choir_ship_others(ship) == 0 || ship->problem || !something_under_way(ship)))
     stop_now(ship);
 }
 

@@ -1,4 +1,4 @@
-/* The standbys there are: a list in the settings, or a service of Consul without this machine's own. */
+/* The standbys there are: a list in the settings, or a service of Consul. */
 #include <arpa/inet.h>
 #include <ifaddrs.h>
 #include <net/if.h>
@@ -89,16 +89,25 @@ void choir_ship_read_service(ChoirShip *ship, const json_t *answer) {
     gint64 port = choir_json_int(service, "Port", 0);
     if (!*address)
       address = choir_json_string(node, "Address", "");
-    if (!g_hostname_is_ip_address(address) || port < 1 || port > 65535 || is_own_address(address) ||
-        fresh->len >= CHOIR_SHIP_PEERS_MAX)
+    if (!g_hostname_is_ip_address(address) || port < 1 || port > 65535 || fresh->len >= CHOIR_SHIP_PEERS_MAX)
       continue;
     g_autofree char *url =
         g_strdup_printf(strchr(address, ':') ? "http://[%s]:%d" : "http://%s:%d", address, (int)port);
-    g_ptr_array_add(fresh, peer_new(url, choir_json_string(node, "Node", "")));
+    ChoirPeer *peer = peer_new(url, choir_json_string(node, "Node", ""));
+    peer->own = is_own_address(address);
+    g_ptr_array_add(fresh, peer);
   }
   g_ptr_array_sort(fresh, by_url);
   set_peers(ship, fresh);
   ship->consul_answered = TRUE;
+  ship->listed = (guint)json_array_size(answer);
+}
+
+guint choir_ship_others(const ChoirShip *ship) {
+  guint n = 0;
+  for (guint i = 0; i < ship->peers->len; i++)
+    n += !((const ChoirPeer *)ship->peers->pdata[i])->own;
+  return n;
 }
 
 static void on_service(const json_t *answer, const GError *error, gpointer user) {

@@ -14,6 +14,7 @@ typedef struct ChoirSending ChoirSending;
 typedef struct {
   char *url, *node; /* node: as Consul or itself says, "" at first */
   char *problem;    /* NULL: all is well */
+  gboolean own;     /* this machine's: asked for a newer state at the start, never sent one */
   ChoirStateAge has;
   gint64 has_us, has_turns, rests_until_us;
   guint failures; /* in a row */
@@ -30,6 +31,7 @@ struct ChoirShip {
   GPtrArray *peers; /* ChoirPeer */
   char *consul_problem;
   gboolean consul_answered;
+  guint listed; /* standbys that Consul named last, our own among them */
   /* what was taken last */
   ChoirSnapshot *snapshot;
   GThreadPool *pool;
@@ -59,6 +61,7 @@ void choir_ship_read_static(ChoirShip *ship);
 void choir_ship_read_service(ChoirShip *ship, const json_t *answer);
 void choir_ship_watch(ChoirShip *ship);
 char *choir_ship_service_path(const ChoirShip *ship); /* caller frees */
+guint choir_ship_others(const ChoirShip *ship);       /* peers that are not this machine's own */
 void choir_peer_free(gpointer peer);
 
 /* ship.c: begins whatever can begin. */

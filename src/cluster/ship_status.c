@@ -59,10 +59,11 @@ const char *choir_ship_problem(ChoirShip *ship) {
     ship->told = g_strdup("another agent has taken over; what is said here is kept on no other node");
   else if (ship->problem)
     ship->told = g_strdup(ship->problem);
-  else if (ship->peers->len == 0 && ship->consul_problem)
+  else if (choir_ship_others(ship) == 0 && ship->consul_problem)
     ship->told = g_strdup_printf("Consul names no other node: %s", ship->consul_problem);
-  else if (ship->peers->len == 0 && (ship->consul_answered || !ship->consul))
-    ship->told = g_strdup("no other node keeps copies; on each the service choir-standby must run");
+  else if (ship->peers->len == 0 &&
+           (ship->consul_answered || !ship->consul)) /* one machine alone has its own standby */
+    ship->told = g_strdup("no node keeps copies; on each the service choir-standby must run");
   else if (!best && peer_problem)
     ship->told = g_strdup(peer_problem);
   else if (best && peer_problem && ship->manifest && choir_state_age_compare(best->has, ship->age) < 0)

@@ -69,8 +69,9 @@ static gboolean find_peers(Taking *taking, gboolean empty) {
     taking->waiting++;
     choir_consul_get(ship->consul, path, ASK_MS, on_service, taking);
     wait_for(taking);
-    if (!taking->error && ship->peers->len > 0)
-      return TRUE;
+    if (!taking->error &&
+        ship->listed > 0) /* none at all: Consul may not have found its own yet, or lets us see none */
+      return ship->peers->len > 0;
     if (g_get_monotonic_time() > end)
       break;
     g_usleep(AGAIN_MS * 1000);

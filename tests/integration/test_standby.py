@@ -318,3 +318,20 @@ def test_short_writes_and_strangers_change_nothing(house):
         assert json.loads(answer.read())["keeps"] is True
     say(first, "Two.")
     kept(first, 2)
+
+
+def test_what_a_person_restores_stays(house, tmp_path):
+    other = house.standby()
+    first = house.daemon("first", other).start()
+    say(first, "One.")
+    epoch = kept(first, 1)["epoch"]
+    archive = tmp_path / "choir.tar"
+    subprocess.run([BUILD / "choir", "backup", "--state", first.state, archive], check=True, timeout=60, capture_output=True)
+    say(first, "Two.")
+    kept(first, 2)
+    first.stop()
+    subprocess.run([BUILD / "choir", "restore", "--state", first.state, archive], check=True, timeout=60, capture_output=True)
+    first.start()
+    assert said(first) == ["One.", "Understood."] and status(first)["taken"] is None
+    kept(first, 1)
+    assert (other.newest()["epoch"], other.newest()["turns"]) == (epoch + 1, 1)
