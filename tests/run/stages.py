@@ -333,14 +333,12 @@ def readme_command(context, words):
     return Result(name, "passed")
 
 
-CLUSTER_MINUTES = 12  # of a warm run; with less time left the stage is skipped
+CLUSTER_MINUTES = 15  # of a warm run; with less time left the stage is skipped
 CLUSTER_LOG = ROOT / "build/test-logs/cluster/prepare.log"
 
 
 def cluster_lacks(context):
     """Why there can be no nodes here, or nothing."""
-    if not context.full and not os.environ.get("CHOIR_CLUSTER"):
-        return "a quarter of an hour or more: run it with CHOIR_CLUSTER=1, or --full"
     if os.geteuid():
         return "the nodes need root"
     missing = [c for c in ("systemd-nspawn", "mmdebstrap", "ip", "nsenter") if not shutil.which(c)]
@@ -375,7 +373,9 @@ def cluster(context):
     if code:
         return [Result("what the nodes need is built", "failed", f"exit code {code}\n" + "\n".join(told[-30:]))]
     # The rest takes an hour: bootstrap.sh on bare nodes, joining, promotion, jobs, packages, roles.
-    return pytest(context, "tests/cluster" if context.full else "tests/cluster/test_cluster.py", "cluster", {"CHOIR_REPORT": context.log("cluster-report").with_suffix(".md")})
+    # The house skips what has not begun when the time is over, instead of failing.
+    env = {"CHOIR_REPORT": context.log("cluster-report").with_suffix(".md"), "CHOIR_DEADLINE": time.time() + context.left()}
+    return pytest(context, "tests/cluster" if context.full else "tests/cluster/test_cluster.py", "cluster", env)
 
 
 ALL = [
@@ -383,7 +383,7 @@ ALL = [
     Stage("names", "no registry's address, no path of one machine, no bench question in a prompt", 1, names, lane="first"),
     Stage("build", "everything compiles without a warning", 20, build, lane="first"),
     Stage("unit", "C unit tests, every case counted", 15, unit, lane="compute"),
-    Stage("coverage", "line coverage of src/tools, printed", 3, coverage, lane="compute"),
+    Stage("coverage", "line coverage of src/tools, printed", 8, coverage, lane="compute"),
     Stage("fuzz", "fuzz targets over their seed corpora", 5, fuzz, lane="compute"),
     Stage("lint", "npm run lint", 25, lint, lane="compute"),
     Stage("readme", "the commands of README exist", 1, readme, lane="compute"),
