@@ -163,7 +163,7 @@ def test_two_workers_write_what_one_node_writes(house):
     try:
         with house.report.phase("one model over two nodes by RPC, until it passes"):
             wait_for("the head", 240, lambda: passing(house, "llama-api-large", 1))
-        assert len(house.passing("llamacpp-rpc-provider")) == 2
+        wait_for("both that hold its layers", 60, lambda: passing(house, "llamacpp-rpc-provider", 2))
         begun = time.monotonic()
         spread = greedy(house, "llama-api-large")
         house.report.add("64 tokens over two nodes", f"{time.monotonic() - begun:.1f} s")
@@ -225,6 +225,8 @@ def test_two_promotions_and_the_death_of_the_leader(house):
     house.boot()
     wait_for("all three are ready", 180, lambda: [n["Status"] for n in house.nomad("/v1/nodes", node=left)].count("ready") == 3)
     wait_for("three servers again", 120, lambda: len(house.http(left, 4646, "/v1/status/peers")) == 3)
+    wait_for("one agent", 120, lambda: passing(house, "pipecat-app", 1))
+    wait_for("one expert", 120, lambda: healthy(house, 1))
     answers(house)
 
 
