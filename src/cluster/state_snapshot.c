@@ -8,7 +8,6 @@
 #include <unistd.h>
 #include "base/text.h"
 
-#define DATABASE_MAGIC "SQLite format 3" /* and a NUL */
 #define BUSY_MS 5000
 
 typedef struct {
@@ -172,22 +171,22 @@ static gboolean copy_bytes(int from, int to, guint64 length, GError **error) {
 
 /* Copies one file and returns its entry. NULL without error: it is gone by now. */
 static json_t *copy_file(ChoirSnapshot *snapshot, const char *name, GError **error) {
-  char magic[sizeof DATABASE_MAGIC];
   struct stat info;
   g_autofree char *from_path = g_build_filename(snapshot->state, name, NULL),
                   *to_path = choir_snapshot_path(snapshot, name);
-  int from = open(from_path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
-  if (from < 0 && errno == ENOENT)
+  /* Never opened by ourselves: closing it would take away the locks of SQLite's connections in this process, and
+   * another one would then remove the log under them. */
+  gboolean database = g_str_has_suffix(name, ".db");
+  int from = database ? -1 : open(from_path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+  if ((database ? lstat(from_path, &info) != 0 : from < 0) && errno == ENOENT)
     return NULL;
-  if (from < 0 || fstat(from, &info) != 0 || !choir_state_make_above(to_path, error)) {
-    if (from < 0)
-      choir_state_fail(error, "read", from_path);
-    else
+  if ((!database && (from < 0 || fstat(from, &info) != 0)) || !choir_state_make_above(to_path, error)) {
+    if (from >= 0)
       close(from);
+    else
+      choir_state_fail(error, "read", from_path);
     return NULL;
   }
-  gboolean database =
-      pread(from, magic, sizeof magic, 0) == sizeof magic && memcmp(magic, DATABASE_MAGIC, sizeof magic) == 0;
   guint64 length = (guint64)info.st_size;
   if (!database && g_str_has_suffix(name, ".jsonl"))
     length = whole_lines(from, length);
@@ -203,7 +202,8 @@ static json_t *copy_file(ChoirSnapshot *snapshot, const char *name, GError **err
   }
   if (to >= 0)
     close(to);
-  close(from);
+  if (from >= 0)
+    close(from);
   return entry;
 }
 

@@ -64,7 +64,8 @@ try {
   await page.fill('[name=name]', 'ada');
   await page.fill('[name=password]', PASSWORD);
   await page.click('[type=submit]');
-  await page.waitForURL(`${url}/**`);
+  await page.waitForURL((at) => at.pathname === '/');
+  await page.waitForLoadState();
   await page.goto(`${url}/#cluster`);
   await tap.waits(page, 'who waits is shown', () => /atlas/.test(document.getElementById('cluster-joins').textContent) && /pending/.test(document.getElementById('cluster-joins').textContent));
   const text = await page.evaluate(() => document.getElementById('cluster-joins').textContent);
