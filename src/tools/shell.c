@@ -1,3 +1,4 @@
+#include "base/text.h"
 #include "tools/boxed.h"
 #include "tools/host_session.h"
 #include "tools/schema.h"
@@ -19,6 +20,34 @@ static void execute_command(ChoirToolCall *call) {
   }
   const char *argv[] = {"bash", "-c", command, NULL};
   tool_boxed_run(call, &(ToolBoxed){.argv = argv, .seconds = (guint)choir_tool_call_integer(call, "timeout", 30)});
+}
+
+/* Where a sandboxed command finds programs or leaves things of its own; whatever else it names is the person's. */
+static gboolean is_own(const char *path, const char *work_dir) {
+  const char *const folders[] = {work_dir, "/tmp", "/usr", "/bin", "/dev/null", "/dev/stdout", "/dev/stderr", NULL};
+  for (guint i = 0; folders[i] || i == 0; i++) {
+    gsize length = folders[i] ? strlen(folders[i]) : 0;
+    if (length && strncmp(path, folders[i], length) == 0 && (!path[length] || path[length] == '/'))
+      return !strstr(path, "/..");
+  }
+  return FALSE;
+}
+
+/* The sandbox keeps a command from changing the machine, not from reading it: what lies outside its folder is asked
+ * for. A courtesy to the person, no wall: a command may well hide what it opens. */
+static ChoirToolClass classify_command(const ChoirToolHouse *house, const json_t *args, char **ret_why) {
+  g_auto(GStrv) words = g_strsplit_set(choir_json_string(args, "command", ""), " \t\n;|&<>()=\"'`", -1);
+  for (guint i = 0; words[i]; i++) {
+    const char *word = words[i];
+    gboolean outside = (word[0] == '/' && !is_own(word, house->work_dir)) || word[0] == '~' ||
+                       g_str_has_prefix(word, "..") || g_str_has_prefix(word, "$HOME") ||
+                       g_str_has_prefix(word, "${HOME");
+    if (outside) {
+      *ret_why = g_strdup_printf("it looks at %.200s, which is not in its own folder", word);
+      return CHOIR_CLASS_CHANGE;
+    }
+  }
+  return CHOIR_CLASS_LOCAL;
 }
 
 static const ChoirToolSink sinks[] = {{"command", CHOIR_SINK_SHELL}, {NULL, 0}};
@@ -63,6 +92,7 @@ static const ChoirToolAction actions[] = {
      .sinks = sinks,
      .timeout_s = 605,
      .shots = shots,
+     .classify = classify_command,
      .run = execute_command},
 };
 

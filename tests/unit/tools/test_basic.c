@@ -176,6 +176,22 @@ static void test_shell(void) {
   house_holds(out, "42\n");
   house_holds(out, house->work);
   g_assert_cmpuint(house->asked, ==, 0);
+  /* Looking outside its own folder: asks, though it stays in the sandbox. */
+  static const char *const asks[] = {"ls /etc", "cat <../secret", "x=/home; ls $x", "ls ~", "cat '/usr/../etc/passwd'"};
+  house->approve = FALSE;
+  for (guint i = 0; i < G_N_ELEMENTS(asks); i++) {
+    g_autofree char *call = g_strdup_printf("{\"command\":\"%s\"}", asks[i]);
+    g_autofree char *refused = house_fails(house, "shell.execute_command", call);
+    house_holds(refused, "a person said no");
+    house_holds(house->last_card, "not in its own folder");
+    g_assert_cmpuint(house->asked, ==, i + 1);
+  }
+  house->approve = TRUE;
+  g_autofree char *listed = house_ok(house, "shell.execute_command", "{\"command\":\"ls /etc\"}");
+  house_holds(listed, "passwd");
+  house->asked = 0;
+  g_free(house_ok(house, "shell.execute_command", "{\"command\":\"ls /usr/bin /tmp . >/dev/null; echo 1/2 a.b\"}"));
+  g_assert_cmpuint(house->asked, ==, 0);
   g_autofree char *failed = house_ok(house, "shell.execute_command", "{\"command\":\"exit 3\"}");
   house_holds(failed, "(exit code 3)");
   g_autofree char *hidden =
@@ -194,7 +210,7 @@ static void test_shell(void) {
   house->approve = TRUE;
   g_free(house_ok(house, "shell.execute_command", touch));
   g_assert_true(g_file_test(target, G_FILE_TEST_EXISTS));
-  g_assert_cmpuint(house->asked, ==, 2);
+  g_assert_cmpuint(house->asked, ==, 3);
   house_holds(house->last_card, "it wants to leave the sandbox");
   g_free(house_ok(house, "shell.execute_command", "{\"command\":\"cd /usr; word=kept; false\",\"host\":true}"));
   g_autofree char *kept =
