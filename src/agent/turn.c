@@ -512,6 +512,27 @@ static void call_tools(ChoirTurn *turn, const char *name, const char *args) {
   turn->steps = choir_steps_begin(&request, &handlers, turn);
 }
 
+/* A small model would rather correct the sentence than keep it: what is kept is said back. */
+static gboolean acknowledge(gpointer user) {
+  ChoirTurn *turn = user;
+  g_autofree char *text = turn->twin->memory.acknowledge(turn->twin->memory.self, turn->text);
+  turn->cancel_idle = 0;
+  turn->aside = TRUE;
+  if (turn->handlers.started)
+    turn->handlers.started(turn, turn->user);
+  on_delta(text, turn);
+  if (!turn->cancelled)
+    finish(turn, NULL);
+  return G_SOURCE_REMOVE;
+}
+
+static gboolean is_acknowledged(const ChoirTurn *turn) {
+  const ChoirTwinMemory *memory = &turn->twin->memory;
+  g_autofree char *text =
+      memory->acknowledge && !turn->instructions ? memory->acknowledge(memory->self, turn->text) : NULL;
+  return text != NULL;
+}
+
 /* TRUE: tools are asked first, or the person must have finished first. */
 static gboolean begin_steps(ChoirTurn *turn) {
   ChoirTwin *twin = turn->twin;
@@ -619,6 +640,10 @@ void choir_turn_start(ChoirTurn *turn) {
   twin->running = turn;
   choir_prefix_yield(twin);
   choir_twin_set_state(twin, "thinking");
+  if (is_acknowledged(turn)) {
+    turn->cancel_idle = g_idle_add(acknowledge, turn);
+    return;
+  }
   if (begin_recall(turn) || begin_steps(turn))
     return;
   const char *ours = choir_prefix_persona(twin);

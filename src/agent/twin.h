@@ -78,6 +78,8 @@ typedef struct {
   void (*forget)(gpointer self, guint recall); /* done does not run any more */
   /* The message is an order to remember something: no tool is asked about it. */
   gboolean (*order)(gpointer self, const char *text);
+  /* What is said to a message that is such an order and nothing else (caller frees); NULL: the model answers. */
+  char *(*acknowledge)(gpointer self, const char *text);
   /* The person said it: a turn that was confirmed and not dropped. Never recalled text, prompts or replies. */
   void (*said)(gpointer self, const char *text, const char *source, const char *turn_id);
 } ChoirTwinMemory;

@@ -74,8 +74,24 @@ static void on_closed_card(ChoirChatCards *cards, const json_t *closed) {
     }
 }
 
+/* What a tool of a terminal's turn does and finds, for the eye: the answer may say less. */
+static void on_tool(const char *type, const char *text) {
+  if (strcmp(type, "tool") == 0) {
+    g_autoptr(GError) error = NULL;
+    json_auto_t *call = choir_json_parse(text, strlen(text), &error);
+    g_autofree char *args = call ? choir_json_dump(json_object_get(call, "args")) : NULL;
+    fprintf(stderr, "\n%s[%s %s]%s\n", choir_cli_style(CHOIR_CLI_DIM), choir_json_string(call, "tool", ""),
+            args ? args : "", choir_cli_style(CHOIR_CLI_PLAIN));
+  } else {
+    fprintf(stderr, "%s%s%s", choir_cli_style(CHOIR_CLI_DIM), text, choir_cli_style(CHOIR_CLI_PLAIN));
+  }
+}
+
 static void on_event(const json_t *event, const char *type, gpointer user) {
   ChoirChatCards *cards = user;
+  gboolean tool = strcmp(type, "tool") == 0 || strcmp(type, "tool_output") == 0;
+  if (tool && !cards->quiet && strcmp(choir_json_string(event, "source", ""), "cli") == 0)
+    on_tool(type, choir_json_string(event, "data", choir_json_string(event, "text", "")));
   if (strcmp(type, "approval_request") == 0)
     on_request(cards, json_object_get(event, "data"));
   else if (strcmp(type, "approval_closed") == 0)

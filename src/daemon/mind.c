@@ -186,6 +186,11 @@ static gboolean is_order(gpointer self, const char *text) {
   return FALSE;
 }
 
+static char *acknowledge(gpointer self, const char *text) {
+  (void)self;
+  return choir_keep_acknowledge(text);
+}
+
 static void said(gpointer self, const char *text, const char *source, const char *turn_id) {
   choir_memory_hear(((ChoirMind *)self)->memory, text, source, turn_id);
 }
@@ -211,7 +216,12 @@ static gboolean open_memory(ChoirMind *mind, const ChoirMindOptions *options, GE
   mind->memory = choir_memory_open(&memory, error);
   if (!mind->memory)
     return FALSE;
-  ChoirTwinMemory hooks = {.self = mind, .recall = recall, .forget = forget_recall, .order = is_order, .said = said};
+  ChoirTwinMemory hooks = {.self = mind,
+                           .recall = recall,
+                           .forget = forget_recall,
+                           .order = is_order,
+                           .acknowledge = acknowledge,
+                           .said = said};
   if (!choir_config_bool(options->config, "memory", "recall"))
     hooks.recall = NULL;
   if (!choir_config_bool(options->config, "memory", "learn"))

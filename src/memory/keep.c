@@ -71,6 +71,46 @@ gboolean choir_keep_explicit(const char *sentence, char **ret_fact) {
   return TRUE;
 }
 
+/* From the person's side to the agent's. "You" may be subject or object, so a fact about the agent stays as it is. */
+static const char *turned(const char *word) {
+  static const char *const pairs[][2] = {{"i", "you"},       {"me", "you"},          {"my", "your"},
+                                         {"mine", "yours"},  {"myself", "yourself"}, {"i'm", "you're"},
+                                         {"i've", "you've"}, {"i'll", "you'll"},     {"i'd", "you'd"},
+                                         {"am", "are"},      {"our", "your"}};
+  for (guint i = 0; i < G_N_ELEMENTS(pairs); i++)
+    if (g_ascii_strcasecmp(word, pairs[i][0]) == 0)
+      return pairs[i][1];
+  return word;
+}
+
+static gboolean is_about_agent(char **words) {
+  for (; *words; words++)
+    if (g_ascii_strncasecmp(*words, "you", 3) == 0)
+      return TRUE;
+  return FALSE;
+}
+
+char *choir_keep_acknowledge(const char *text) {
+  g_auto(GStrv) sentences = choir_keep_sentences(text);
+  g_autoptr(GString) all = g_string_new(NULL);
+  for (guint i = 0; sentences[i]; i++) {
+    g_autofree char *fact = NULL;
+    if (!choir_keep_explicit(sentences[i], &fact))
+      return NULL;
+    g_auto(GStrv) words = g_strsplit(fact, " ", -1);
+    gboolean as_it_is = is_about_agent(words);
+    gsize begin = all->len;
+    for (guint k = 0; words[k]; k++)
+      g_string_append_printf(all, "%s%s", k > 0 ? " " : "", as_it_is ? words[k] : turned(words[k]));
+    all->str[begin] = g_ascii_toupper(all->str[begin]);
+    g_string_append(all, ". ");
+  }
+  if (!sentences[0])
+    return NULL;
+  g_string_append(all, "I will remember that.");
+  return g_string_free(g_steal_pointer(&all), FALSE);
+}
+
 gboolean choir_keep_statement(const char *sentence) {
   gsize length = strlen(sentence);
   return length >= STATEMENT_MIN && length <= STATEMENT_MAX && sentence[length - 1] != '?';

@@ -50,6 +50,9 @@ gboolean choir_memory_state_name_ok(const char *name); /* letters, digits, "_.-"
 /* keep.c, pure: for tests and benches too */
 /* TRUE: the person asks for it to be remembered; ret_fact (caller frees) is what. */
 gboolean choir_keep_explicit(const char *sentence, char **ret_fact);
+/* What is said to a text of such orders alone, "Your server is called atlas. I will remember that."; NULL where it
+ * holds anything else. Caller frees. */
+char *choir_keep_acknowledge(const char *text);
 /* Sentences of a text; NULL-ended, caller frees with g_strfreev(). */
 char **choir_keep_sentences(const char *text);
 /* A statement at all: no question, neither too short nor too long. */

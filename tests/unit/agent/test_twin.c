@@ -567,6 +567,49 @@ static void test_free_while_running(Fixture *f, gconstpointer data) {
   exchange(f, "again", "ok");
 }
 
+static char *keep(gpointer self, const char *text) {
+  return g_str_has_prefix(text, "keep ") ? g_strdup_printf("Kept: %s.", text + strlen("keep ")) : NULL;
+}
+
+static void on_said(gpointer self, const char *text, const char *source, const char *turn_id) {
+  g_string_append_printf(self, "%s;", text);
+}
+
+/* An order to remember is said back without the model, is stored, and the next turn knows of it. */
+static void test_acknowledged(Fixture *f, gconstpointer data) {
+  g_autoptr(GString) heard = g_string_new(NULL);
+  choir_twin_use_memory(f->twin, &(ChoirTwinMemory){.self = heard, .acknowledge = keep, .said = on_said});
+  Said *typed = say(f, "keep a", FALSE);
+  wait_for(is_done, typed);
+  g_assert_no_error(typed->error);
+  g_assert_true(typed->started);
+  g_assert_cmpstr(typed->reply, ==, "Kept: a.");
+  said_free(typed);
+  g_assert_cmpstr(f->events->str, ==, "user:keep a;agent_delta:Kept: a.;agent:Kept: a.;");
+  /* Spoken: a guess that is dropped leaves nothing behind, one that holds is heard and stored. */
+  Said *dropped = say_as(f, "keep b", TRUE, TRUE);
+  wait_for(is_done, dropped);
+  choir_turn_discard(dropped->turn);
+  said_free(dropped);
+  Said *spoken = say_as(f, "keep c", TRUE, TRUE);
+  wait_for(has_clause, spoken);
+  choir_turn_confirm(spoken->turn);
+  wait_for(is_done, spoken);
+  choir_turn_heard(spoken->turn, strlen("Kept: c."), FALSE);
+  said_free(spoken);
+  Said *cancelled = say(f, "keep d", FALSE);
+  choir_turn_cancel(cancelled->turn);
+  wait_for(is_done, cancelled);
+  g_assert_error(cancelled->error, CHOIR_TWIN_ERROR, CHOIR_TWIN_ERROR_CANCELLED);
+  said_free(cancelled);
+  g_assert_cmpuint(mock_llm_requests(f->mock), ==, 0);
+  exchange(f, "and now", "ok");
+  g_assert_cmpstr(heard->str, ==, "keep a;keep c;and now;");
+  g_autofree char *stored = story(f);
+  g_assert_cmpstr(stored, ==, "u:keep a a:Kept: a. u:keep c a:Kept: c. u:and now a:ok");
+  choir_twin_use_memory(f->twin, NULL);
+}
+
 /* Another make of server: it gets the name of the model and nothing that only llama-server knows. */
 static void test_plain_server(Fixture *f, gconstpointer data) {
   mock_llm_set_plain(f->mock);
@@ -620,6 +663,7 @@ int main(int argc, char **argv) {
   ADD(persona_edit);
   ADD(conversations);
   ADD(free_while_running);
+  ADD(acknowledged);
   ADD(plain_server);
   ADD(latency_block);
   return g_test_run();

@@ -9,6 +9,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 #include "base/text.h"
+#include "memory/memory.h"
 #include "memory/facts_private.h"
 
 #define N CHOIR_FACTS_DIMENSIONS
@@ -276,6 +277,27 @@ static void test_kill(World *world, gconstpointer data) {
   g_assert_cmpuint(acknowledged->len, >, (guint)rounds);
 }
 
+/* What is said to an order to remember; nothing to all else. */
+static void test_acknowledge(void) {
+  static const struct {
+    const char *said, *reply;
+  } rows[] = {{"Remember that my server is called atlas.", "Your server is called atlas. I will remember that."},
+              {"Please remember: I'm allergic to nuts!", "You're allergic to nuts. I will remember that."},
+              {"Remember I am 40. Also, who are you?", NULL},
+              {"remember my sister is Ada. Don't forget that she gave me the cat.",
+               "Your sister is Ada. She gave you the cat. I will remember that."},
+              {"Remember that you are called Jarvis and I like it.",
+               "You are called Jarvis and I like it. I will remember that."},
+              {"Remember when we met?", NULL},
+              {"My server is called atlas.", NULL},
+              {"remember", NULL},
+              {"", NULL}};
+  for (guint i = 0; i < G_N_ELEMENTS(rows); i++) {
+    g_autofree char *reply = choir_keep_acknowledge(rows[i].said);
+    g_assert_cmpstr(reply, ==, rows[i].reply);
+  }
+}
+
 #define ADD(name) g_test_add("/memory/facts/" #name, World, NULL, set_up, test_##name, tear_down)
 
 int main(int argc, char **argv) {
@@ -288,6 +310,7 @@ int main(int argc, char **argv) {
   g_test_init(&argc, &argv, NULL);
   alarm(500);
   g_test_add_func("/memory/facts/key", test_key);
+  g_test_add_func("/memory/facts/acknowledge", test_acknowledge);
   ADD(merge);
   ADD(search);
   ADD(refusals);
