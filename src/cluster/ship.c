@@ -267,18 +267,13 @@ static gboolean on_stop_timer(gpointer user) {
   return G_SOURCE_REMOVE;
 }
 
-static gboolean on_stop_pump(gpointer user) {
-  choir_ship_pump(user);
-  return G_SOURCE_REMOVE;
-}
-
 void choir_ship_stop(ChoirShip *ship, void (*done)(gpointer user), gpointer user) {
   ship->stopped = done;
   ship->stopped_user = user;
   ship->started = ship->dirty = TRUE;
   ship->stop_timer = g_timeout_add(STOP_MS, on_stop_timer, ship);
   g_clear_handle_id(&ship->timer, g_source_remove);
-  ship->timer = g_idle_add(on_stop_pump, ship);
+  ship->timer = g_idle_add(on_timer, ship);
 }
 
 void choir_ship_free(ChoirShip *ship) {

@@ -9,9 +9,10 @@
 #include "base/text.h"
 
 #define BUSY_MS 5000
+#define SETTLED_S 10
 
 typedef struct {
-  char *sign; /* of the file it was made from */
+  char *sign; /* of the file it was made from; NULL: it was too young to be known again */
   json_t *entry;
 } Known;
 
@@ -65,20 +66,26 @@ gboolean choir_snapshot_left_out(const char *relative) {
   return g_str_has_prefix(relative, "backends-") || g_str_has_prefix(relative, "tls/nginx");
 }
 
-static void sign_one(GString *sign, const char *path) {
+/* What changed a moment ago may change again without looking other: bytes of a database's log are there before its
+ * readers see them, and a file's time has the grain of the kernel's clock. */
+static void sign_one(GString *sign, const char *path, gboolean *settled) {
   struct stat info;
-  if (stat(path, &info) == 0)
-    g_string_append_printf(sign, "%" G_GINT64_FORMAT ":%" G_GINT64_FORMAT ".%09ld:%" G_GUINT64_FORMAT ":%o;",
-                           (gint64)info.st_size, (gint64)info.st_mtim.tv_sec, info.st_mtim.tv_nsec,
-                           (guint64)info.st_ino, (guint)info.st_mode);
+  if (stat(path, &info) != 0)
+    return;
+  gint64 age = g_get_real_time() / G_USEC_PER_SEC - (gint64)info.st_mtim.tv_sec;
+  *settled = *settled && (age > SETTLED_S || age < 0);
+  g_string_append_printf(sign, "%" G_GINT64_FORMAT ":%" G_GINT64_FORMAT ".%09ld:%" G_GUINT64_FORMAT ":%o;",
+                         (gint64)info.st_size, (gint64)info.st_mtim.tv_sec, info.st_mtim.tv_nsec, (guint64)info.st_ino,
+                         (guint)info.st_mode);
 }
 
 /* A database changes in its log first. */
-static char *sign_of(const char *path) {
+static char *sign_of(const char *path, gboolean *ret_settled) {
   GString *sign = g_string_new(NULL);
   g_autofree char *log = g_strconcat(path, "-wal", NULL);
-  sign_one(sign, path);
-  sign_one(sign, log);
+  *ret_settled = TRUE;
+  sign_one(sign, path, ret_settled);
+  sign_one(sign, log, ret_settled);
   return g_string_free(sign, FALSE);
 }
 
@@ -112,8 +119,9 @@ gboolean choir_snapshot_stale(ChoirSnapshot *snapshot) {
     return TRUE;
   for (guint i = 0; i < names->len; i++) {
     const Known *known = g_hash_table_lookup(snapshot->known, names->pdata[i]);
-    g_autofree char *path = g_build_filename(snapshot->state, names->pdata[i], NULL), *sign = sign_of(path);
-    if (!known || !g_str_equal(known->sign, sign))
+    gboolean settled;
+    g_autofree char *path = g_build_filename(snapshot->state, names->pdata[i], NULL), *sign = sign_of(path, &settled);
+    if (!known || g_strcmp0(known->sign, sign) != 0)
       return TRUE;
   }
   return FALSE;
@@ -208,11 +216,12 @@ static json_t *copy_file(ChoirSnapshot *snapshot, const char *name, GError **err
 }
 
 static gboolean take_one(ChoirSnapshot *snapshot, const char *name, GHashTable *fresh, json_t *files, GError **error) {
-  g_autofree char *path = g_build_filename(snapshot->state, name, NULL), *sign = sign_of(path);
+  gboolean settled;
+  g_autofree char *path = g_build_filename(snapshot->state, name, NULL), *sign = sign_of(path, &settled);
   Known *known = g_hash_table_lookup(snapshot->known, name);
   g_autoptr(GError) problem = NULL;
   json_t *entry =
-      known && g_str_equal(known->sign, sign) ? json_incref(known->entry) : copy_file(snapshot, name, &problem);
+      known && g_strcmp0(known->sign, sign) == 0 ? json_incref(known->entry) : copy_file(snapshot, name, &problem);
   if (!entry && problem) {
     g_propagate_error(error, g_steal_pointer(&problem));
     return FALSE;
@@ -220,7 +229,7 @@ static gboolean take_one(ChoirSnapshot *snapshot, const char *name, GHashTable *
   if (!entry)
     return TRUE;
   Known *now = g_new0(Known, 1);
-  now->sign = g_steal_pointer(&sign);
+  now->sign = settled ? g_steal_pointer(&sign) : NULL;
   now->entry = entry;
   g_hash_table_insert(fresh, g_strdup(name), now);
   json_array_append(files, entry);

@@ -137,7 +137,13 @@ def status(daemon):
 
 
 def kept(daemon, turns):
-    return wait_for(f"{turns} turns on another node", 20, lambda: (s := status(daemon))["behind"] == 0 and s["turns"] == turns and s)
+    def is_kept():
+        now = status(daemon)
+        if now["behind"] != 0 or now["turns"] != turns:
+            raise ValueError(now)
+        return now
+
+    return wait_for(f"{turns} turns on another node", 20, is_kept)
 
 
 def said(daemon):
