@@ -165,14 +165,14 @@ static gboolean bounds(Builder *builder, const json_t *schema, const char *path,
 }
 
 static char *integer_value(Builder *builder, const json_t *schema, const char *path) {
-  gint64 low, high;
+  gint64 low = 0, high = 0;
   if (!bounds(builder, schema, path, TRUE, &low, &high))
     return NULL;
   return rule(builder, choir_call_grammar_range(low, high));
 }
 
 static char *number_value(Builder *builder, const json_t *schema, const char *path) {
-  gint64 low, high;
+  gint64 low = 0, high = 0;
   if (!bounds(builder, schema, path, FALSE, &low, &high))
     return NULL;
   if (low == -NUMBER_LIMIT && high == NUMBER_LIMIT)

@@ -18,7 +18,7 @@ static _Noreturn void fail(const char *what, const char *path) {
   _exit(127);
 }
 
-static void reset_signals(void) {
+void choir_child_reset_signals(void) {
   struct sigaction action = {.sa_handler = SIG_DFL};
   for (int signal = 1; signal < NSIG; signal++)
     sigaction(signal, &action, NULL); /* fails for SIGKILL, SIGSTOP and the C library's own two: meant */
@@ -53,7 +53,7 @@ static void place_descriptors(const ChoirChildExec *exec) {
 
 static _Noreturn void run_child(const ChoirChildExec *exec, int max_fd) {
   setpgid(0, 0); /* a group of its own: Ctrl+C reaches only us, and a signal reaches all it starts */
-  reset_signals();
+  choir_child_reset_signals();
   /* The parent may have died before this took effect. */
   if (prctl(PR_SET_PDEATHSIG, SIGKILL) != 0 || getppid() != exec->parent)
     _exit(126);

@@ -17,5 +17,8 @@ typedef struct {
   guint64 cpu_mask;
 } ChoirChildExec;
 
+/* For a fork of one's own, between fork and exec: every signal as if nobody had touched it. Whoever started us in the
+ * background may have had SIGINT ignored, and then no Ctrl-C would ever reach a program in a terminal. */
+void choir_child_reset_signals(void);
 /* The child's pid, or -1 with errno. Main thread only: PDEATHSIG follows the forking thread. */
 pid_t choir_child_fork(const ChoirChildExec *exec);

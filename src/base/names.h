@@ -10,7 +10,7 @@
 #define CHOIR_SERVICE_CLASS "TwinService"
 #define CHOIR_PORT_WEB 8000
 #define CHOIR_PORT_LLM 8081
-#define CHOIR_PORT_JOIN 8002 /* the original provisioning API */
+#define CHOIR_PORT_JOIN 8002       /* the original provisioning API */
 #define CHOIR_PORT_JOIN_HOUSE 8003 /* the same service for the agent's page, sealed */
 #define CHOIR_PORT_STANDBY 8011
 #define CHOIR_PORT_EMBEDDING 8082

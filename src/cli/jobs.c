@@ -158,8 +158,8 @@ static gboolean treat(Cluster *cluster, const char *space, const char *alloc, gb
   json_auto_t *body = restart ? json_pack("{s:b}", "AllTasks", 0) : json_object();
   g_autoptr(GError) problem = NULL;
   json_auto_t *answer = choir_api_json(cluster->nomad, "POST", path, body, NULL, &problem);
-  /* Nomad answers when the old process has ended; one that hangs takes until its kill_timeout. What comes of it is waited
-     for anyway. */
+  /* Nomad answers when the old process has ended; one that hangs takes until its kill_timeout. What comes of it is
+     waited for anyway. */
   if (answer || g_error_matches(problem, CHOIR_HTTP_ERROR, CHOIR_HTTP_ERROR_TIMEOUT))
     return TRUE;
   g_propagate_error(error, g_steal_pointer(&problem));

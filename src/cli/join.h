@@ -13,7 +13,8 @@ void choir_join_print_open(void);
 /* The same from a list of nodes that somebody else was asked for. */
 void choir_join_print_list(const json_t *nodes);
 /* join_serve.c: the service itself, until a signal. dir: state; ready: what the root half leaves. house_key: the key of
- * the cluster, under which the agent's page is answered at house_port; NULL = systemd's credential, else the usual file.
+ * the cluster, under which the agent's page is answered at house_port; NULL = systemd's credential, else the usual
+ * file.
  */
 int choir_join_serve(const char *dir, const char *ready, int port, const char *house_key, int house_port);
 

@@ -6,7 +6,7 @@
 #include <string.h>
 #include <sys/random.h>
 
-#define MAGIC "CHS1"
+static const guint8 magic[4] = {'C', 'H', 'S', '1'};
 #define TAG 16
 #define NONCE 12
 #define KEY_FILE_MAX 4096
@@ -55,9 +55,9 @@ static gnutls_aead_cipher_hd_t cipher_of(const ChoirSealKey *key, const char *pu
 GBytes *choir_seal(const ChoirSealKey *key, const char *purpose, const void *bind, gsize bind_length, const void *data,
                    gsize length) {
   static const guint8 nonce[NONCE];
-  guint8 *out = g_malloc(length + CHOIR_SEAL_MORE), *salt = out + strlen(MAGIC);
+  guint8 *out = g_malloc(length + CHOIR_SEAL_MORE), *salt = out + sizeof magic;
   gsize sealed = length + TAG;
-  memcpy(out, MAGIC, strlen(MAGIC));
+  memcpy(out, magic, sizeof magic);
   if (getrandom(salt, CHOIR_SEAL_SALT, 0) != CHOIR_SEAL_SALT)
     g_error("the kernel gives no random numbers");
   gnutls_aead_cipher_hd_t cipher = cipher_of(key, purpose, salt);
@@ -72,11 +72,11 @@ GBytes *choir_unseal(const ChoirSealKey *key, const char *purpose, const void *b
                      const void *data, gsize length, GError **error) {
   static const guint8 nonce[NONCE];
   const guint8 *bytes = data;
-  if (length >= CHOIR_SEAL_MORE && memcmp(bytes, MAGIC, strlen(MAGIC)) == 0) {
+  if (length >= CHOIR_SEAL_MORE && memcmp(bytes, magic, sizeof magic) == 0) {
     gsize opened = length - CHOIR_SEAL_MORE;
     guint8 *out = g_malloc(opened + 1);
-    gnutls_aead_cipher_hd_t cipher = cipher_of(key, purpose, bytes + strlen(MAGIC));
-    const guint8 *sealed = bytes + strlen(MAGIC) + CHOIR_SEAL_SALT;
+    gnutls_aead_cipher_hd_t cipher = cipher_of(key, purpose, bytes + sizeof magic);
+    const guint8 *sealed = bytes + sizeof magic + CHOIR_SEAL_SALT;
     int code = gnutls_aead_cipher_decrypt(cipher, nonce, sizeof nonce, bind, bind_length, TAG, sealed, opened + TAG,
                                           out, &opened);
     gnutls_aead_cipher_deinit(cipher);

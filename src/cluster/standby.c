@@ -13,7 +13,7 @@ struct ChoirStandby {
 };
 
 static const char *code_of(const GError *error) {
-  if (error->domain != CHOIR_STATE_ERROR)
+  if (!error || error->domain != CHOIR_STATE_ERROR)
     return "io";
   switch (error->code) {
   case CHOIR_STATE_ERROR_OLDER:

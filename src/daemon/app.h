@@ -28,8 +28,8 @@ typedef struct {
   ChoirHistory *history;
   ChoirTwin *twin;
   ChoirConsul *consul; /* NULL: none is configured */
-  ChoirShip *ship;       /* NULL: the state is kept on no other node */
-  char *ship_error;      /* why there is none though there should be */
+  ChoirShip *ship;     /* NULL: the state is kept on no other node */
+  char *ship_error;    /* why there is none though there should be */
   guint ship_observer;
   ChoirExperts *experts;
   ChoirMainModel *main_model; /* NULL: this machine's own */

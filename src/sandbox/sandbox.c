@@ -12,6 +12,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 #include <glib-unix.h>
+#include "base/child_exec.h"
 #include "base/log.h"
 #include "base/names.h"
 #include "base/text.h"
@@ -101,10 +102,7 @@ static int write_spec(const ChoirLimits *limits) {
 /* Between fork and exec: only what is safe there. */
 static void become(const ChoirSandbox *sandbox, int in, int out, int err, int spec, int report) {
   char *const argv[] = {(char *)PROGRAM, NULL}, *const env[] = {(char *)"PATH=/usr/bin:/bin", NULL};
-  sigset_t none;
-  sigemptyset(&none);
-  sigprocmask(SIG_SETMASK, &none, NULL);
-  signal(SIGPIPE, SIG_DFL);
+  choir_child_reset_signals();
   /* High numbers first, so that none of the five overwrites another. */
   int fds[] = {in, out, err, spec, report};
   for (int i = 0; i < 5; i++)

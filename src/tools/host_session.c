@@ -11,6 +11,7 @@
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include "base/child_exec.h"
 #include "base/text.h"
 #include "tools/boxed.h"
 
@@ -88,9 +89,7 @@ static void become_shell(const char *home, int in, int out) {
   static char path[] = "PATH=/usr/local/bin:/usr/bin:/bin", lang[] = "LANG=C.UTF-8", term[] = "TERM=dumb";
   char *const env[] = {path, lang, term, set_home, NULL};
   char *const argv[] = {(char *)"bash", (char *)"--noprofile", (char *)"--norc", NULL};
-  sigset_t none;
-  sigemptyset(&none);
-  sigprocmask(SIG_SETMASK, &none, NULL);
+  choir_child_reset_signals();
   setsid();
   prctl(PR_SET_PDEATHSIG, SIGKILL);
   if (dup2(in, 0) < 0 || dup2(out, 1) < 0 || dup2(out, 2) < 0 || close_range(3, ~0u, 0) != 0)

@@ -6,6 +6,7 @@
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include "base/child_exec.h"
 #include "tools/boxed.h"
 
 #define KEPT (8u << 10) /* of the output, for hints */
@@ -110,9 +111,7 @@ static void become(const ToolPlain *wanted, int out) {
   const char *env[] = {usual[0], usual[1], NULL, NULL};
   g_autofree char *home = g_strconcat("HOME=", g_get_home_dir(), NULL);
   env[2] = home;
-  sigset_t none;
-  sigemptyset(&none);
-  sigprocmask(SIG_SETMASK, &none, NULL);
+  choir_child_reset_signals();
   setsid();
   prctl(PR_SET_PDEATHSIG, SIGTERM);
   int null = open("/dev/null", O_RDONLY);

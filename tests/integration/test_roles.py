@@ -18,6 +18,7 @@ ROUTES = [
     ("GET", "/", VIEWER), ("GET", "/app.js", VIEWER), ("GET", "/metrics", VIEWER), ("GET", "/api/status", VIEWER),
     ("GET", "/api/web_uis", VIEWER), ("GET", "/ws", VIEWER), ("GET", "/api/tools", VIEWER), ("GET", "/api/approvals", VIEWER),
     ("GET", "/api/conversations", VIEWER), ("GET", "/api/cluster", VIEWER), ("GET", "/api/memory", VIEWER),
+    ("GET", "/api/cluster/joins", VIEWER), ("POST", "/api/cluster/joins/approve", APPROVER), ("POST", "/api/cluster/joins/refuse", APPROVER),
     ("GET", "/api/memory/export", VIEWER), ("GET", "/api/state", VIEWER), ("GET", "/api/models", VIEWER),
     ("POST", "/api/tools/call", OPERATOR), ("GET", "/api/audit", OPERATOR), ("POST", "/api/conversations", OPERATOR),
     ("POST", "/api/conversations/open", OPERATOR), ("GET", "/api/cluster/logs", OPERATOR), ("POST", "/api/memory/add", OPERATOR),

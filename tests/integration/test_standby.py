@@ -320,8 +320,12 @@ def test_short_writes_and_strangers_change_nothing(house):
     with socket.create_connection(("127.0.0.1", other.port), 5) as half:  # breaks off in the middle
         half.sendall(b"POST /standby/1 HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\nCHS1")
     assert other.newest() == before
-    with urllib.request.urlopen(other.url + "/health", timeout=10) as answer:
-        assert json.loads(answer.read())["keeps"] is True
+
+    def healthy():  # 503 while the strangers' connections are still going away
+        with urllib.request.urlopen(other.url + "/health", timeout=10) as answer:
+            return json.loads(answer.read())["keeps"] is True
+
+    wait_for("a healthy standby", 20, healthy)
     say(first, "Two.")
     kept(first, 2)
 
