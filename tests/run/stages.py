@@ -15,6 +15,7 @@ from core import CACHE, ENGINE, ROOT, VENV, Result, Stage, free_port, read_junit
 
 QEMU = "qemu-x86_64 -cpu core2duo"
 QUICK = {"CHOIR_FULL": "0"}  # the slow parts of unit tests run once, at full speed
+CALLER_LATE_MS = 150  # more than the player's buffer
 BROWSER_TEST = re.compile(r"(^test[_-].*|.*[._-]test)\.(mjs|js|py|sh)$")
 
 
@@ -216,13 +217,16 @@ def talk(context):
     for script in sorted((ROOT / "tests/e2e/talk").glob("*.talk")):
         wav = out / (script.stem + ".wav")
         options = ["--no-acks"] if "no-acks" in script.stem else []
-        done = context.command(script.stem, [context.build / "choir", "talk", "--json", "--data", CACHE / "data", *options, script, wav],
-                               env=env, limit=240)
-        found = re.search(r"^\{.*^\}|^\{.*\}$", done.output, re.M | re.S)
-        try:
-            figures = json.loads(found.group()) if found and done.code == 0 else None
-        except ValueError:
-            figures = None
+        for _ in range(3):  # a caller who was late by himself measured nothing, and calls again
+            done = context.command(script.stem, [context.build / "choir", "talk", "--json", "--data", CACHE / "data", *options, script, wav],
+                                   env=env, limit=240)
+            found = re.search(r"^\{.*^\}|^\{.*\}$", done.output, re.M | re.S)
+            try:
+                figures = json.loads(found.group()) if found and done.code == 0 else None
+            except ValueError:
+                figures = None
+            if figures is None or figures.get("clock_late_ms", 0) <= CALLER_LATE_MS:
+                break
         if figures is None:
             yield Result(script.stem, "failed", f"exit code {done.code}\n{done.output[-3000:]}\n{daemon.tail()}")
             continue
