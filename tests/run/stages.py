@@ -352,7 +352,7 @@ def cluster_lacks(context):
 def cluster_prepare(context):
     """Nomad and Consul, the nodes' Debian and Choir's packages: beside the other stages, they are only here for the last one."""
     if not cluster_lacks(context):
-        script = ('tools/get-cluster-bins || exit; tests/cluster/lab base || exit 1; '
+        script = ('tools/get-cluster-bins || exit; tests/cluster/lab base || { echo "the Debian of the nodes cannot be had here"; exit 75; }; '
                   './run --no-install --packages "$0" || exit 1')
         context.start_background("cluster", ["nice", "-n", "10", "bash", "-c", script, CACHE / "cluster/packages"], CLUSTER_LOG)
 
