@@ -94,7 +94,7 @@ static json_t *answer_to(const json_t *question, const guint8 *data, gsize lengt
     answer = read_part(standby, question, ret_data, &error);
   else
     return choir_sealed_refusal("unknown", "this version of Choir does not know that question; update it");
-  return answer ? answer : choir_sealed_refusal(code_of(error), error->message);
+  return answer ? answer : choir_sealed_refusal(code_of(error), error ? error->message : "it failed");
 }
 
 static void on_health(ChoirHttpRequest *request, gpointer user) {
