@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include "cluster/state_snapshot.h"
 #include "cli/backup_manifest.h"
 #include "cli/backup_tar.h"
 #include "cli/cli.h"
@@ -115,22 +116,6 @@ static json_t *own_folders(const char *state, const char *work) {
   return list;
 }
 
-/* A log that grows meanwhile: up to its last whole line. */
-static guint64 whole_lines(int fd, guint64 length) {
-  char chunk[4096];
-  while (length > 0) {
-    gsize n = MIN(length, sizeof chunk);
-    ssize_t got = pread(fd, chunk, n, (off_t)(length - n));
-    const char *end = got > 0 ? memrchr(chunk, '\n', (gsize)got) : NULL;
-    if (end)
-      return length - n + (guint64)(end - chunk) + 1;
-    if (got <= 0)
-      return length;
-    length -= n;
-  }
-  return 0;
-}
-
 static gboolean add_file(Backup *backup, const char *path, const char *name, GError **error) {
   char magic[sizeof DATABASE_MAGIC];
   struct stat info;
@@ -153,7 +138,7 @@ static gboolean add_file(Backup *backup, const char *path, const char *name, GEr
     g_autofree char *sha256 = NULL;
     guint64 length = (guint64)info.st_size;
     if (!backup->strangers && g_str_has_suffix(name, ".jsonl"))
-      length = whole_lines(fd, length);
+      length = choir_snapshot_whole_lines(fd, length);
     done = backup_writer_file(backup->writer, name, mode, fd, length, &sha256, error);
     if (done)
       backup_manifest_add(backup->manifest, name, length, sha256, mode);

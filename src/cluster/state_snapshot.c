@@ -151,8 +151,7 @@ static gboolean copy_database(const char *from_path, const char *to_path, GError
   return done;
 }
 
-/* A log that grows meanwhile: up to its last whole line. */
-static guint64 whole_lines(int fd, guint64 length) {
+guint64 choir_snapshot_whole_lines(int fd, guint64 length) {
   char chunk[4096];
   while (length > 0) {
     gsize n = (gsize)MIN(length, sizeof chunk);
@@ -197,7 +196,7 @@ static json_t *copy_file(ChoirSnapshot *snapshot, const char *name, GError **err
   }
   guint64 length = (guint64)info.st_size;
   if (!database && g_str_has_suffix(name, ".jsonl"))
-    length = whole_lines(from, length);
+    length = choir_snapshot_whole_lines(from, length);
   json_t *entry = NULL;
   gboolean copied = !database || copy_database(from_path, to_path, error);
   int to = copied ? open(to_path, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC | (database ? 0 : O_TRUNC), 0600) : -1;

@@ -18,3 +18,5 @@ gint64 choir_snapshot_turns(const char *database);
 /* The daemon makes it anew, or it belongs to this machine: no part of a copy. relative: below the state folder. */
 gboolean choir_snapshot_left_out(const char *relative);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(ChoirSnapshot, choir_snapshot_free)
+/* A log that grows meanwhile: bytes of the first `length` of it up to its last whole line. */
+guint64 choir_snapshot_whole_lines(int fd, guint64 length);

@@ -24,8 +24,8 @@ static void execute_command(ChoirToolCall *call) {
 
 /* Where a sandboxed command finds programs or leaves things of its own; whatever else it names is the person's. */
 static gboolean is_own(const char *path, const char *work_dir) {
-  const char *const folders[] = {work_dir, "/tmp", "/usr", "/bin", "/dev/null", "/dev/stdout", "/dev/stderr", NULL};
-  for (guint i = 0; folders[i] || i == 0; i++) {
+  const char *const folders[] = {work_dir, "/tmp", "/usr", "/bin", "/dev/null", "/dev/stdout", "/dev/stderr"};
+  for (guint i = 0; i < G_N_ELEMENTS(folders); i++) {
     gsize length = folders[i] ? strlen(folders[i]) : 0;
     if (length && strncmp(path, folders[i], length) == 0 && (!path[length] || path[length] == '/'))
       return !strstr(path, "/..");
