@@ -14,7 +14,8 @@
 #define NAME "forward"
 #define CHUNK 16384
 #define MAX_CONNECTIONS 256
-#define HOLD_S 20 /* a connection waits this long for an agent that is just moving */
+#define HOLD_S 20   /* a connection waits this long for an agent that is just moving */
+#define CONNECT_S 4 /* a machine that was just lost says nothing at all */
 
 static char *option_service, *option_consul, *option_token, *option_address;
 static char **option_ports;
@@ -53,6 +54,7 @@ struct Forward {
   GSocketService *listener;
   GSocketClient *client;
   GPtrArray *waiting; /* Pair */
+  GPtrArray *carried; /* Pair, those that have both ends */
   json_t *instance;   /* the entry of Consul that serves, NULL: none */
   guint connections, timer;
   gboolean told;
@@ -71,6 +73,7 @@ typedef struct {
 struct Pair {
   Forward *own;
   const Door *door;
+  char *instance; /* it leads to */
   GSocketConnection *near, *far;
   GCancellable *cancellable;
   Way ways[2];
@@ -80,6 +83,7 @@ struct Pair {
 
 static void pair_free(Pair *pair) {
   pair->own->connections--;
+  g_ptr_array_remove_fast(pair->own->carried, pair);
   g_cancellable_cancel(pair->cancellable);
   g_clear_object(&pair->cancellable);
   g_io_stream_close_async(G_IO_STREAM(pair->near), G_PRIORITY_DEFAULT, NULL, NULL, NULL);
@@ -87,6 +91,7 @@ static void pair_free(Pair *pair) {
   if (pair->far)
     g_io_stream_close_async(G_IO_STREAM(pair->far), G_PRIORITY_DEFAULT, NULL, NULL, NULL);
   g_clear_object(&pair->far);
+  g_free(pair->instance);
   g_free(pair);
 }
 
@@ -124,6 +129,7 @@ static void on_read(GObject *source, GAsyncResult *result, gpointer user) {
 
 static void carry(Pair *pair) {
   GSocketConnection *ends[] = {pair->near, pair->far};
+  g_ptr_array_add(pair->own->carried, pair);
   pair->open = 2;
   for (gsize i = 0; i < 2; i++) {
     Way *way = &pair->ways[i];
@@ -156,7 +162,9 @@ static void on_connected(GObject *source, GAsyncResult *result, gpointer user) {
   Pair *pair = user;
   pair->far = g_socket_client_connect_finish(G_SOCKET_CLIENT(source), result, NULL);
   if (pair->far) {
-    g_socket_set_keepalive(g_socket_connection_get_socket(pair->far), TRUE);
+    GSocket *socket = g_socket_connection_get_socket(pair->far);
+    g_socket_set_timeout(socket, 0); /* from now on it may be silent */
+    g_socket_set_keepalive(socket, TRUE);
     carry(pair);
   } else {
     wait_for_agent(pair); /* Consul may not know yet that it is gone */
@@ -173,6 +181,8 @@ static gboolean begin(Pair *pair) {
     port = g_ascii_strtoll(choir_json_string(json_object_get(service, "Meta"), pair->door->meta, "0"), NULL, 10);
   if (!pair->own->instance || port < 1 || port > 65535)
     return FALSE;
+  g_free(pair->instance);
+  pair->instance = g_strdup(choir_json_string(service, "ID", ""));
   g_socket_client_connect_to_host_async(pair->own->client, *address ? address : choir_json_string(node, "Address", ""),
                                         (guint16)port, pair->cancellable, on_connected, pair);
   return TRUE;
@@ -217,6 +227,37 @@ static gboolean on_incoming(GSocketService *service, GSocketConnection *near, GO
   return TRUE;
 }
 
+/* There is one agent: who still hangs on a former one, whose machine may never say goodbye, is to come again. One that
+ * is only not healthy at the moment keeps its connections. */
+static void end_former(Forward *own, const char *now) {
+  guint ended = 0;
+  for (guint i = 0; i < own->carried->len; i++) {
+    Pair *pair = own->carried->pdata[i];
+    if (strcmp(pair->instance, now) == 0 || g_cancellable_is_cancelled(pair->cancellable))
+      continue;
+    g_cancellable_cancel(pair->cancellable); /* both ways end with an error, in the main loop */
+    ended++;
+  }
+  if (ended)
+    printf("%u connections to where it ran are ended\n", ended);
+}
+
+/* Where two are listed for a moment (a cut machine is back with an agent that was replaced): the one that is used, else
+ * the one that was entered last. */
+static json_t *choose(const json_t *answer, const char *before) {
+  json_t *best = NULL;
+  for (size_t i = 0; i < json_array_size(answer); i++) {
+    json_t *one = json_array_get(answer, i);
+    const json_t *service = json_object_get(one, "Service");
+    if (strcmp(choir_json_string(service, "ID", ""), before) == 0)
+      return one;
+    if (!best ||
+        choir_json_int(service, "CreateIndex", 0) > choir_json_int(json_object_get(best, "Service"), "CreateIndex", 0))
+      best = one;
+  }
+  return best;
+}
+
 static void on_agent(const json_t *answer, const GError *error, gpointer user) {
   Forward *own = user;
   if (error && !own->told)
@@ -224,13 +265,15 @@ static void on_agent(const json_t *answer, const GError *error, gpointer user) {
   own->told = error != NULL;
   if (!answer)
     return;
-  json_t *first = json_array_get(answer, 0);
   const char *before = choir_json_string(json_object_get(own->instance, "Service"), "ID", "");
+  json_t *first = choose(answer, before);
   const char *now = choir_json_string(json_object_get(first, "Service"), "ID", "");
   if (strcmp(before, now) != 0 && first)
     printf("the agent runs on %s\n", choir_json_string(json_object_get(first, "Node"), "Node", "?"));
   else if (strcmp(before, now) != 0)
     printf("the agent runs nowhere\n");
+  if (first)
+    end_former(own, now);
   fflush(stdout);
   json_decref(own->instance);
   own->instance = json_incref(first);
@@ -308,8 +351,9 @@ int choir_forward_main(int argc, char **argv) {
   Forward own = {.loop = g_main_loop_new(NULL, FALSE),
                  .listener = g_socket_service_new(),
                  .client = g_socket_client_new(),
-                 .waiting = g_ptr_array_new()};
-  g_socket_client_set_timeout(own.client, 0);
+                 .waiting = g_ptr_array_new(),
+                 .carried = g_ptr_array_new()};
+  g_socket_client_set_timeout(own.client, CONNECT_S);
   g_socket_client_set_enable_proxy(own.client, FALSE);
   int code = run(&own, option_ports ? (const char *const *)option_ports : usual);
   /* Connections in flight end with the process. */
