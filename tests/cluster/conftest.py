@@ -4,15 +4,17 @@ import pathlib
 import shutil
 import subprocess
 import sys
-import time
 
 import pytest
 
-from checkout import Town, lab_name
-from house import BIN, NODES, PACKAGES, House, OutOfTime, Report, seconds_left
-
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
+sys.path.insert(0, str(ROOT / "tests"))
+
+from checkout import Town, lab_name  # noqa: E402
+from house import BIN, NODES, PACKAGES, House, OutOfTime, Report, seconds_left  # noqa: E402
+from waiting import wait_for  # noqa: E402, F401  pylint: disable=unused-import
+
 PROGRAM = HERE / "lab"
 VENV = pathlib.Path(sys.executable).parent  # of the tests: ansible and molecule are beside python
 
@@ -64,20 +66,6 @@ class TestLab:
                 found.append(words)
         state = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "choir/cluster/labs" / self.name
         return found + ([str(state)] if state.exists() else [])
-
-
-def wait_for(what, seconds, truth):
-    """Polls until truth() is something true and returns it; `what` is what was waited for in vain."""
-    end, last = time.monotonic() + seconds, None
-    while time.monotonic() < end:
-        try:
-            last = truth()
-            if last:
-                return last
-        except (OSError, ValueError, KeyError, subprocess.TimeoutExpired) as error:
-            last = error
-        time.sleep(0.2)
-    pytest.fail(f"{what}: not within {seconds} s; last: {last!r}")
 
 
 def lacks():

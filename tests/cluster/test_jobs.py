@@ -15,6 +15,7 @@ import urllib.error
 import urllib.request
 
 import pytest
+from waiting import wait_for
 
 jinja2 = pytest.importorskip("jinja2")
 
@@ -115,18 +116,7 @@ class Dev:
     def passing(self, service):
         return self.get(8500, f"/v1/health/service/{service}?passing=1")
 
-    @staticmethod
-    def wait(what, seconds, truth):
-        end, last = time.monotonic() + seconds, None
-        while time.monotonic() < end:
-            try:
-                last = truth()
-                if last:
-                    return last
-            except (subprocess.CalledProcessError, ValueError, KeyError, IndexError, TypeError) as error:
-                last = error
-            time.sleep(0.2)
-        pytest.fail(f"{what}: not within {seconds} s; last: {last!r}")
+    wait = staticmethod(wait_for)
 
     def stop(self):
         for job in self.get(4646, "/v1/jobs?namespace=*") if self.started else []:

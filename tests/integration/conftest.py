@@ -12,6 +12,7 @@ import urllib.request
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tests"))  # what all of them share
 BUILD = pathlib.Path(os.environ.get("CHOIR_BUILD", ROOT / "build"))
 
 

@@ -16,22 +16,10 @@ import urllib.request
 
 import pytest
 from conftest import BUILD, Daemon
+from waiting import wait_for
 
 KEY = "0123456789abcdef0123456789abcdef0123456789"
 QUIET = ("--set", "wyoming.stt_port=0", "--set", "wyoming.tts_port=0", "--set", "stt.service=pocketsphinx", "--set", "tts.service=flite")
-
-
-def wait_for(what, seconds, truth):
-    end, last = time.monotonic() + seconds, None
-    while time.monotonic() < end:
-        try:
-            last = truth()
-            if last:
-                return last
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            last = error
-        time.sleep(0.05)
-    pytest.fail(f"{what}: not within {seconds} s; last: {last!r}")
 
 
 class Model(http.server.BaseHTTPRequestHandler):
