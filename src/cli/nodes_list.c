@@ -1,8 +1,9 @@
-/* `choir nodes`: what the cluster is made of, as the running agent knows it. */
+/* `choir nodes`: what the cluster is made of, as the running agent knows it; where none runs, as Nomad does. */
 #include <stdio.h>
 #include <string.h>
 #include "base/text.h"
 #include "cli/cli.h"
+#include "cli/jobs_api.h"
 #include "cli/join.h"
 #include "cli/nodes_list.h"
 
@@ -20,7 +21,8 @@ static const GOptionEntry entries[] = {
 
 static const char description[] =
     "  list                 nodes and experts, with what is missing and why (the default), and machines on their way "
-    "in\n"
+    "in;\n"
+    "                       where no agent answers, as on a controller without one, the nodes that Nomad here knows\n"
     "  plan [EXPERT]        which model each node can serve; the same as choir expert plan\n"
     "  token, pending, approve, ...   machines that want to join; see choir nodes token --help\n\n"
     "Examples:\n"
@@ -95,6 +97,55 @@ static void print_joins(const char *url) {
     choir_join_print_open();
 }
 
+static void put_meta(json_t *node, const json_t *meta, const char *key, const char *name) {
+  const char *text = choir_json_string(meta, name, NULL);
+  if (text)
+    json_object_set_new(node, key, json_real(g_ascii_strtod(text, NULL)));
+}
+
+/* The same shape as the agent's list, from the Nomad of this machine; NULL where there is none. */
+static json_t *nodes_of_nomad(void) {
+  g_autoptr(ChoirApi) nomad = choir_api_new(CHOIR_API_NOMAD, NULL, NULL, NULL);
+  json_auto_t *found = nomad ? choir_jobs_nodes(nomad, NULL) : NULL;
+  if (!found)
+    return NULL;
+  json_t *list = json_array(), *detail;
+  size_t i;
+  json_array_foreach(found, i, detail) {
+    const json_t *meta = json_object_get(detail, "Meta"), *attributes = json_object_get(detail, "Attributes");
+    const char *status = choir_json_string(detail, "Status", ""), *class = choir_json_string(detail, "NodeClass", "");
+    json_t *node = json_pack("{s:s,s:s,s:s,s:b,s:b,s:s}", "name", choir_json_string(detail, "Name", ""), "address",
+                             choir_json_string(attributes, "unique.network.ip-address", ""), "nomad", status, "alive",
+                             (int)g_str_equal(status, "ready"), "server", (int)g_str_equal(class, "controller"), "cpu",
+                             choir_json_string(meta, "choir_cpu", ""));
+    put_meta(node, meta, "ram_mb", "choir_ram_mb");
+    put_meta(node, meta, "gbps", "choir_gbps");
+    put_meta(node, meta, "gmacs", "choir_gmacs");
+    const char *version = choir_json_string(meta, "choir_version", NULL);
+    if (version)
+      json_object_set_new(node, "version", json_string(version));
+    json_array_append_new(list, node);
+  }
+  return json_pack("{s:o}", "nodes", json_pack("{s:o}", "list", list));
+}
+
+/* A controller may have no agent; what Nomad and the join service know is still there. */
+static int without_agent(const char *url, const GError *error) {
+  json_auto_t *answer = nodes_of_nomad();
+  if (!answer)
+    return choir_cli_fail(NAME, "%s", error->message);
+  if (option_json) {
+    choir_cli_print_json(answer);
+    return CHOIR_CLI_OK;
+  }
+  print_nodes(json_object_get(answer, "nodes"));
+  printf("\nNo agent answers at %s, so this is what Nomad knows. For experts: choir expert list; for jobs: choir jobs. "
+         "An agent comes with ./bootstrap.sh.\n",
+         url);
+  choir_join_print_open();
+  return CHOIR_CLI_OK;
+}
+
 int choir_nodes_list_main(int argc, char **argv) {
   g_autoptr(GError) error = NULL;
   if (!choir_cli_parse(NAME, "[list | plan | token | pending | approve ...]", description, entries, &argc, &argv))
@@ -104,7 +155,7 @@ int choir_nodes_list_main(int argc, char **argv) {
   g_autofree char *url = option_url ? choir_cli_url(option_url) : choir_cli_socket(option_state);
   json_auto_t *answer = choir_cli_request(url, "/api/cluster", NULL, 15000, &error);
   if (!answer)
-    return choir_cli_fail(NAME, "%s", error->message);
+    return option_url || option_state ? choir_cli_fail(NAME, "%s", error->message) : without_agent(url, error);
   if (option_json) {
     choir_cli_print_json(answer);
     return CHOIR_CLI_OK;

@@ -235,15 +235,17 @@ static void fill(json_t *node, const json_t *asked, const char *peer, gint64 now
   put_state(node, "pending", "", now);
 }
 
-/* The request for the root half. It reads nothing else of ours. */
+/* The request for the root half. It reads nothing else of ours. what: join, address, remove, or version for a machine
+ * that has said which Choir it runs now. */
 static gboolean send_up(ChoirJoin *join, const json_t *node, const char *what, GError **error) {
   g_autofree char *name = g_strdup_printf("%s.%s.json", choir_json_string(node, "id", ""), what);
   g_autofree char *path = g_build_filename(join->approved, name, NULL);
   return save_to(path,
-                 json_pack("{s:s,s:s,s:s,s:s,s:s,s:s}", "what", what, "id", choir_json_string(node, "id", ""),
+                 json_pack("{s:s,s:s,s:s,s:s,s:s,s:s,s:s}", "what", what, "id", choir_json_string(node, "id", ""),
                            "hostname", choir_json_string(node, "hostname", ""), "address",
                            choir_json_string(node, "address", ""), "machine_id",
-                           choir_json_string(node, "machine_id", ""), "mac", choir_json_string(node, "mac", "")),
+                           choir_json_string(node, "machine_id", ""), "mac", choir_json_string(node, "mac", ""),
+                           "version", choir_json_string(node, "version", "")),
                  error);
 }
 
@@ -368,9 +370,11 @@ gboolean choir_join_report(ChoirJoin *join, const json_t *node, const json_t *re
   json_t *mine = find(nodes, "id", choir_json_string(node, "id", ""));
   g_autofree char *step = choir_utf8(choir_json_string(report, "step", ""), -1);
   g_autofree char *message = choir_utf8(choir_json_string(report, "message", ""), -1);
-  if (!g_strv_contains(states, status) || strlen(step) > 64 || strlen(message) > MESSAGE_MAX) {
+  const char *version = choir_json_string(report, "version", "");
+  if (!g_strv_contains(states, status) || strlen(step) > 64 || strlen(message) > MESSAGE_MAX ||
+      !choir_join_version_ok(version)) {
     g_set_error_literal(error, CHOIR_JOIN_ERROR, CHOIR_JOIN_ERROR_INVALID,
-                        "send {\"status\": provisioning, joined or failed, \"step\", \"message\"}");
+                        "send {\"status\": provisioning, joined or failed, \"step\", \"message\", \"version\"}");
     return FALSE;
   }
   const char *now_is = choir_json_string(mine, "status", "");
@@ -380,7 +384,10 @@ gboolean choir_join_report(ChoirJoin *join, const json_t *node, const json_t *re
   }
   put_state(mine, status, message, now);
   put(mine, "step", step);
-  return keep(join, join->tokens, nodes, error);
+  gboolean tells = strcmp(status, "joined") == 0 && *version;
+  if (tells)
+    put(mine, "version", version);
+  return keep(join, join->tokens, nodes, error) && (!tells || send_up(join, mine, "version", error));
 }
 
 gboolean choir_join_address(ChoirJoin *join, const json_t *node, const char *address, gint64 now, GError **error) {

@@ -50,7 +50,8 @@ const json_t *choir_join_by_key(ChoirJoin *join, const char *key, gint64 now);
 const json_t *choir_join_by_host(ChoirJoin *join, const char *hostname, gint64 now);
 /* Path of its bundle, NULL while there is none. Caller frees. */
 char *choir_join_bundle(const ChoirJoin *join, const json_t *node);
-/* What a machine says about itself: {"status": "provisioning"|"joined"|"failed", "step", "message"}. */
+/* What a machine says about itself: {"status": "provisioning"|"joined"|"failed", "step", "message"}, and with joined
+ * "version", that of its packages, which the root half tells Nomad. */
 gboolean choir_join_report(ChoirJoin *join, const json_t *node, const json_t *report, gint64 now, GError **error);
 /* It is known and has another address now. Unchanged addresses change nothing. */
 gboolean choir_join_address(ChoirJoin *join, const json_t *node, const char *address, gint64 now, GError **error);
@@ -63,5 +64,7 @@ json_t *choir_join_node_public(const json_t *node); /* one of them */
 gboolean choir_join_hostname_ok(const char *name);
 gboolean choir_join_address_ok(const char *address);
 gboolean choir_join_hex_ok(const char *text, gsize digits);
+/* Of a Debian package; "" is one, too. */
+gboolean choir_join_version_ok(const char *version);
 /* Every field of a request; FALSE with a sentence. */
 gboolean choir_join_check(const json_t *asked, GError **error);

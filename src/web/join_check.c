@@ -4,6 +4,7 @@
 #include "web/join.h"
 
 #define LABELS "abcdefghijklmnopqrstuvwxyz0123456789-"
+#define VERSION_SIGNS "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.+~-"
 
 GQuark choir_join_error_quark(void) {
   return g_quark_from_static_string("choir-join-error");
@@ -37,6 +38,11 @@ gboolean choir_join_address_ok(const char *address) {
 
 gboolean choir_join_hex_ok(const char *text, gsize digits) {
   return strlen(text) == digits && strspn(text, "0123456789abcdef") == digits;
+}
+
+gboolean choir_join_version_ok(const char *version) {
+  gsize length = strlen(version);
+  return length <= 64 && strspn(version, VERSION_SIGNS) == length && version[0] != '-';
 }
 
 static gboolean mac_ok(const char *mac) {

@@ -105,7 +105,8 @@ class Service:
         return document, sorted(p.name for p in (self.state / "approved").iterdir()), self.inventory.read_text(), sorted(p.name for p in self.ready.iterdir())
 
     def apply(self):
-        return subprocess.run([ROOT / "tools/join-apply", "--state", self.state, "--ready", self.ready, "--acl", self.acl, "--firewall", self.folder / "none", "--packages", self.folder,
+        return subprocess.run([ROOT / "tools/join-apply", "--state", self.state, "--ready", self.ready, "--acl", self.acl, "--firewall", self.folder / "none", "--drain", self.folder / "drain",
+                               "--packages", self.folder,
                                "--inventory", self.inventory], capture_output=True, text=True, timeout=60)
 
     def join(self, *words, machine="m1"):
@@ -268,6 +269,9 @@ def test_the_whole_way_of_a_worker(fresh):
     playbook.write_text("#!/bin/sh\necho \"$@\" > \"$CHOIR_JOIN_WORK/../ran\"; mkdir -p ../told; cp join.json inventory.yaml ../told\n"
                         "echo 'TASK [consul : Configuration] ***'\n[ ! -e ../stop ] || { echo 'fatal: [x]: FAILED! => {\"msg\": \"no leader in 120 s\"}'; exit 2; }\n")
     playbook.chmod(0o755)
+    for program, text in ((fresh.folder / "bin/dpkg-query", "echo 0.1.0+7.abc"), (fresh.folder / "drain", 'echo "$@" >> "$(dirname "$0")/drain.log"')):
+        program.write_text(f"#!/bin/sh\n{text}\n")
+        program.chmod(0o755)
     done = fresh.register(fresh.token())
     assert done.returncode == 0 and done.stdout.strip() == "pending", done.stderr
     node = fresh.nodes()[0]
@@ -303,6 +307,8 @@ def test_the_whole_way_of_a_worker(fresh):
     done = fresh.join("run")
     assert done.returncode == 0 and done.stdout.rstrip().endswith("choir-join: joined"), done.stderr
     assert fresh.nodes()[0]["status"] == "joined"
+    assert not (fresh.folder / "drain.log").exists() and fresh.apply().returncode == 0
+    assert (fresh.folder / "drain.log").read_text() == f"version {host} 0.1.0+7.abc\n"  # what Nomad is told
     assert f"--limit {host} -e @join.json" in (fresh.folder / "ran").read_text()
     told = json.loads((fresh.folder / "told/join.json").read_text())
     assert told["packages_sums"] == {"choir-node_1_amd64.deb": "f" * 64}
@@ -355,7 +361,8 @@ def test_the_root_half_believes_nothing(fresh):
     target.write_text("root only")
     good = {"what": "join", "id": "0" * 16, "hostname": "atlas", "address": "10.0.0.5", "machine_id": MACHINE, "mac": ""}
     for number, change in enumerate([{"hostname": "../../etc"}, {"hostname": "boss{{x}}"}, {"id": "../../x"}, {"id": "0" * 15 + "/"}, {"address": "10.0.0.5 x=y"},
-                                     {"what": "bundle"}, {"what": "__class__"}, {"machine_id": 5}]):
+                                     {"what": "bundle"}, {"what": "__class__"}, {"machine_id": 5},
+                                     {"what": "version", "version": "$(id)"}, {"what": "version", "version": "-e x"}]):
         (spool / f"bad{number}.json").write_text(json.dumps({**good, **change}))
     (spool / "link.json").symlink_to(target)
     (spool / "long.json").write_text(" " * 10000 + json.dumps(good))

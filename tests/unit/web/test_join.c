@@ -216,7 +216,8 @@ static void leave(const House *house, const json_t *node, const char *ending, co
 static void test_way(House *house, gconstpointer user) {
   g_autoptr(GError) error = NULL;
   g_autofree char *made = token(house, FALSE);
-  json_auto_t *report = json_pack("{s:s,s:s}", "status", "joined", "step", "nomad");
+  json_auto_t *report = json_pack("{s:s,s:s,s:s}", "status", "joined", "step", "nomad", "version", "0.1.0+7.abc~1-1");
+  static const char *const no_versions[] = {"a b", "$(id)", "../x", "-e", "{{x}}", "a\nb"};
   g_assert_cmpint(ask(house, request(made, "atlas", MACHINE, KEY), NOW, NULL), ==, -1);
   g_assert_null(choir_join_by_key(house->join, KEY2, NOW));
   g_assert_null(choir_join_by_key(house->join, "", NOW));
@@ -243,7 +244,19 @@ static void test_way(House *house, gconstpointer user) {
   g_assert_cmpstr(choir_json_string(node, "status", ""), ==, "ready");
   g_autofree char *bundle = choir_join_bundle(house->join, node);
   g_assert_nonnull(bundle);
+  for (gsize i = 0; i < G_N_ELEMENTS(no_versions); i++) {
+    json_auto_t *strange = json_pack("{s:s,s:s}", "status", "joined", "version", no_versions[i]);
+    g_assert_false(choir_join_report(house->join, node, strange, NOW, &error));
+    g_assert_cmpint(error->code, ==, CHOIR_JOIN_ERROR_INVALID);
+    g_clear_error(&error);
+  }
+  guint asked_up = spool(house);
+  json_auto_t *begun = json_pack("{s:s,s:s}", "status", "provisioning", "version", "0.1.0");
+  g_assert_true(choir_join_report(house->join, node, begun, NOW, &error));
+  g_assert_cmpuint(spool(house), ==, asked_up); /* only what has joined is told on */
+  node = choir_join_by_key(house->join, KEY, NOW);
   g_assert_true(choir_join_report(house->join, node, report, NOW, &error));
+  g_assert_cmpuint(spool(house), ==, asked_up + 1);
   /* it outlives a restart */
   choir_join_free(house->join);
   open_house(house);
