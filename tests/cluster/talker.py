@@ -2,7 +2,12 @@
 """A person who talks while things break: runs on a node that stays, reaches the agent as any browser does, by TLS through
 the node's own forwarder, and comes back by itself. Python's own library only.
 
-usage: talker.py URL TOKEN TEXT      prints SPEAKING once the answer to TEXT has begun, and one line of JSON at the end
+usage: talker.py URL TOKEN TEXT
+
+Says TEXT, prints SPEAKING once the answer to it has begun and SAID once it is acknowledged, asks "Are you still there?", and
+prints one line of JSON: answered (the last question was), errors, longest_gap_s (between two pieces of an answer over one
+connection), away_s (from the last word of a lost connection to the first of the next), reconnects, lost (turns that were
+acknowledged and are not there any more), notes.
 """
 import base64
 import json
@@ -94,9 +99,12 @@ class Talker:
         self.page = Page(url, token)
         self.result = {"answered": False, "errors": [], "longest_gap_s": 0.0, "reconnects": 0, "lost": 0, "away_s": 0.0, "notes": []}
         self.seen = None  # (epoch, turns) of the last acknowledged turn
+        self.heard = time.monotonic()
 
     def hear(self, timeout):
         event = self.page.event(timeout)
+        if event:
+            self.heard = time.monotonic()
         if event and event["type"] in ("hello", "saved"):
             epoch, turns = event.get("epoch", 0), event.get("turns", 0)
             if self.seen and epoch > self.seen[0]:
@@ -107,17 +115,29 @@ class Talker:
 
     def connect(self):
         """As the page does: again and again."""
-        begun, end = time.monotonic(), time.monotonic() + PATIENCE_S
+        last, end = self.heard, time.monotonic() + PATIENCE_S
         while time.monotonic() < end:
             try:
                 self.page.connect()
-                self.hear(10)
-                self.result["away_s"] = max(self.result["away_s"], round(time.monotonic() - begun, 2))
+                if not self.hear(10):
+                    raise Gone("it does not greet")
+                self.result["away_s"] = max(self.result["away_s"], round(time.monotonic() - last, 2))
                 return True
             except (OSError, Gone):
                 time.sleep(RETRY_S)
         self.result["errors"].append(f"no connection in {PATIENCE_S} s")
         return False
+
+    def acknowledged(self, before):
+        """Waits until one more turn is kept than before."""
+        end = time.monotonic() + 20
+        while self.seen and self.seen[1] <= before and time.monotonic() < end:
+            try:
+                self.hear(1)
+            except (OSError, Gone):
+                self.result["reconnects"] += 1
+                return self.connect()
+        return True
 
     def say(self, text, speaking=None):
         """One turn to its end. What a lost connection took with it is said again, once it is known not to be kept."""
@@ -159,7 +179,9 @@ def main():
     talker = Talker(sys.argv[1], sys.argv[2])
     if talker.connect():
         talker.result["away_s"] = 0.0
-        talker.say(sys.argv[3], lambda: print("SPEAKING", flush=True))
+        before = talker.seen[1] if talker.seen else 0
+        if talker.say(sys.argv[3], lambda: print("SPEAKING", flush=True)) and talker.acknowledged(before):
+            print("SAID", flush=True)
         # Whatever has happened: the conversation must go on.
         talker.result["answered"] = talker.say("Are you still there?")
     print(json.dumps(talker.result), flush=True)
