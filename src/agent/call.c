@@ -12,8 +12,9 @@
 #define TOP_TOKENS 400   /* what is below them counts as one step rarer than the rarest */
 #define ANSWER_BIAS 1.25 /* nats in favour of words */
 #define ARGUMENT_TOKENS 200
-#define TIGHT_TOKENS 1200
 #define SMALL_TOKENS 64    /* of an argument, by a small model */
+#define PLAIN_TOKENS 1200  /* ... in CHOIR_CALL_PLAIN at least; more than it can have */
+#define PLAIN_RULES 3      /* ... where the grammar is long: no value is longer than this many times its rules */
 #define SLOW_MACHINE 5     /* the limit is this many times the first answer's time at least */
 #define NOTHING_SAID "N/A" /* what priors are taken from */
 
@@ -289,8 +290,9 @@ static void ask_value(ChoirCall *call);
 
 static void start_filling(ChoirCall *call) {
   g_autoptr(GError) error = NULL;
+  ChoirCallWidth width = call->tight || call->small ? CHOIR_CALL_TIGHT : CHOIR_CALL_WIDE;
   g_clear_pointer(&call->filling, call_fill_free);
-  call->filling = call_fill_new(call->chosen->schema, call->text, call->tight || call->small, &error);
+  call->filling = call_fill_new(call->chosen->schema, call->text, width, &error);
   if (call->filling)
     ask_value(call);
   else
@@ -302,7 +304,7 @@ static void try_again(ChoirCall *call, const GError *why) {
     finish(call, broken(call, why->message));
     return;
   }
-  call->tight = TRUE; /* it did not find an end, or the schema wants more than its grammar says */
+  call->tight = TRUE; /* the schema wants more than its grammar says */
   start_filling(call);
 }
 
@@ -315,10 +317,11 @@ static void on_value(const ChoirCompleteResult *result, const GError *error, gpo
     return;
   }
   count(call, &result->timings);
-  if (call_fill_take(call->filling, result->text, &why))
+  /* Half a value (it did not find an end), half a character: only this value once more, so that it cannot be wrong. */
+  if (call_fill_take(call->filling, result->text, &why) || call_fill_plain(call->filling))
     ask_value(call);
   else
-    try_again(call, why);
+    finish(call, broken(call, why->message));
 }
 
 /* What is certain stands in the prompt already; the server has the part before in its cache. */
@@ -332,7 +335,9 @@ static void ask_value(ChoirCall *call) {
       try_again(call, why);
     return;
   }
-  guint most = call->small ? SMALL_TOKENS : call->tight ? TIGHT_TOKENS : ARGUMENT_TOKENS;
+  guint most = call->small ? SMALL_TOKENS : ARGUMENT_TOKENS;
+  if (call_fill_is_plain(call->filling))
+    most = MAX(PLAIN_TOKENS, PLAIN_RULES * (guint)strlen(grammar));
   g_autofree char *prompt = g_strconcat(call->prompt, call_fill_text(call->filling), NULL);
   ChoirCompleteRequest request = {
       .prompt = prompt, .slot = call->slot, .max_tokens = most, .temperature = call->temperature, .grammar = grammar};

@@ -1,6 +1,6 @@
 #include "agent/call_fill.h"
 #include <string.h>
-#include "agent/call_grammar.h"
+#include "agent/schema.h"
 #include "base/text.h"
 
 typedef struct {
@@ -12,7 +12,8 @@ struct CallFill {
   json_t *properties, *schema; /* schema: owned */
   GPtrArray *keys;             /* borrowed */
   char *said;
-  gboolean tight;
+  ChoirCallWidth width;
+  gboolean plain; /* of what is asked for now */
   GString *text;
   char *grammar;
   guint next;      /* index of the first key that may still come */
@@ -168,8 +169,20 @@ static gboolean prepare(CallFill *fill, GError **error) {
   json_auto_t *property =
       fill->value >= 0 ? narrowed(fill, json_object_get(fill->properties, fill->keys->pdata[fill->value])) : NULL;
   g_free(fill->grammar);
-  fill->grammar = choir_call_grammar_part(property, (const char *const *)fill->ends->pdata, fill->tight, error);
+  fill->grammar = choir_call_grammar_part(property, (const char *const *)fill->ends->pdata,
+                                          fill->plain ? CHOIR_CALL_PLAIN : fill->width, error);
   return fill->grammar != NULL;
+}
+
+gboolean call_fill_is_plain(const CallFill *fill) {
+  return fill->plain || fill->width == CHOIR_CALL_PLAIN;
+}
+
+gboolean call_fill_plain(CallFill *fill) {
+  if (call_fill_is_plain(fill))
+    return FALSE;
+  fill->plain = TRUE;
+  return prepare(fill, NULL);
 }
 
 /* Behind a key comes its value. */
@@ -210,28 +223,40 @@ static gboolean broken(const char *written, GError **error) {
   return FALSE;
 }
 
-gboolean call_fill_take(CallFill *fill, const char *written, GError **error) {
-  const char *rest = written;
-  if (fill->value >= 0) {
-    json_error_t where;
-    const char *begin = written + strspn(written, " ");
-    g_autoptr(GError) bad = NULL;
-    json_auto_t *value =
-        g_utf8_validate(begin, -1, NULL) ? json_loads(begin, JSON_DECODE_ANY | JSON_DISABLE_EOF_CHECK, &where) : NULL;
-    if (!value || where.position <= 0)
-      return broken(written, error);
-    rest = begin + where.position;
-    g_string_append(fill->text, " ");
-    g_string_append_len(fill->text, begin, where.position);
-    use(fill, json_object_get(fill->properties, fill->keys->pdata[fill->value]), value);
-  }
+/* The end that `rest` is, or NULL. */
+static const char *end_of(const CallFill *fill, const char *rest) {
   for (guint i = 0; fill->ends->pdata[i]; i++)
     if (g_str_equal(rest, fill->ends->pdata[i]))
-      return follow(fill, rest, error);
-  return broken(written, error);
+      return fill->ends->pdata[i];
+  return NULL;
 }
 
-CallFill *call_fill_new(const json_t *schema, const char *said, gboolean tight, GError **error) {
+gboolean call_fill_take(CallFill *fill, const char *written, GError **error) {
+  if (fill->value < 0) {
+    const char *key = end_of(fill, written);
+    fill->plain &= !key;
+    return key ? follow(fill, key, error) : broken(written, error);
+  }
+  json_t *property = json_object_get(fill->properties, fill->keys->pdata[fill->value]);
+  json_auto_t *narrow = narrowed(fill, property);
+  json_error_t where;
+  const char *begin = written + strspn(written, " ");
+  json_auto_t *value =
+      g_utf8_validate(begin, -1, NULL) ? json_loads(begin, JSON_DECODE_ANY | JSON_DISABLE_EOF_CHECK, &where) : NULL;
+  if (!value || where.position <= 0)
+    return broken(written, error);
+  const char *end = end_of(fill, begin + where.position);
+  /* A mark of the chat may be missing in it: then it is another one of the values, or none. */
+  if (!end || !choir_schema_validate(narrow, value, NULL))
+    return broken(written, error);
+  fill->plain = FALSE;
+  g_string_append(fill->text, " ");
+  g_string_append_len(fill->text, begin, where.position);
+  use(fill, property, value);
+  return follow(fill, end, error);
+}
+
+CallFill *call_fill_new(const json_t *schema, const char *said, ChoirCallWidth width, GError **error) {
   g_autoptr(CallFill) fill = g_new0(CallFill, 1);
   const char *key;
   json_t *property;
@@ -244,7 +269,7 @@ CallFill *call_fill_new(const json_t *schema, const char *said, gboolean tight, 
   fill->taken = json_array();
   fill->text = g_string_new(" {");
   fill->said = g_strdup(said);
-  fill->tight = tight;
+  fill->width = width;
   fill->value = -1;
   json_object_foreach(fill->properties, key, property) g_ptr_array_add(fill->keys, (gpointer)key);
   return start_key(fill, error) ? g_steal_pointer(&fill) : NULL;

@@ -18,7 +18,7 @@ G_DEFINE_QUARK(choir - call - error - quark, choir_call_error)
 typedef struct {
   GString *rules;
   guint count, depth;
-  gboolean tight;
+  ChoirCallWidth width;
   GError **error;
 } Builder;
 
@@ -46,10 +46,17 @@ static void append_literal(GString *out, const char *text) {
   g_string_append_c(out, '"');
 }
 
-static char *json_literal(const json_t *json) {
-  char *text = json_dumps(json, JSON_ENCODE_ANY | JSON_ENSURE_ASCII);
+/* In other alphabets as they are: a model copies what it has read, and escapes cost many tokens. */
+static char *json_literal(const Builder *builder, const json_t *json) {
+  gboolean plain = builder->width == CHOIR_CALL_PLAIN;
+  char *text = json_dumps(json, JSON_ENCODE_ANY | (plain ? JSON_ENSURE_ASCII : 0));
+  g_autoptr(GString) escaped = g_string_new(text ? text : "null");
   GString *out = g_string_new(NULL);
-  append_literal(out, text ? text : "null");
+  if (plain) {
+    g_string_replace(escaped, "<", "\\u003c", 0);
+    g_string_replace(escaped, "[", "\\u005b", 0);
+  }
+  append_literal(out, escaped->str);
   free(text);
   return g_string_free(out, FALSE);
 }
@@ -207,7 +214,7 @@ static char *string_value(Builder *builder, const json_t *schema, const char *pa
     return NULL;
   if (least > most)
     return refuse(builder, path, "no text fits between 'minLength' and 'maxLength' (at most %d)", MAX_STRING);
-  if (builder->tight)
+  if (builder->width != CHOIR_CALL_WIDE)
     most = MIN(most, MAX(least, TIGHT_STRING));
   return rule(builder, g_strdup_printf("\"\\\"\" char{%u,%u} \"\\\"\"", least, most));
 }
@@ -222,7 +229,7 @@ static char *array_value(Builder *builder, const json_t *schema, const char *pat
     return NULL;
   if (least > most)
     return refuse(builder, path, "no list fits between 'minItems' and 'maxItems' (at most %d)", MAX_LIST);
-  if (builder->tight)
+  if (builder->width != CHOIR_CALL_WIDE)
     most = MIN(most, MAX(least, 1));
   g_autofree char *where = g_strconcat(path, "[]", NULL);
   g_autofree char *member = value(builder, items, where);
@@ -316,7 +323,7 @@ static char *enumeration(Builder *builder, const json_t *list, const char *path)
   json_array_foreach((json_t *)list, i, member) {
     if (json_is_object(member) || json_is_array(member))
       return refuse(builder, path, "'enum' and 'const' take texts, numbers, true, false and null");
-    g_autofree char *literal = json_literal(member);
+    g_autofree char *literal = json_literal(builder, member);
     g_string_append_printf(out, "%s%s", i ? " | " : "", literal);
   }
   return rule(builder, g_strdup(out->str));
@@ -405,17 +412,21 @@ static char *value(Builder *builder, const json_t *schema, const char *path) {
 }
 
 /* The whole grammar: root is what stands before the value, the value (schema NULL: none) and what stands behind it. */
-static char *grammar(const char *before, const json_t *schema, const char *behind, gboolean tight, GError **error) {
+static char *grammar(const char *before, const json_t *schema, const char *behind, ChoirCallWidth width,
+                     GError **error) {
   g_autoptr(GError) failure = NULL;
-  Builder builder = {.rules = g_string_new(NULL), .tight = tight, .error = &failure};
+  Builder builder = {.rules = g_string_new(NULL), .width = width, .error = &failure};
   g_autofree char *name = schema ? value(&builder, schema, "parameters") : g_strdup("");
   g_autofree char *rules = g_string_free(builder.rules, FALSE);
   if (!name) {
     g_propagate_error(error, g_steal_pointer(&failure));
     return NULL;
   }
-  char *text = g_strdup_printf("root ::= %s%s%s\n%schar ::= [^\"\\\\\\x7F\\x00-\\x1F] | \"\\\\\" [\"\\\\/nt]\n", before,
-                               name, behind, rules);
+  /* Not all that is no quote: a token of half a character may make a surrogate, or what is no character at all. */
+  const char *chars = width == CHOIR_CALL_PLAIN ? "[ !#-;=-Z\\]-~]"
+                                                : "[ !#-\\[\\]-~\\u00A0-\\uD7FF\\uE000-\\uFFFD\\U00010000-\\U0010FFFF]";
+  char *text =
+      g_strdup_printf("root ::= %s%s%s\n%schar ::= %s | \"\\\\\" [\"\\\\/nt]\n", before, name, behind, rules, chars);
   if (strlen(text) <= CHOIR_CALL_MAX_GRAMMAR)
     return text;
   g_free(text);
@@ -424,16 +435,16 @@ static char *grammar(const char *before, const json_t *schema, const char *behin
   return NULL;
 }
 
-char *choir_call_grammar(const json_t *schema, gboolean tight, GError **error) {
-  return grammar("\" \"? ", schema, "", tight, error);
+char *choir_call_grammar(const json_t *schema, ChoirCallWidth width, GError **error) {
+  return grammar("\" \"? ", schema, "", width, error);
 }
 
-char *choir_call_grammar_part(const json_t *schema, const char *const *ends, gboolean tight, GError **error) {
+char *choir_call_grammar_part(const json_t *schema, const char *const *ends, ChoirCallWidth width, GError **error) {
   g_autoptr(GString) behind = g_string_new(" (");
   for (guint i = 0; ends[i]; i++) {
     g_string_append(behind, i ? " | " : "");
     append_literal(behind, ends[i]);
   }
   g_string_append_c(behind, ')');
-  return grammar(schema ? "\" \" " : "", schema, behind->str, tight, error);
+  return grammar(schema ? "\" \" " : "", schema, behind->str, width, error);
 }

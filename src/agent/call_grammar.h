@@ -21,12 +21,21 @@ enum {
 
 #define CHOIR_CALL_MAX_GRAMMAR (48 * 1024) /* bytes */
 
+typedef enum {
+  CHOIR_CALL_WIDE,
+  CHOIR_CALL_TIGHT, /* texts of 48 characters and lists of one member where the schema allows it, for a model that does
+                     * not find an end */
+  /* As tight, and in printable ASCII without '<' and '[' (in an enum: escaped), so that nothing a vocabulary holds (a
+   * byte of a character, a mark of the chat, which has a text for the grammar and none in what is written) can spoil
+   * it. Every token writes at least one byte, and there are few: it always ends. */
+  CHOIR_CALL_PLAIN,
+} ChoirCallWidth;
+
 /* NULL with CHOIR_CALL_ERROR_SCHEMA, which names the place; caller frees. The grammar writes one JSON value on one
- * line, ", " and ": " between members, properties in the schema's order. tight: texts of 48 characters and lists of one
- * member where the schema allows it, for a model that does not find an end. */
-char *choir_call_grammar(const json_t *schema, gboolean tight, GError **error);
+ * line, ", " and ": " between members, properties in the schema's order. */
+char *choir_call_grammar(const json_t *schema, ChoirCallWidth width, GError **error);
 /* A part of such an object: a blank and a value of schema (NULL: none), then one of ends ("}"; NULL-ended). As above.
  */
-char *choir_call_grammar_part(const json_t *schema, const char *const *ends, gboolean tight, GError **error);
+char *choir_call_grammar_part(const json_t *schema, const char *const *ends, ChoirCallWidth width, GError **error);
 /* The expression for whole numbers from low to high; caller frees. */
 char *choir_call_grammar_range(gint64 low, gint64 high);

@@ -61,7 +61,7 @@ static gboolean add(ChoirCallTools *tools, guint index, const json_t *entry, cha
       !parameters || json_is_null(parameters) || (json_is_object(parameters) && json_object_size(parameters) == 0);
   json_t *schema = none ? json_pack("{s:s}", "type", "object") : json_incref(parameters);
   g_autoptr(GError) refused = NULL;
-  g_autofree char *grammar = choir_call_grammar(schema, FALSE, &refused);
+  g_autofree char *grammar = choir_call_grammar(schema, CHOIR_CALL_WIDE, &refused);
   const char *type = choir_json_string(schema, "type", json_object_get(schema, "properties") ? "object" : "");
   if (!grammar || strcmp(type, "object") != 0) {
     json_decref(schema);

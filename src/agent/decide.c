@@ -159,7 +159,7 @@ gboolean choir_decide_wanted(const ChoirShortlist *shortlist, const char *text) 
 }
 
 static guint limit_of(const ChoirDecide *decide) {
-  return decide->request.small ? SMALL_MS : LARGE_MS;
+  return decide->request.limit_ms ? decide->request.limit_ms : decide->request.small ? SMALL_MS : LARGE_MS;
 }
 
 /* --- a model that writes calls by itself */

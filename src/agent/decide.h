@@ -19,6 +19,7 @@ typedef struct {
   const char *name;        /* not NULL: this action, only its arguments are wanted */
   gboolean choice_only;    /* arguments are not filled in: "{}" */
   double temperature;      /* of the arguments; 0 = the most likely ones */
+  guint limit_ms;          /* of each question to the model; 0 = 8 s for a small one, a minute for others (call.h) */
   const json_t *wrong;     /* arguments of it that did not work; may be NULL */
   const char *notes;       /* what tools found already, for a model that writes calls by itself; may be NULL */
 } ChoirDecideRequest;

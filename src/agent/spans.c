@@ -6,6 +6,8 @@
 
 #define SPAN_WORDS 16
 #define SPANS_MAX 250
+#define SPAN_BYTES 600          /* as much as the model is shown of what was said (call.c) */
+#define SPANS_BYTES (10 * 1024) /* as a grammar writes them: three such lists are one (CHOIR_CALL_MAX_GRAMMAR) */
 #define NUMBERS_MAX 8
 #define COPIED_BY 2 /* examples that must do so */
 
@@ -21,11 +23,21 @@ static gboolean is_in(const char *const *list, const char *word) {
   return g_strv_contains(list, lower);
 }
 
+/* What a span takes of a grammar: its own bytes, a quote and a backslash with theirs, the rule around it. */
+static gsize cost(const char *span) {
+  gsize bytes = 16;
+  for (; *span; span++)
+    bytes += *span == '"' || *span == '\\' ? 4 : (guchar)*span < 0x20 ? 7 : 1;
+  return bytes;
+}
+
 json_t *choir_spans(const char *text, gsize most) {
+  most = MIN(most, SPAN_BYTES);
   g_autoptr(GHashTable) seen = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
   g_auto(GStrv) raw = g_strsplit_set(text, " \t\r\n", -1);
   g_autoptr(GPtrArray) words = g_ptr_array_new();
   json_t *list = json_array();
+  gsize bytes = 0;
   for (guint i = 0; raw[i]; i++)
     if (*raw[i])
       g_ptr_array_add(words, raw[i]);
@@ -40,12 +52,22 @@ json_t *choir_spans(const char *text, gsize most) {
         g_string_truncate(span, span->len - 1);
       gsize skip = strspn(span->str, "\"");
       const char *start = span->str + skip;
-      if (span->len > skip && span->len - skip <= most && !g_hash_table_contains(seen, start)) {
+      if (span->len > skip && span->len - skip <= most && bytes + cost(start) <= SPANS_BYTES &&
+          !g_hash_table_contains(seen, start)) {
+        bytes += cost(start);
         g_hash_table_add(seen, g_strdup(start));
         json_array_append_new(list, json_string(start));
       }
     }
   return list;
+}
+
+/* Where nothing in it stands alone (a mark, a word that is too long): all that was said, as much as fits. */
+static json_t *all_of(const char *text, gsize most) {
+  const char *end = NULL;
+  g_utf8_validate(text, (gssize)MIN(MIN(most, SPAN_BYTES), strlen(text)), &end);
+  g_autofree char *whole = g_strstrip(g_strndup(text, (gsize)(end - text)));
+  return *whole ? json_pack("[s]", whole) : json_array();
 }
 
 static gboolean is_required(const json_t *schema, const char *key) {
@@ -146,7 +168,10 @@ json_t *choir_spans_bind(json_t *schema, const char *text, const ChoirSpanShots 
       json_decref(list);
       continue;
     }
-    /* Nothing that could be copied: an empty enum, of which no grammar can be made, so that the call is refused. */
+    if (copied && must && json_array_size(list) == 0) {
+      json_decref(list);
+      list = all_of(text, (gsize)choir_json_int(property, "maxLength", 200));
+    }
     if (copied || json_array_size(list) > 0) {
       json_object_set(property, "enum", list);
       json_object_set_new(property, "$comment", json_string(text_of_it ? "copied" : "said"));

@@ -129,7 +129,7 @@ static void test_grammar_refuses(void) {
   for (guint i = 0; i < G_N_ELEMENTS(schemas); i++) {
     json_auto_t *schema = json(schemas[i]);
     g_autoptr(GError) error = NULL;
-    g_autofree char *grammar = choir_call_grammar(schema, FALSE, &error);
+    g_autofree char *grammar = choir_call_grammar(schema, CHOIR_CALL_WIDE, &error);
     g_test_message("%s", schemas[i]);
     g_assert_null(grammar);
     g_assert_error(error, CHOIR_CALL_ERROR, CHOIR_CALL_ERROR_SCHEMA);
@@ -141,7 +141,7 @@ static void test_grammar_refuses(void) {
     g_string_append_c(deep, '}');
   }
   json_auto_t *schema = json(deep->str);
-  g_assert_null(choir_call_grammar(schema, FALSE, NULL));
+  g_assert_null(choir_call_grammar(schema, CHOIR_CALL_WIDE, NULL));
 }
 
 /* --- a walker of grammars: writes a random text of them, and matches one --------------------------------------------
@@ -167,7 +167,7 @@ static const char *term(const char *grammar, const char *at, GRand *rand, GStrin
     return at + 1;
   }
   if (*at == '[') {
-    gboolean text = at[1] == '^', escapes = strncmp(at, "[\"", 2) == 0;
+    gboolean text = at[1] == ' ', escapes = strncmp(at, "[\"", 2) == 0;
     if (out && (text || escapes))
       g_string_append_c(out, text ? "abz {}:,"[g_rand_int_range(rand, 0, 8)] : "\"\\/nt"[g_rand_int_range(rand, 0, 5)]);
     else if (out)
@@ -255,13 +255,13 @@ static void test_grammar_walk(void) {
   guint32 seed = g_test_rand_int();
   g_test_message("seed %u", seed);
   g_autoptr(GRand) rand = g_rand_new_with_seed(seed);
-  guint walks = WALKS / (G_N_ELEMENTS(schemas) * 2) + 1;
+  guint walks = WALKS / (G_N_ELEMENTS(schemas) * 3) + 1;
   if (g_strcmp0(g_getenv("CHOIR_FULL"), "0") == 0)
     walks /= 10;
-  for (guint i = 0; i < G_N_ELEMENTS(schemas) * 2; i++) {
-    json_auto_t *schema = json(schemas[i / 2]);
+  for (guint i = 0; i < G_N_ELEMENTS(schemas) * 3; i++) {
+    json_auto_t *schema = json(schemas[i / 3]);
     g_autoptr(GError) error = NULL;
-    g_autofree char *grammar = choir_call_grammar(schema, i & 1, &error);
+    g_autofree char *grammar = choir_call_grammar(schema, (ChoirCallWidth)(i % 3), &error);
     g_assert_no_error(error);
     for (guint k = 0; k < walks; k++) {
       g_autoptr(GString) text = g_string_new(NULL);
@@ -270,7 +270,7 @@ static void test_grammar_walk(void) {
       g_autofree char *array = g_strdup_printf("[%s]", text->str);
       wrapped = choir_json_parse(array, strlen(array), &error);
       if (!wrapped || !choir_schema_validate(schema, json_array_get(wrapped, 0), &error))
-        g_error("%s wrote %s: %s\n%s", schemas[i / 2], text->str, error->message, grammar);
+        g_error("%s wrote %s: %s\n%s", schemas[i / 3], text->str, error->message, grammar);
     }
   }
 }
@@ -299,7 +299,7 @@ static void test_range(void) {
 static char *filled(const char *schema_text, const char *said, const char *const *values, GString *grammars) {
   json_auto_t *schema = json(schema_text);
   g_autoptr(GError) error = NULL;
-  g_autoptr(CallFill) fill = call_fill_new(schema, said, TRUE, &error);
+  g_autoptr(CallFill) fill = call_fill_new(schema, said, CHOIR_CALL_TIGHT, &error);
   g_assert_no_error(error);
   for (; call_fill_grammar(fill); values++) {
     g_assert_nonnull(*values);
@@ -426,6 +426,48 @@ static void test_fill(void) {
   }
 }
 
+/* What spoils a value (half a character, no end, a mark of the chat that is missing in it) is asked for once more, in a
+ * grammar that has room for nothing of the kind; what was taken before stays. */
+static void test_fill_plain(void) {
+  json_auto_t *schema = json("{\"type\":\"object\",\"properties\":{\"a\":{\"type\":\"integer\"},\"b\":{\"type\":"
+                             "\"string\",\"minLength\":1},\"c\":"
+                             "{\"type\":\"string\",\"$comment\":\"copied\",\"enum\":[\"<|x|> "
+                             "[a\",\"\xc3\xbc\"]}},\"required\":[\"a\",\"b\",\"c\"]}");
+  static const char *const spoiled[] = {" \"\xf0\x9f\",", " \"no end", " \"\",", " \"x\"", ""};
+  for (guint i = 0; i < G_N_ELEMENTS(spoiled); i++) {
+    g_autoptr(GError) error = NULL;
+    g_autoptr(CallFill) fill = call_fill_new(schema, "<|x|> [a \xc3\xbc", CHOIR_CALL_WIDE, &error);
+    g_assert_no_error(error);
+    g_assert_true(call_fill_take(fill, " 7,", &error));
+    g_assert_nonnull(strstr(call_fill_grammar(fill), "char{1,201}"));
+    g_assert_false(call_fill_take(fill, spoiled[i], &error));
+    g_assert_error(error, CHOIR_CALL_ERROR, CHOIR_CALL_ERROR_BROKEN);
+    g_clear_error(&error);
+    g_assert_false(call_fill_is_plain(fill));
+    g_assert_true(call_fill_plain(fill));
+    g_assert_nonnull(strstr(call_fill_grammar(fill), "char{1,48}"));
+    g_assert_nonnull(strstr(call_fill_grammar(fill), "char ::= [ !#-;=-Z\\]-~]"));
+    g_assert_false(call_fill_plain(fill)); /* only once */
+    g_assert_true(call_fill_take(fill, " \"good\",", &error));
+    /* The next one is as wide as ever, its words as they were said. */
+    g_assert_nonnull(strstr(call_fill_grammar(fill), "<|x|> [a"));
+    g_assert_nonnull(strstr(call_fill_grammar(fill), "\xc3\xbc"));
+    g_assert_false(call_fill_take(fill, " \" [a\"}", &error)); /* the mark wrote nothing */
+    g_clear_error(&error);
+    g_assert_true(call_fill_plain(fill));
+    g_assert_null(strstr(call_fill_grammar(fill), "<|x|> [a"));
+    g_assert_nonnull(strstr(call_fill_grammar(fill), "\\\\u003c|x|> \\\\u005ba"));
+    g_assert_nonnull(strstr(call_fill_grammar(fill), "\\\\u00FC"));
+    g_assert_true(call_fill_take(fill, " \"\\u003c|x|> \\u005ba\"}", &error));
+    g_assert_null(call_fill_grammar(fill));
+    json_auto_t *args = choir_json_parse(call_fill_text(fill), strlen(call_fill_text(fill)), &error);
+    g_assert_no_error(error);
+    g_assert_cmpstr(choir_json_string(args, "c", ""), ==, "<|x|> [a");
+    g_assert_cmpint(choir_json_int(args, "a", 0), ==, 7);
+    g_assert_cmpstr(choir_json_string(args, "b", ""), ==, "good");
+  }
+}
+
 int main(int argc, char **argv) {
   alarm(170);
   g_test_init(&argc, &argv, NULL);
@@ -438,5 +480,6 @@ int main(int argc, char **argv) {
   g_test_add_func("/call/grammar-walk", test_grammar_walk);
   g_test_add_func("/call/range", test_range);
   g_test_add_func("/call/fill", test_fill);
+  g_test_add_func("/call/fill-plain", test_fill_plain);
   return g_test_run();
 }

@@ -317,16 +317,31 @@ static void test_spans(void) {
   g_autoptr(GString) flood = g_string_new(NULL);
   for (guint i = 0; i < 5000; i++)
     g_string_append_printf(flood, "w%u ", i);
-  /* Nothing to copy from: an empty enum, so that nothing is decoded. */
+  /* Nothing in it stands alone: all of it, where it must be; no grammar is too large for its bytes. */
   json_t *schema =
       json_loads("{\"type\":\"object\",\"properties\":{\"a\":{\"type\":\"string\",\"$comment\":\"copied\"},"
                  "\"b\":{\"type\":\"string\",\"$comment\":\"copied\"}},\"required\":[\"a\"]}",
                  0, NULL);
   json_auto_t *bound = choir_spans_bind(schema, "\"", NULL, NULL, FALSE);
-  g_assert_null(choir_call_grammar(bound, FALSE, NULL));
+  g_autofree char *rules = choir_call_grammar(bound, CHOIR_CALL_WIDE, NULL);
+  g_assert_nonnull(rules);
+  json_t *a = json_object_get(json_object_get(json_object_get(bound, "properties"), "a"), "enum");
+  g_assert_true(json_array_size(a) == 1 && has(a, "\""));
   g_assert_cmpuint(json_object_size(json_object_get(bound, "properties")), ==, 1);
   json_auto_t *many = choir_spans(flood->str, 200);
   g_assert_cmpuint(json_array_size(many), <=, 250);
+  g_autoptr(GString) quotes = g_string_new(NULL);
+  for (guint i = 0; i < 40; i++)
+    g_string_append_printf(quotes, "w%u\\\\\\\\\\\\\\\\\"\"\"\"\"\"\"\"\"\"\"\"\"\"\"\"w ", i);
+  json_t *three = json_loads("{\"type\":\"object\",\"properties\":{\"a\":{\"type\":\"string\",\"$comment\":\"copied\"},"
+                             "\"b\":{\"type\":\"string\",\"$comment\":\"copied\"},"
+                             "\"c\":{\"type\":\"string\",\"$comment\":\"copied\"}},\"required\":[\"a\",\"b\",\"c\"]}",
+                             0, NULL);
+  json_auto_t *large = choir_spans_bind(three, quotes->str, NULL, NULL, FALSE);
+  g_autoptr(GError) error = NULL;
+  g_autofree char *largest = choir_call_grammar(large, CHOIR_CALL_PLAIN, &error);
+  g_assert_no_error(error);
+  g_assert_cmpuint(strlen(largest), >, 16 * 1024);
 }
 
 /* What stays of a text's spans for an argument, joined. */
