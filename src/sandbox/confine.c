@@ -1,16 +1,18 @@
 #include "sandbox/confine.h"
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
-#include "sandbox/landlock.h"
 #include "sandbox/filter.h"
+#include "sandbox/landlock.h"
 
 #define INSIDE "/run/choir-sandbox" /* this program, inside bubblewrap's mounts */
 #define OPEN_FILES 256
+#define OTHER_ARGS 32 /* what choir_confine_bwrap() adds one by one, with the NULL at the end */
 
 /* Other people's things: empty inside, and nothing in them can be reached. */
 static const char *const masked[] = {"/home",     "/root",    "/mnt", "/media", "/srv", "/var/lib", "/var/spool",
@@ -23,24 +25,38 @@ static gboolean is_folder(const char *path) {
   return stat(path, &status) == 0 && S_ISDIR(status.st_mode);
 }
 
-static void mask(GPtrArray *args, const char *path) {
+typedef struct {
+  char **list;
+  guint n;
+} Args;
+
+static void add(Args *args, const char *text) {
+  args->list[args->n++] = (char *)text;
+}
+
+static void bind_path(Args *args, const char *option, const char *from, const char *to) {
+  add(args, option);
+  add(args, from);
+  add(args, to);
+}
+
+static void mask(Args *args, const char *path) {
   if (is_folder(path)) {
-    g_ptr_array_add(args, g_strdup("--tmpfs"));
-    g_ptr_array_add(args, g_strdup(path));
+    add(args, "--tmpfs");
+    add(args, path);
   } else if (access(path, F_OK) == 0) {
-    g_ptr_array_add(args, g_strdup("--ro-bind"));
-    g_ptr_array_add(args, g_strdup("/dev/null"));
-    g_ptr_array_add(args, g_strdup(path));
+    bind_path(args, "--ro-bind", "/dev/null", path);
   }
 }
 
-static void bind_path(GPtrArray *args, const char *option, const char *from, const char *to) {
-  g_ptr_array_add(args, g_strdup(option));
-  g_ptr_array_add(args, g_strdup(from));
-  g_ptr_array_add(args, g_strdup(to));
+static guint count(char *const *texts) {
+  guint n = 0;
+  while (texts[n])
+    n++;
+  return n;
 }
 
-GStrv choir_confine_bwrap(const ChoirLimits *limits, const char *self, int spec_fd) {
+char **choir_confine_bwrap(const ChoirLimits *limits, const char *self, int spec_fd) {
   static const char *const fixed[] = {"bwrap",
                                       "--die-with-parent",
                                       "--unshare-user",
@@ -66,34 +82,39 @@ GStrv choir_confine_bwrap(const ChoirLimits *limits, const char *self, int spec_
                                       "--tmpfs",
                                       "/var/tmp",
                                       NULL};
-  g_autoptr(GPtrArray) args = g_ptr_array_new();
+  static char number[16];
+  gsize most = G_N_ELEMENTS(fixed) + 3 * (G_N_ELEMENTS(masked) + G_N_ELEMENTS(masked_files)) +
+               3 * ((gsize)count(limits->hidden) + count(limits->writable)) + OTHER_ARGS;
+  Args args = {calloc(most, sizeof *args.list), 0};
+  if (!args.list)
+    return NULL;
   for (guint i = 0; fixed[i]; i++)
-    g_ptr_array_add(args, g_strdup(fixed[i]));
+    add(&args, fixed[i]);
   if (!limits->network)
-    g_ptr_array_add(args, g_strdup("--unshare-net"));
+    add(&args, "--unshare-net");
   if (!limits->pty) /* a terminal's session is made by choir-sandbox, which gives it its controlling terminal */
-    g_ptr_array_add(args, g_strdup("--new-session"));
+    add(&args, "--new-session");
   for (guint i = 0; masked[i]; i++)
-    mask(args, masked[i]);
+    mask(&args, masked[i]);
   for (guint i = 0; masked_files[i]; i++)
-    mask(args, masked_files[i]);
+    mask(&args, masked_files[i]);
   for (guint i = 0; limits->hidden[i]; i++)
-    mask(args, limits->hidden[i]);
+    mask(&args, limits->hidden[i]);
   for (guint i = 0; limits->writable[i]; i++)
-    bind_path(args, "--bind", limits->writable[i], limits->writable[i]);
+    bind_path(&args, "--bind", limits->writable[i], limits->writable[i]);
   if (limits->network && is_folder("/run/systemd/resolve")) /* where /etc/resolv.conf may point to */
-    bind_path(args, "--ro-bind", "/run/systemd/resolve", "/run/systemd/resolve");
+    bind_path(&args, "--ro-bind", "/run/systemd/resolve", "/run/systemd/resolve");
   if (limits->proxy_socket)
-    bind_path(args, "--bind", limits->proxy_socket, "/run/proxy.sock");
-  bind_path(args, "--ro-bind", self, INSIDE);
-  g_ptr_array_add(args, g_strdup("--chdir"));
-  g_ptr_array_add(args, g_strdup(limits->cwd));
-  g_ptr_array_add(args, g_strdup("--"));
-  g_ptr_array_add(args, g_strdup(INSIDE));
-  g_ptr_array_add(args, g_strdup("--inner"));
-  g_ptr_array_add(args, g_strdup_printf("%d", spec_fd));
-  g_ptr_array_add(args, NULL);
-  return (GStrv)g_ptr_array_free(g_steal_pointer(&args), FALSE);
+    bind_path(&args, "--bind", limits->proxy_socket, "/run/proxy.sock");
+  bind_path(&args, "--ro-bind", self, INSIDE);
+  add(&args, "--chdir");
+  add(&args, limits->cwd);
+  add(&args, "--");
+  add(&args, INSIDE);
+  add(&args, "--inner");
+  snprintf(number, sizeof number, "%d", spec_fd);
+  add(&args, number);
+  return args.list;
 }
 
 static void limit(int which, guint64 most) {
@@ -164,18 +185,24 @@ static const char *const devices[] = {"/dev/null", "/dev/zero", "/dev/full", "/d
                                       "/dev/tty",  "/dev/pts",  "/dev/ptmx", "/dev/shm",    NULL};
 
 static gboolean landlock(const ChoirLimits *limits) {
-  g_autoptr(GPtrArray) write = g_ptr_array_new();
+  const char **write = calloc((gsize)count(limits->writable) + G_N_ELEMENTS(devices) + 2, sizeof *write);
+  guint n = 0;
+  if (!write)
+    return FALSE;
   for (guint i = 0; limits->writable[i]; i++)
-    g_ptr_array_add(write, limits->writable[i]);
+    write[n++] = limits->writable[i];
   for (guint i = 0; devices[i] && (limits->full || i < 6); i++)
-    g_ptr_array_add(write, (gpointer)devices[i]);
+    write[n++] = devices[i];
   if (limits->full)
-    g_ptr_array_add(write, (gpointer) "/tmp");
-  g_ptr_array_add(write, NULL);
+    write[n++] = "/tmp";
   ChoirLandlockRules rules = {.read = limits->full ? everything : system_read,
-                              .write = (const char *const *)write->pdata,
+                              .write = write,
                               .tcp = limits->proxy_socket != NULL || limits->network};
-  return choir_landlock_apply(&rules);
+  gboolean ok = choir_landlock_apply(&rules);
+  int code = errno;
+  free(write);
+  errno = code;
+  return ok;
 }
 
 void choir_confine_exec(const ChoirLimits *limits) {
@@ -190,24 +217,24 @@ void choir_confine_exec(const ChoirLimits *limits) {
   if (limits->full) /* counted within its own user namespace; otherwise choir-sandbox counts them */
     limit(RLIMIT_NPROC, limits->processes);
   if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) {
-    fprintf(stderr, "choir-sandbox: cannot give up privileges: %s\n", g_strerror(errno));
+    fprintf(stderr, "choir-sandbox: cannot give up privileges: %s\n", strerror(errno));
     return;
   }
   if (!landlock(limits) && !(limits->full && errno == ENOSYS)) { /* bubblewrap holds without it */
-    fprintf(stderr, "choir-sandbox: Landlock: %s\n", g_strerror(errno));
+    fprintf(stderr, "choir-sandbox: Landlock: %s\n", strerror(errno));
     return;
   }
   /* Without its own process namespace a signal reaches every process of the user, unless Landlock keeps it in. */
   if (!choir_seccomp_apply(limits->proxy_socket != NULL || limits->network, limits->full || abi >= 6, !limits->full)) {
-    fprintf(stderr, "choir-sandbox: seccomp: %s\n", g_strerror(errno));
+    fprintf(stderr, "choir-sandbox: seccomp: %s\n", strerror(errno));
     return;
   }
   if (close_range(3, ~0u, 0) != 0)
     return;
   if (chdir(limits->cwd) != 0) {
-    fprintf(stderr, "choir-sandbox: cannot enter %s: %s\n", limits->cwd, g_strerror(errno));
+    fprintf(stderr, "choir-sandbox: cannot enter %s: %s\n", limits->cwd, strerror(errno));
     return;
   }
   execvpe(limits->argv[0], limits->argv, limits->env);
-  fprintf(stderr, "choir-sandbox: cannot run %s: %s\n", limits->argv[0], g_strerror(errno));
+  fprintf(stderr, "choir-sandbox: cannot run %s: %s\n", limits->argv[0], strerror(errno));
 }

@@ -2,8 +2,9 @@
 #pragma once
 #include "sandbox/confine_spec.h"
 
-/* The command line of bubblewrap that ends in this program's own inner step; caller frees. spec_fd stays open in it. */
-GStrv choir_confine_bwrap(const ChoirLimits *limits, const char *self, int spec_fd);
+/* The command line of bubblewrap that ends in this program's own inner step, NULL without memory; lives as long as the
+ * process. spec_fd stays open in it. */
+char **choir_confine_bwrap(const ChoirLimits *limits, const char *self, int spec_fd);
 /* Applies rlimits, Landlock and seccomp to this process and becomes the program. Returns only on failure, with one
  * sentence on stderr. */
 void choir_confine_exec(const ChoirLimits *limits);

@@ -1,17 +1,18 @@
-/* What a confined program gets, as it travels from the daemon to choir-sandbox: one JSON object on a pipe, never argv,
- * so that nothing of it shows in the list of processes. */
+/* What a confined program gets, as it travels from the daemon to choir-sandbox in a memory file, never in argv, so that
+ * nothing of it shows in the list of processes. choir-sandbox is started twice for each program and links nothing but
+ * the C library: of GLib it has the types only. */
 #pragma once
 #include <glib.h>
-#include <jansson.h>
 
 typedef struct {
-  GStrv argv, env, writable, hidden;
-  char *cwd, *proxy_socket;
+  char **argv, **env, **writable, **hidden; /* NULL-ended */
+  char *cwd, *proxy_socket;                 /* the latter may be NULL */
   guint seconds, cpu_seconds, memory_mb, processes, file_mb;
   gboolean pty, network, full; /* full: bubblewrap as well */
 } ChoirLimits;
 
-json_t *choir_limits_to_json(const ChoirLimits *limits); /* caller decrefs */
-gboolean choir_limits_from_json(const json_t *json, ChoirLimits *ret_limits, GError **error);
-void choir_limits_clear(ChoirLimits *limits);
-G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(ChoirLimits, choir_limits_clear)
+/* The daemon's side: a memory file with them, -1 with errno. */
+int choir_limits_write(const ChoirLimits *limits);
+/* choir-sandbox's side; the limits live as long as the process. The file's place is left as it is, for the inner step.
+ * FALSE: it is no such file. */
+gboolean choir_limits_read(int fd, ChoirLimits *ret_limits);

@@ -48,8 +48,9 @@ static int socket_for(const char *end, socklen_t *ret_length) {
   memset(&address, 0, sizeof address);
   if (strchr(end, '/')) {
     address.un.sun_family = AF_UNIX;
-    if (g_strlcpy(address.un.sun_path, end, sizeof address.un.sun_path) >= sizeof address.un.sun_path)
+    if (strlen(end) >= sizeof address.un.sun_path)
       return -1;
+    strcpy(address.un.sun_path, end);
     *ret_length = sizeof address.un;
     return socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
   }
@@ -62,9 +63,10 @@ static int socket_for(const char *end, socklen_t *ret_length) {
 
 static gboolean open_rule(const char *text, Rule *rule) {
   const char *equals = strchr(text, '=');
-  g_autofree char *from = equals ? g_strndup(text, (gsize)(equals - text)) : NULL;
+  char *from = equals ? strndup(text, (gsize)(equals - text)) : NULL;
   socklen_t length = 0;
   rule->fd = from ? socket_for(from, &length) : -1;
+  free(from);
   rule->to = equals ? equals + 1 : NULL;
   return rule->fd >= 0 && bind(rule->fd, &address.any, length) == 0 && listen(rule->fd, 64) == 0;
 }
@@ -179,7 +181,7 @@ static int start_and_serve(const Rule *rules, guint n_rules, char **argv) {
     sigprocmask(SIG_SETMASK, &before, NULL);
     setrlimit(RLIMIT_STACK, &stack);
     execvp(argv[0], argv);
-    fprintf(stderr, "choir-sandbox: cannot run %s: %s\n", argv[0], g_strerror(errno));
+    fprintf(stderr, "choir-sandbox: cannot run %s: %s\n", argv[0], strerror(errno));
     _exit(126);
   }
   while (pid > 0) {
@@ -199,7 +201,7 @@ int choir_forward_main(int argc, char **argv) {
   int at = 0;
   for (; at < argc && strcmp(argv[at], "--") != 0; at++, n++)
     if (n == RULES_MAX || !open_rule(argv[at], &rules[n])) {
-      fprintf(stderr, "choir-sandbox: cannot forward %s: %s\n", argv[at], g_strerror(errno));
+      fprintf(stderr, "choir-sandbox: cannot forward %s: %s\n", argv[at], strerror(errno));
       return 126;
     }
   if (at + 1 >= argc) {

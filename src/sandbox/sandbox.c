@@ -7,7 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -15,9 +14,8 @@
 #include "base/child_exec.h"
 #include "base/log.h"
 #include "base/names.h"
-#include "base/text.h"
-#include "sandbox/landlock.h"
 #include "sandbox/confine_spec.h"
+#include "sandbox/landlock.h"
 
 #define PROGRAM "choir-sandbox"
 #define RUNS_MAX 16
@@ -55,48 +53,38 @@ struct ChoirSandboxRun {
 static const char *const default_env[] = {"PATH=/usr/local/bin:/usr/bin:/bin", "LANG=C.UTF-8", "TERM=xterm-256color",
                                           NULL};
 
-/* What travels to choir-sandbox. The daemon's own environment never does. */
-static ChoirLimits limits_of(const ChoirSandbox *sandbox, const ChoirSandboxSpec *spec) {
-  static const char *const none[] = {NULL};
-  g_autoptr(GStrvBuilder) env = g_strv_builder_new();
-  const char *cwd = spec->cwd ? spec->cwd : spec->writable && spec->writable[0] ? spec->writable[0] : "/tmp";
-  g_autofree char *home = g_strconcat("HOME=", spec->writable && spec->writable[0] ? spec->writable[0] : "/tmp", NULL);
-  g_autofree char *tmp =
-      g_strconcat("TMPDIR=", sandbox->mode == CHOIR_SANDBOX_FULL ? "/tmp" : home + strlen("HOME="), NULL);
-  g_strv_builder_addv(env, (const char **)default_env);
-  g_strv_builder_add(env, home);
-  g_strv_builder_add(env, tmp);
+/* What travels to choir-sandbox, as a memory file. The daemon's own environment never does. */
+static int write_limits(const ChoirSandbox *sandbox, const ChoirSandboxSpec *spec) {
+  static char *const none[] = {NULL};
+  g_autoptr(GStrvBuilder) builder = g_strv_builder_new();
+  gboolean full = sandbox->mode == CHOIR_SANDBOX_FULL;
+  const char *first = spec->writable && spec->writable[0] ? spec->writable[0] : "/tmp";
+  g_autofree char *home = g_strconcat("HOME=", first, NULL);
+  g_autofree char *tmp = g_strconcat("TMPDIR=", full ? "/tmp" : first, NULL);
+  g_strv_builder_addv(builder, (const char **)default_env);
+  g_strv_builder_add(builder, home);
+  g_strv_builder_add(builder, tmp);
   if (spec->env)
-    g_strv_builder_addv(env, (const char **)spec->env);
-  return (ChoirLimits){
-      .argv = g_strdupv((char **)spec->argv),
-      .env = g_strv_builder_end(env),
-      .writable = g_strdupv((char **)(spec->writable ? spec->writable : none)),
-      .hidden = g_strdupv((char **)(spec->hidden ? spec->hidden : none)),
-      .cwd = g_strdup(cwd),
-      .proxy_socket = g_strdup(spec->proxy_socket),
-      .seconds = spec->seconds ? spec->seconds : 30,
-      .cpu_seconds = spec->cpu_seconds ? spec->cpu_seconds
-                     : spec->seconds   ? spec->seconds
-                                       : 30,
+    g_strv_builder_addv(builder, (const char **)spec->env);
+  g_auto(GStrv) env = g_strv_builder_end(builder);
+  guint seconds = spec->seconds ? spec->seconds : 30;
+  ChoirLimits limits = {
+      .argv = (char **)spec->argv,
+      .env = env,
+      .writable = (char **)(spec->writable ? (char *const *)spec->writable : none),
+      .hidden = (char **)(spec->hidden ? (char *const *)spec->hidden : none),
+      .cwd = (char *)(spec->cwd ? spec->cwd : first),
+      .proxy_socket = (char *)spec->proxy_socket,
+      .seconds = seconds,
+      .cpu_seconds = spec->cpu_seconds ? spec->cpu_seconds : seconds,
       .memory_mb = spec->memory_mb ? spec->memory_mb : 512,
       .processes = spec->processes ? spec->processes : 64,
       .file_mb = spec->file_mb ? spec->file_mb : 64,
       .pty = spec->pty,
       .network = spec->network,
-      .full = sandbox->mode == CHOIR_SANDBOX_FULL,
+      .full = full,
   };
-}
-
-static int write_spec(const ChoirLimits *limits) {
-  json_t *json = choir_limits_to_json(limits);
-  g_autofree char *text = choir_json_dump(json);
-  json_decref(json);
-  int fd = memfd_create("choir-sandbox", MFD_CLOEXEC);
-  gsize length = strlen(text);
-  if (fd >= 0 && write(fd, text, length) != (ssize_t)length)
-    close(g_steal_fd(&fd));
-  return fd;
+  return choir_limits_write(&limits);
 }
 
 /* Between fork and exec: only what is safe there. */
@@ -224,8 +212,7 @@ static void close_program_ends(Ends *ends) {
 }
 
 static ChoirSandboxRun *start(ChoirSandbox *sandbox, const ChoirSandboxSpec *spec, Ends *ends, GError **error) {
-  g_auto(ChoirLimits) limits = limits_of(sandbox, spec);
-  int report[2], spec_fd = write_spec(&limits);
+  int report[2], spec_fd = write_limits(sandbox, spec);
   if (spec_fd < 0 || pipe2(report, O_CLOEXEC) != 0) {
     g_set_error(error, G_IO_ERROR, G_IO_ERROR_FAILED, "the sandbox cannot start: %s", g_strerror(errno));
     if (spec_fd >= 0)

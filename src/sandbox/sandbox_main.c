@@ -1,10 +1,11 @@
 /* choir-sandbox: runs one program within limits, and sees to it that nothing of it stays behind.
  *
- * Started by the daemon with the limits as JSON on fd 3 and a pipe for its report on fd 4. It is the reaper of all the
- * program's descendants; whatever escapes into a session of its own is found and killed all the same. When the daemon
- * dies it is told by PDEATHSIG and kills everything. */
+ * Started by the daemon with the limits in a memory file on fd 3 and a pipe for its report on fd 4. It is the reaper of
+ * all the program's descendants; whatever escapes into a session of its own is found and killed all the same. When the
+ * daemon dies it is told by PDEATHSIG and kills everything. */
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -14,8 +15,8 @@
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
-#include "base/text.h"
 #include "sandbox/confine.h"
 #include "sandbox/forward.h"
 #include "sandbox/tree.h"
@@ -23,49 +24,49 @@
 #define SPEC_FD 3
 #define REPORT_FD 4
 #define TICK_MS 100
-#define SPEC_MAX (4u << 20)
+#define KILL_ROUNDS 1000
+#define KILL_WAIT_MS 2
 
 static gboolean read_limits(int fd, ChoirLimits *limits) {
-  g_autoptr(GString) text = g_string_new(NULL);
-  g_autoptr(GError) error = NULL;
-  char buffer[4096];
-  ssize_t n;
-  off_t at = 0; /* a memory file: pread leaves it as it is for the inner step */
-  while (text->len < SPEC_MAX && (n = pread(fd, buffer, sizeof buffer, at)) > 0) {
-    g_string_append_len(text, buffer, n);
-    at += n;
-  }
-  json_t *json = choir_json_parse(text->str, text->len, &error);
-  gboolean ok = json && choir_limits_from_json(json, limits, &error);
-  json_decref(json);
+  gboolean ok = choir_limits_read(fd, limits);
   if (!ok)
-    fprintf(stderr, "choir-sandbox: the limits cannot be read: %s\n", error->message);
+    fputs("choir-sandbox: the limits cannot be read\n", stderr);
   return ok;
+}
+
+static gint64 now_ms(void) {
+  struct timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return (gint64)now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
 static void report(int status, const char *killed) {
   char text[64];
-  int n = g_snprintf(text, sizeof text, "%d %s\n", status, killed ? killed : "-");
+  int n = snprintf(text, sizeof text, "%d %s\n", status, killed ? killed : "-");
   if (write(REPORT_FD, text, (gsize)n) != n)
     exit(1);
 }
 
-static void kill_all(void) {
-  /* Again and again: a fork may be faster than one look. */
-  for (guint round = 0; round < 50; round++) {
+/* As the reaper of all descendants we have no child left exactly when nothing of the program is left. Until then again
+ * and again: a fork may be faster than one look. */
+static void kill_all(int signals) {
+  for (guint round = 0; round < KILL_ROUNDS; round++) {
+    struct signalfd_siginfo info;
+    struct pollfd wait = {signals, POLLIN, 0};
+    pid_t reaped;
+    while ((reaped = waitpid(-1, NULL, WNOHANG)) > 0)
+      ;
+    if (reaped < 0)
+      return;
     ChoirTree tree;
     choir_tree_read(getpid(), &tree);
-    guint left = tree.pids->len;
-    for (guint i = 0; i < left; i++)
-      kill(g_array_index(tree.pids, pid_t, i), round == 0 ? SIGSTOP : SIGKILL);
+    for (guint i = 0; i < tree.n; i++)
+      kill(tree.pids[i], round == 0 ? SIGSTOP : SIGKILL);
     choir_tree_clear(&tree);
     if (round > 0)
-      while (waitpid(-1, NULL, WNOHANG) > 0)
-        ;
-    if (left == 0)
-      return;
-    if (round > 1)
-      poll(NULL, 0, 2);
+      poll(&wait, 1, KILL_WAIT_MS);
+    while (read(signals, &info, sizeof info) == sizeof info)
+      ;
   }
 }
 
@@ -79,10 +80,11 @@ static void child(const ChoirLimits *limits, const char *self) {
   if (limits->pty)
     ioctl(0, TIOCSCTTY, 0);
   if (limits->full) {
-    g_auto(GStrv) argv = choir_confine_bwrap(limits, self, SPEC_FD);
+    char **argv = choir_confine_bwrap(limits, self, SPEC_FD);
     fcntl(SPEC_FD, F_SETFD, 0);
-    execvp(argv[0], argv);
-    fprintf(stderr, "choir-sandbox: cannot run bwrap: %s\n", g_strerror(errno));
+    if (argv)
+      execvp(argv[0], argv);
+    fprintf(stderr, "choir-sandbox: cannot run bwrap: %s\n", strerror(errno));
   } else {
     choir_confine_exec(limits);
   }
@@ -90,13 +92,13 @@ static void child(const ChoirLimits *limits, const char *self) {
 }
 
 /* Why it must end now, or NULL. */
-static const char *over(const ChoirLimits *limits, gint64 start_us) {
-  if (g_get_monotonic_time() - start_us > (gint64)limits->seconds * G_USEC_PER_SEC)
+static const char *over(const ChoirLimits *limits, gint64 start_ms) {
+  if (now_ms() - start_ms > (gint64)limits->seconds * 1000)
     return "time";
   ChoirTree tree;
   choir_tree_read(getpid(), &tree);
   gboolean memory = tree.resident_kb > (guint64)limits->memory_mb << 10;
-  gboolean many = tree.pids->len > limits->processes + 4; /* bwrap's own are among them */
+  gboolean many = tree.n > limits->processes + 4; /* bwrap's own are among them */
   choir_tree_clear(&tree);
   return memory ? "memory" : many ? "processes" : NULL;
 }
@@ -109,7 +111,7 @@ static int supervise(const ChoirLimits *limits, const char *self) {
   sigprocmask(SIG_BLOCK, &set, NULL);
   int signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK), status = 0;
   prctl(PR_SET_CHILD_SUBREAPER, 1);
-  gint64 start_us = g_get_monotonic_time();
+  gint64 start_ms = now_ms();
   pid_t main_pid = fork();
   if (main_pid < 0)
     return 126;
@@ -134,21 +136,21 @@ static int supervise(const ChoirLimits *limits, const char *self) {
         status = ended;
       }
     if (running && !killed)
-      killed = over(limits, start_us);
+      killed = over(limits, start_ms);
   }
-  kill_all();
+  kill_all(signals);
   report(status, killed);
   return 0;
 }
 
 int main(int argc, char **argv) {
-  g_auto(ChoirLimits) limits = {0};
-  static char path[] = "PATH=/usr/bin:/bin";
+  static char path[] = "PATH=/usr/bin:/bin", self[PATH_MAX];
   static char *clean[] = {path, NULL};
-  if (argc >= 2 && g_str_equal(argv[1], "--forward")) /* inside already: the environment is the program's */
+  ChoirLimits limits = {0};
+  if (argc >= 2 && strcmp(argv[1], "--forward") == 0) /* inside already: the environment is the program's */
     return choir_forward_main(argc - 2, argv + 2);
   environ = clean;
-  if (argc == 3 && g_str_equal(argv[1], "--inner")) {
+  if (argc == 3 && strcmp(argv[1], "--inner") == 0) {
     if (!read_limits(atoi(argv[2]), &limits))
       return 126;
     choir_confine_exec(&limits);
@@ -159,9 +161,9 @@ int main(int argc, char **argv) {
     return 2;
   }
   prctl(PR_SET_PDEATHSIG, SIGTERM);
-  g_autofree char *self = g_file_read_link("/proc/self/exe", NULL);
+  ssize_t length = readlink("/proc/self/exe", self, sizeof self - 1);
   fcntl(REPORT_FD, F_SETFD, FD_CLOEXEC);
-  if (!self || !read_limits(SPEC_FD, &limits))
+  if (length <= 0 || !read_limits(SPEC_FD, &limits))
     return 126;
   return supervise(&limits, self);
 }
