@@ -1,9 +1,12 @@
 """A copy of this checkout in a node, and bootstrap.sh run there as a person would."""
+import contextlib
 import json
 import os
+import pathlib
 import re
 import shlex
 import subprocess
+import time
 
 from house import ROOT
 
@@ -11,6 +14,18 @@ HOME = "/home/debian/choir"
 # What a machine without the internet sets: the two programs are bound into the lab's nodes.
 SETTINGS = {"hashicorp_install_method": "present", "hashicorp_bin_dir": "/srv/choir/bin"}
 CONTROLLER = "10.88.0.10"
+CACHE = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "choir"
+MODEL = "SmolLM2-135M-Instruct.Q4_1.gguf"
+
+# What must not move when bootstrap.sh runs again: configuration, units, tokens, the time since the services started.
+PICTURE = """
+for f in /etc/consul.d/* /etc/nomad.d/* /etc/choir/tokens/* /etc/systemd/system/choir-* /etc/systemd/system/{consul,nomad}.service \
+         /home/debian/choir/inventory.yaml /home/debian/choir/group_vars/all.yaml; do
+  [ ! -f "$f" ] || stat -c '%n %i %Y %s %a %U' "$f"
+done
+systemctl show -p ExecMainStartTimestampMonotonic consul nomad choir-join-server choir-depot
+"""
+ANSWER = re.compile(r"[A-Za-z]{2}")
 
 
 def send(lab, node):
@@ -45,6 +60,49 @@ def bootstrap(lab, node, *words, path="", check=True, timeout=1500, env=""):
         log = lab.call("exec", node, "tail", "-30", f"{HOME}/.bootstrap.log").stdout
         assert done.returncode == 0, f"{done.stdout}\n{done.stderr}\n{log}"
     return done
+
+
+def says(lab, node, text, state="/opt/pipecatapp"):
+    """The agent's answer to a typed turn, None while there is none."""
+    done = lab.call("exec", node, "choir", "chat", "--once", text, "--url", f"unix:{state}/choir.sock", timeout=300)
+    return done.stdout if done.returncode == 0 and ANSWER.search(done.stdout) else None
+
+
+@contextlib.contextmanager
+def model_server(lab):
+    """A real llama-server outside of the nodes, at the lab's control side; yields what says how much it has written."""
+    server, log, port = CACHE / "engine/11434/bin/llama-server", f"/tmp/{lab.name}-llama.log", "8081"
+
+    def ask(path):
+        return lab.call("ctl", "curl", "-fsS", f"http://10.88.0.1:{port}{path}")
+
+    with open(log, "w", encoding="utf-8") as output:
+        child = lab.start("ctl", str(server), "-m", str(CACHE / "models" / MODEL), "--host", "10.88.0.1", "--port", port, "-c", "4096", "-t", "1", "--alias", "outside",
+                          "--metrics", stdout=output, stderr=output)
+    try:
+        end = time.monotonic() + 120
+        while ask("/health").returncode:
+            assert time.monotonic() < end and child.poll() is None, pathlib.Path(log).read_text(encoding="utf-8", errors="replace")[-2000:]
+            time.sleep(0.5)
+        yield lambda: float(re.search(r"^llamacpp:tokens_predicted_total (\S+)", ask("/metrics").stdout, re.M)[1])
+    finally:
+        child.terminate()
+        child.wait(30)
+
+
+def with_password(lab, node, command, prompt, password):
+    """As somebody who logs in by SSH and has to type the password: what was printed, and how often it was asked for."""
+    with subprocess.Popen([str(ROOT / "tests/cluster/lab"), "ssh", node, "-tt", f"cd {HOME} && {command}"], env=lab.env, stdin=subprocess.PIPE,
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as child:
+        said, asked, end = b"", 0, time.monotonic() + 600
+        while chunk := os.read(child.stdout.fileno(), 4096):
+            assert time.monotonic() < end, said
+            said += chunk
+            if said.count(prompt) > asked:
+                asked += 1
+                child.stdin.write(password.encode() + b"\n")
+                child.stdin.flush()
+        return child.wait(), said.decode(errors="replace"), asked
 
 
 def steps(output):

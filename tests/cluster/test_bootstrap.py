@@ -1,31 +1,17 @@
-"""bootstrap.sh on bare nodes, a role each: a controller, all, embedded, a model server elsewhere; a failure injected at every
-step; a second run that changes nothing. ./test --full. Each test runs alone, too: what it stands on is made then. By hand,
-keeping the nodes: CHOIR_FULL=1 CHOIR_LAB_KEEP=mine python -m pytest -s tests/cluster/test_bootstrap.py -k continue"""
+"""bootstrap.sh on bare nodes: a controller, embedded, a model server elsewhere; a failure injected at every step; a second run that
+changes nothing. test_one_machine.py has the role all, test_join.py the workers. ./test --full. Each test runs alone, too: what it
+stands on is made then. By hand, keeping the nodes:
+CHOIR_FULL=1 CHOIR_LAB_KEEP=mine python -m pytest -s tests/cluster/test_bootstrap.py -k continue"""
 import os
-import pathlib
 import re
 import shlex
-import subprocess
-import time
 
 import pytest
 
-from checkout import CONTROLLER, HOME, bootstrap, lab_name, nomad, send, steps
-from conftest import ROOT, TestLab, wait_for
+from checkout import CONTROLLER, HOME, MODEL, PICTURE, bootstrap, lab_name, model_server, nomad, says, send, steps, with_password
+from conftest import TestLab, wait_for
 
 pytestmark = pytest.mark.skipif(os.environ.get("CHOIR_FULL") != "1", reason="part of ./test --full")
-CACHE = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "choir"
-MODEL = "SmolLM2-135M-Instruct.Q4_1.gguf"
-
-# What must not move when bootstrap.sh runs again: configuration, units, tokens, the time since the services started.
-PICTURE = """
-for f in /etc/consul.d/* /etc/nomad.d/* /etc/choir/tokens/* /etc/systemd/system/choir-* /etc/systemd/system/{consul,nomad}.service \
-         /home/debian/choir/inventory.yaml /home/debian/choir/group_vars/all.yaml; do
-  [ ! -f "$f" ] || stat -c '%n %i %Y %s %a %U' "$f"
-done
-systemctl show -p ExecMainStartTimestampMonotonic consul nomad choir-join-server choir-depot
-"""
-ANSWER = re.compile(r"[A-Za-z]{2}")
 
 
 @pytest.fixture
@@ -132,21 +118,6 @@ def test_debug_writes_everything_to_its_file(boss):
     assert "TASK [preflight : " in boss.sh("controller", f"cat {HOME}/playbook_output.log.before_changes")
 
 
-def with_password(lab, node, command, prompt, password):
-    """As somebody who logs in by SSH and has to type the password: what was printed, and how often it was asked for."""
-    with subprocess.Popen([str(ROOT / "tests/cluster/lab"), "ssh", node, "-tt", f"cd {HOME} && {command}"], env=lab.env, stdin=subprocess.PIPE,
-                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as child:
-        said, asked, end = b"", 0, time.monotonic() + 600
-        while chunk := os.read(child.stdout.fileno(), 4096):
-            assert time.monotonic() < end, said
-            said += chunk
-            if said.count(prompt) > asked:
-                asked += 1
-                child.stdin.write(password.encode() + b"\n")
-                child.stdin.flush()
-        return child.wait(), said.decode(errors="replace"), asked
-
-
 def test_another_user_and_a_password_that_is_asked_for_once(boss):
     done = bootstrap(boss, "controller", "--user", "debian", "--tags", "security", check=False)
     assert done.returncode == 1 and "may do everything as root without a password" in done.stdout, done.stdout
@@ -161,6 +132,26 @@ def test_another_user_and_a_password_that_is_asked_for_once(boss):
         boss.sh("controller", f"mv /root/lab-sudo /etc/sudoers.d/lab; gpasswd -d debian choir; sed -i 's/^target_user:.*/target_user: pipecatapp/' {HOME}/group_vars/all.yaml")
     bootstrap(boss, "controller", "--tags", "common")
     assert boss.sh("controller", "stat -c %U /opt/pipecatapp") == "pipecatapp"
+
+
+def test_docker_only_when_it_is_asked_for(boss):
+    assert boss.sh("controller", "command -v dockerd || true") == ""
+    done = bootstrap(boss, "controller", "--tags", "preflight", "--deploy-docker")
+    assert ("docker", "ok") in steps(done.stdout), done.stdout
+    assert boss.sh("controller", "systemctl is-enabled docker; docker version --format '{{.Server.Version}}'").split()[0] == "enabled"
+    boss.sh("controller", "systemctl disable --now docker.service docker.socket; apt-get -q -y purge docker.io > /dev/null", timeout=300)
+
+
+def test_nodes_without_an_agent_are_those_of_nomad(boss):
+    said = boss.sh("controller", "choir nodes")
+    assert re.search(r"^controller +alive +controller +10\.88\.0\.10", said, re.M) and "No agent answers" in said and "choir expert list" in said, said
+    boss.sh("controller", "systemctl stop nomad")
+    try:
+        done = boss.call("exec", "controller", "choir", "nodes")
+        assert done.returncode == 1 and "no Choir answers" in done.stderr
+    finally:
+        boss.sh("controller", "systemctl start nomad")
+    wait_for("Nomad is back", 60, lambda: "controller" in boss.sh("controller", "choir nodes 2> /dev/null", check=False))
 
 
 def test_purge_jobs_names_what_it_removes(boss):
@@ -200,11 +191,6 @@ def solo(roots):  # pylint: disable=unused-argument
             lab.down()
 
 
-def says(lab, node, text, state="/opt/pipecatapp"):
-    done = lab.call("exec", node, "choir", "chat", "--once", text, "--url", f"unix:{state}/choir.sock", timeout=300)
-    return done.stdout if done.returncode == 0 and ANSWER.search(done.stdout) else None
-
-
 def embedded(lab, *words, env=""):
     done = bootstrap(lab, "solo", "--role", "embedded", *words, env=env)
     assert [s for s in steps(done.stdout) if s[1] != "ok"] == [] and "http://127.0.0.1:8000" in done.stdout, done.stdout
@@ -224,27 +210,17 @@ def test_embedded_on_a_small_machine(solo):
 
 
 @pytest.fixture
-def model_server(solo):
-    """A real llama-server outside of the node, at the lab's control side; and what it was asked."""
-    server = CACHE / "engine/11434/bin/llama-server"
-    log = f"/tmp/{solo.name}-llama.log"
-    with open(log, "w", encoding="utf-8") as output:
-        child = solo.start("ctl", str(server), "-m", str(CACHE / "models" / MODEL), "--host", "10.88.0.1", "--port", "8081", "-c", "4096", "-t", "1", "--alias", "outside",
-                           "--metrics", stdout=output, stderr=output)
-    try:
-        wait_for("the model server", 120, lambda: solo.call("ctl", "curl", "-fsS", "http://10.88.0.1:8081/health").returncode == 0)
-        yield lambda: float(re.search(r"^llamacpp:tokens_predicted_total (\S+)", solo.call("ctl", "curl", "-fsS", "http://10.88.0.1:8081/metrics").stdout, re.M)[1])
-    finally:
-        child.terminate()
-        child.wait(30)
+def outside(solo):
+    with model_server(solo) as written:
+        yield written
 
 
-def test_embedded_with_an_outside_model(solo, model_server):
+def test_embedded_with_an_outside_model(solo, outside):
     said = embedded(solo, "--external-model-server", env="LLM_BASE_URL=http://10.88.0.1:8081/v1 LLM_MODEL=outside")
     assert "Set-up code" in said
-    before = model_server()
+    before = outside()
     print(wait_for("an answer from outside", 120, lambda: says(solo, "solo", "Say good morning.")))
-    assert model_server() > before, "the model server was not asked"
+    assert outside() > before, "the model server was not asked"
     assert solo.sh("solo", f"cat /proc/[0-9]*/cmdline 2> /dev/null | tr '\\0' ' ' | grep -c 'm[o]dels/{MODEL}' || true") == "0", "a language model runs here, too"
 
 
@@ -255,64 +231,3 @@ def test_embedded_goes_again(solo):
     assert solo.sh("solo", "systemctl is-active choir || true") == "inactive"
     left = solo.sh("solo", "ls -d /etc/choir /opt/pipecatapp /opt/nomad /usr/bin/choir /etc/systemd/system/choir.service /var/lib/choir 2> /dev/null; getent passwd pipecatapp; true")
     assert left == "", left
-
-
-# --- everything on one machine
-
-@pytest.fixture(scope="module")
-def alone(roots):  # pylint: disable=unused-argument
-    name, stays = lab_name("o")
-    lab = TestLab(name)
-    try:
-        lab.up("one", "--bare")
-        send(lab, "one")
-        yield lab
-    finally:
-        if not stays:
-            lab.down()
-
-
-def test_all_on_one_machine_answers(alone):
-    done = bootstrap(alone, "one")
-    assert [s for s in steps(done.stdout) if s[1] != "ok"] == [] and steps(done.stdout)[-1][0] == "owner", done.stdout
-    for word in (f"http://{CONTROLLER}:8000", "Set-up code", "/etc/consul.d/management_token", f"http://{CONTROLLER}:4646"):
-        assert word in done.stdout, done.stdout
-    print(wait_for("an answer of the default model", 300, lambda: says(alone, "one", "Say good morning.")))
-    listed = alone.sh("one", "choir expert list; choir jobs")
-    assert re.search(r"^main +ready", listed, re.M) and re.search(r"^pipecat-app +healthy", listed, re.M), listed
-    page = alone.call("ctl", "curl", "-sk", "-o", "/dev/null", "-w", "%{http_code}", f"https://{CONTROLLER}:8443/setup").stdout
-    assert page == "200", page
-
-
-# Commands of the original's README and of docs/names.md, as typed on the controller by its root.
-TYPED = [
-    ("nomad job run /opt/nomad/jobs/benchmark.nomad", "llama-benchmark"),
-    ("nomad job run /opt/nomad/jobs/llama-expert.nomad", "llama-expert"),
-    ("nomad job stop -purge llamacpp-rpc", "llamacpp-rpc"),
-    ("nomad job run /opt/nomad/jobs/llamacpp-rpc.nomad", "llamacpp-rpc"),
-    ("ansible-playbook heal_cluster.yaml", "failed=0"),
-    ("ansible-playbook run_health_check.yaml", "failed=0"),
-    ("ansible-playbook -i inventory.yaml playbook.yaml --tags preflight", "failed=0"),
-    ("ansible-playbook status-check.yaml", "failed=0"),
-    ("choir health", "main"),
-    ("choir logs pipecat-app", ""),
-    ("choir expert list", "ready"),
-    ("curl -fsS http://127.0.0.1:8500/v1/status/leader", ":8300"),
-    ("curl -fsS http://127.0.0.1:4646/v1/jobs", "pipecat-app"),
-    ("curl -fsS http://127.0.0.1:8000/health", "ok"),
-]
-
-
-@pytest.mark.parametrize("command, says_so", TYPED, ids=[c for c, _ in TYPED])
-def test_names_run_as_typed(alone, command, says_so):
-    if not alone.sh("one", "ls /opt/pipecatapp/choir.sock 2> /dev/null", check=False):
-        bootstrap(alone, "one")
-    done = alone.call("exec", "one", "bash", "-lc", f"cd {HOME} && PATH=$PATH:/srv/choir/bin && {command} 2>&1", timeout=600)
-    assert done.returncode == 0 and says_so in done.stdout, done.stdout[-3000:]
-
-
-def test_the_playbook_as_the_original_tells_to_type_it(alone):
-    if not alone.sh("one", "ls /opt/pipecatapp/choir.sock 2> /dev/null", check=False):
-        bootstrap(alone, "one")
-    code, said, asked = with_password(alone, "one", "ansible-playbook -i inventory.yaml playbook.yaml --ask-become-pass --tags preflight,common,consul", b"BECOME password", "any")
-    assert code == 0 and asked == 1 and "changed=0" in said and "failed=0" in said, said[-3000:]

@@ -20,6 +20,11 @@ RIGHT = {
     "ansible/roles/common/vars/main.yaml": "common_packages: [lampd]\n",
     "ansible/roles/common/templates/choir-lamp.service.j2": "[Service]\n",
     "group_vars/all.yaml": "lamp_watts: 5\n",
+    "docs/names.md": "| original | status | here | check |\n|---|---|---|---|\n| `--loud`, `play.yaml` | kept | | |\n| `--soft` | later | | |\n\n"
+                     "| command | test | in |\n|---|---|---|\n| `./start --loud` | `test_loud` | `tests/test_start.py` |\n"
+                     "| `ansible-playbook play.yaml` | `test_play` | `tests/test_start.py` |\n",
+    "tests/test_start.py": "WORDS = ['ansible-playbook', 'play.yaml']\n\n\ndef run(*words):\n    return ['./start', *words]\n\n\n"
+                           "def test_loud():\n    \"\"\"--soft\"\"\"\n    run('--loud')\n\n\ndef test_play():\n    run(WORDS)\n",
 }
 WRONG = [
     ("README.md", "#users", "#nobody", "has no heading for #nobody"),
@@ -42,6 +47,11 @@ WRONG = [
     ("ansible/roles/common/README.md", "`lamp_watts`", "", "no document names lamp_watts"),
     ("play.yaml", "lamp_watts", "colour", "no role and no playbook reads lamp_watts"),
     ("play.yaml", "{{ colour }}", "{{ colour }} {{ lamp_shade | default('') }}", "its page does not name the variable lamp_shade"),
+    ("tests/test_start.py", "run('--loud')", "run('--help')", "test_loud does not type --loud"),
+    ("tests/test_start.py", "run(WORDS)", "run()", "test_play does not type ansible-playbook"),
+    ("tests/test_start.py", "def test_play", "def test_game", "tests/test_start.py has no test_play"),
+    ("docs/names.md", "| later |", "| kept |", "no test types --soft"),
+    ("docs/names.md", "| `ansible-playbook play.yaml` | `test_play` | `tests/test_start.py` |\n", "", "no test types play.yaml"),
     ("docs/dependencies.md", "lampd", "", "docs/dependencies.md does not name lampd"),
 ]
 

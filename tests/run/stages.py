@@ -30,7 +30,7 @@ def names(context):
 
 def lint(context):
     env = {"PATH": f"{VENV / 'bin'}:{os.environ['PATH']}"}
-    return context.tap("lint", [ROOT / "scripts/lint"], env=env)
+    return context.tap("lint", ["npm", "run", "-s", "lint"], env=env)
 
 
 def build(context):
