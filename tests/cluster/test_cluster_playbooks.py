@@ -3,12 +3,13 @@ that costs least; the tests of this file build on one another, and the last one 
 import json
 import os
 import re
+import subprocess
 import time
 
 import pytest
 
 from conftest import wait_for
-from house import BIN, NODES
+from house import BIN, NODES, ROOT
 from test_cluster import EXPERT, JOB, answers, healthy
 from test_packages import STORE, derive, publish
 from test_roles import TRACE
@@ -201,9 +202,18 @@ def leader(house, port, node):
     return house.http(node, port, "/v1/status/leader").split(":")[0].strip('"')
 
 
+def refused(house, playbook, *options, why):
+    recap, output = house.play(playbook, *options)
+    assert any(f["failed"] for f in recap.values()) and why in " ".join(output.split()), output[-3000:]
+
+
+def inventory(house, *words):
+    subprocess.run([ROOT / "tools/inventory", "--file", house.inventory, *words], check=True, capture_output=True)
+
+
 def test_two_promotions_and_the_death_of_the_leader(house):
-    recap, output = house.play("promote_controller.yaml", "-e", "target_hostname=nobody")
-    assert any(f["failed"] for f in recap.values()) and "There is no worker 'nobody'" in " ".join(output.split())
+    refused(house, "promote_controller.yaml", "-e", "target_hostname=nobody", why="There is no worker 'nobody'")
+    refused(house, "promote_controller.yaml", "-e", "target_hostname=controller", why="controller is the only controller")
     for name, warned in (("worker1", True), ("worker2", False)):
         with house.report.phase(f"promote_controller.yaml of {name}"):
             recap, output = house.play("promote_controller.yaml", "-e", f"target_hostname={name}")
@@ -211,6 +221,11 @@ def test_two_promotions_and_the_death_of_the_leader(house):
         assert ("WARNING: the cluster has 2 servers" in " ".join(output.split())) == warned
     for port in (8500, 4646):
         assert len(house.http("controller", port, "/v1/status/peers")) == 3
+    # a server is not made a worker by its place in the inventory, and does not leave a cluster that stays
+    inventory(house, "move", "worker2", "worker_nodes")
+    refused(house, "playbook.yaml", "--limit", "worker2", why="a server cannot be made a worker")
+    inventory(house, "move", "worker2", "controller_nodes")
+    refused(house, "uninstall.yaml", "--limit", "worker2", "-e", "uninstall=yes", why="worker2 is a controller of a cluster that would stay")
     by_address = {a: n for n, a in NODES.items()}
     dead = by_address[leader(house, 4646, "worker1")]
     left = next(n for n in NODES if n != dead)

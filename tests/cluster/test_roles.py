@@ -57,6 +57,16 @@ def test_preflight_says_what_is_wrong():
     assert look({"small_ram_mb": 1 << 30})["memory"][0] == "warn"
 
 
+def test_preflight_makes_no_worker_of_a_server(tmp_path):
+    """Whoever moves a server in the inventory would take the others' quorum away."""
+    file = tmp_path / "consul.hcl"
+    for text, controller, result in (("server     = true\n", False, "fail"), ("server     = true\n", "False", "fail"), ("server     = true\n", True, "ok"),
+                                     ("server     = false\n", False, "ok"), ("", False, "ok")):
+        file.write_text(f"data_dir = \"/opt/consul\"\n{text}")
+        found = look({"consul_file": str(file), "controller": controller})["part"]
+        assert found[0] == result and (result == "ok" or "tools/inventory move" in found[1]), (text, controller, found)
+
+
 def test_preflight_names_who_has_a_port(tmp_path):
     """In a network of its own, so that nothing of this machine is in the way."""
     script = tmp_path / "hold"

@@ -208,7 +208,17 @@ def time_service(_):
     return "warn", "nothing keeps the clock: systemd-timesyncd is installed by role common"
 
 
-CHECKS = [("system", system), ("writable", writable), ("disk", disk), ("memory", memory), ("cpu", processor), ("address", address),
+def part(limits):
+    """What this node is already: a server that would be set up as a worker takes the others' quorum away."""
+    is_server = re.search(r"^server *= *true", text_of(limits.get("consul_file", "/etc/consul.d/consul.hcl")), re.M)
+    controller = str(limits.get("controller", True)).lower() == "true"  # an older Ansible makes strings of these, too
+    if is_server and not controller:
+        return "fail", ("it is a server of Consul and Nomad, and the inventory calls it a worker; a server cannot be made a worker: put it back "
+                        "among the controller_nodes (tools/inventory move), or take all nodes away with uninstall.yaml")
+    return "ok", f"{'controller' if controller else 'worker'}{', a server now' if is_server else ''}"
+
+
+CHECKS = [("system", system), ("writable", writable), ("disk", disk), ("memory", memory), ("cpu", processor), ("part", part), ("address", address),
           ("link", link), ("gateway", gateway), ("dns", names), ("controllers", controllers), ("ports", ports), ("time service", time_service)]
 
 
