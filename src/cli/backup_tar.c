@@ -5,6 +5,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include "base/file.h"
 
 #define BLOCK 512
 #define CHUNK (128 * 1024)
@@ -44,30 +45,8 @@ static gboolean damaged(BackupReader *reader, const char *why, GError **error) {
   return FALSE;
 }
 
-gboolean backup_name_ok(const char *name) {
-  if (!*name || strlen(name) > 250 || *name == '/' || !g_utf8_validate(name, -1, NULL))
-    return FALSE;
-  for (const char *c = name; *c; c++)
-    if ((guchar)*c < 0x20 || *c == 0x7f)
-      return FALSE;
-  g_auto(GStrv) parts = g_strsplit(name, "/", -1);
-  for (char **part = parts; *part; part++)
-    if (!**part || g_str_equal(*part, ".") || g_str_equal(*part, ".."))
-      return FALSE;
-  return TRUE;
-}
-
 static gboolean write_all(BackupWriter *writer, const void *data, gsize length, GError **error) {
-  for (const char *at = data; length > 0;) {
-    ssize_t n = write(writer->fd, at, length);
-    if (n < 0 && errno == EINTR)
-      continue;
-    if (n < 0)
-      return fail(error, writer->path, "write");
-    at += n;
-    length -= (gsize)n;
-  }
-  return TRUE;
+  return choir_write_all(writer->fd, data, length) || fail(error, writer->path, "write");
 }
 
 BackupWriter *backup_writer_new(const char *path, gboolean replace, GError **error) {
@@ -116,12 +95,12 @@ static guint checksum_of(const Header *header) {
 
 gboolean backup_name_fits(const char *name) {
   Header header;
-  return backup_name_ok(name) && put_name(&header, name);
+  return choir_relative_ok(name) && put_name(&header, name);
 }
 
 static gboolean put_header(BackupWriter *writer, const char *name, guint mode, guint64 length, GError **error) {
   Header header = {.type = S_ISDIR(mode) ? '5' : '0', .magic = "ustar", .version = {'0', '0'}};
-  if (!backup_name_ok(name) || length > LENGTH_MAX || !put_name(&header, name)) {
+  if (!choir_relative_ok(name) || length > LENGTH_MAX || !put_name(&header, name)) {
     g_set_error(error, CHOIR_BACKUP_ERROR, CHOIR_BACKUP_ERROR_FORMAT,
                 "%s cannot be kept in a backup: its name is too long or strange, or it is larger than 8 GB", name);
     return FALSE;
@@ -277,7 +256,7 @@ static gboolean take_name(BackupReader *reader, const Header *header) {
   int name = (int)strnlen(header->name, sizeof header->name);
   g_snprintf(reader->name, sizeof reader->name, "%.*s%s%.*s", prefix, header->prefix, prefix ? "/" : "", name,
              header->name);
-  return backup_name_ok(reader->name);
+  return choir_relative_ok(reader->name);
 }
 
 int backup_reader_next(BackupReader *reader, const char **ret_name, guint *ret_mode, guint64 *ret_length,

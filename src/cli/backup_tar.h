@@ -7,9 +7,8 @@
 GQuark choir_backup_error_quark(void);
 enum { CHOIR_BACKUP_ERROR_IO, CHOIR_BACKUP_ERROR_FORMAT, CHOIR_BACKUP_ERROR_BUSY };
 
-/* Relative, UTF-8, no empty, "." or ".." parts, no control characters, at most 250 bytes: what both sides accept. */
-gboolean backup_name_ok(const char *name);
-/* ... and it fits into a header, whose fields want it cut between two folders. */
+/* choir_relative_ok(), which both sides want, and it fits into a header, whose fields want it cut between two folders.
+ */
 gboolean backup_name_fits(const char *name);
 
 typedef struct BackupWriter BackupWriter;

@@ -14,17 +14,11 @@
 #define REST_MS 1000 /* after a failure; doubles */
 #define REST_MAX_MS 60000
 
-typedef struct {
-  const char *name; /* within the manifest */
-  guint64 offset;
-  gsize length;
-} Place;
-
 struct ChoirSending {
   ChoirShip *ship;
   ChoirPeer *peer; /* NULL: dropped */
   json_t *manifest, *missing;
-  GHashTable *places; /* sum -> Place */
+  GHashTable *places; /* choir_state_places() */
   size_t at;
   guint rounds;
 };
@@ -171,24 +165,8 @@ static void on_put(const json_t *answer, const void *data, gsize length, const G
     next(sending);
 }
 
-static void find_places(ChoirSending *sending) {
-  const json_t *files = json_object_get(sending->manifest, "files");
-  sending->places = g_hash_table_new_full(g_str_hash, g_str_equal, NULL, g_free);
-  for (size_t i = 0; i < json_array_size(files); i++) {
-    const json_t *file = json_array_get(files, i), *blocks = json_object_get(file, "blocks");
-    guint64 bytes = (guint64)choir_json_int(file, "bytes", 0);
-    for (size_t k = 0; k < json_array_size(blocks); k++) {
-      Place *place = g_new0(Place, 1);
-      place->name = choir_json_string(file, "name", "");
-      place->offset = (guint64)k * CHOIR_STATE_BLOCK;
-      place->length = (gsize)MIN(CHOIR_STATE_BLOCK, bytes - place->offset);
-      g_hash_table_replace(sending->places, (gpointer)json_string_value(json_array_get(blocks, k)), place);
-    }
-  }
-}
-
 static gboolean add_block(ChoirSending *sending, const char *sum, GByteArray *data, json_t *sizes, GError **error) {
-  const Place *place = sum ? g_hash_table_lookup(sending->places, sum) : NULL;
+  const ChoirStatePlace *place = sum ? g_hash_table_lookup(sending->places, sum) : NULL;
   if (!place) {
     g_set_error_literal(error, CHOIR_STATE_ERROR, CHOIR_STATE_ERROR_DAMAGED, "it asks for what it was not offered");
     return FALSE;
@@ -210,7 +188,7 @@ static gboolean add_block(ChoirSending *sending, const char *sum, GByteArray *da
 
 static void next(ChoirSending *sending) {
   if (!sending->places)
-    find_places(sending);
+    sending->places = choir_state_places(sending->manifest);
   if (sending->at >= json_array_size(sending->missing)) {
     commit(sending);
     return;

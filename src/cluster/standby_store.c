@@ -12,16 +12,10 @@
 #define KEEP 2
 #define ROOM_MARGIN (1u << 20) /* stays free */
 
-typedef struct {
-  const char *name; /* of the newest copy's manifest */
-  guint64 offset;
-  gsize length;
-} Place;
-
 struct ChoirStandbyStore {
   char *dir, *blocks;
   json_t *newest;
-  GHashTable *places; /* sum -> Place, of the newest copy */
+  GHashTable *places; /* choir_state_places() of the newest copy */
 };
 
 static char *folder_of(const ChoirStandbyStore *store, ChoirStateAge age) {
@@ -51,22 +45,11 @@ static GArray *ages(const ChoirStandbyStore *store) {
   return list;
 }
 
-static void use(ChoirStandbyStore *store, json_t *manifest /* stolen, may be NULL */) {
-  g_hash_table_remove_all(store->places);
+static void use(ChoirStandbyStore *store, json_t *manifest /* stolen */) {
+  g_hash_table_unref(store->places);
   json_decref(store->newest);
   store->newest = manifest;
-  const json_t *files = json_object_get(manifest, "files");
-  for (size_t i = 0; i < json_array_size(files); i++) {
-    const json_t *file = json_array_get(files, i), *blocks = json_object_get(file, "blocks");
-    guint64 bytes = (guint64)choir_json_int(file, "bytes", 0);
-    for (size_t k = 0; k < json_array_size(blocks); k++) {
-      Place *place = g_new0(Place, 1);
-      place->name = choir_json_string(file, "name", "");
-      place->offset = (guint64)k * CHOIR_STATE_BLOCK;
-      place->length = (gsize)MIN(CHOIR_STATE_BLOCK, bytes - place->offset);
-      g_hash_table_replace(store->places, g_strdup(json_string_value(json_array_get(blocks, k))), place);
-    }
-  }
+  store->places = choir_state_places(manifest);
 }
 
 static gboolean file_whole(const char *folder, const json_t *file) {
@@ -124,7 +107,7 @@ ChoirStandbyStore *choir_standby_store_open(const char *dir, GError **error) {
   ChoirStandbyStore *store = g_new0(ChoirStandbyStore, 1);
   store->dir = g_strdup(dir);
   store->blocks = g_build_filename(dir, "blocks", NULL);
-  store->places = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
+  store->places = choir_state_places(NULL);
   g_autoptr(GArray) list = ages(store);
   for (guint i = 0; i < list->len && !store->newest; i++) {
     g_autoptr(GError) why = NULL;
@@ -192,7 +175,7 @@ gboolean choir_standby_store_put(ChoirStandbyStore *store, const void *block, gs
 /* The block of that sum, from what was put or from the newest copy; FALSE when neither has it as it should be. */
 static gboolean find_block(ChoirStandbyStore *store, const char *sum, gsize length, guint8 *ret_block) {
   g_autofree char *path = g_build_filename(store->blocks, sum, NULL);
-  const Place *place = NULL;
+  const ChoirStatePlace *place = NULL;
   guint64 offset = 0;
   int fd = open(path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
   if (fd < 0 && (place = g_hash_table_lookup(store->places, sum))) {

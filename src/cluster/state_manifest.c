@@ -5,6 +5,7 @@
 #include <string.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
+#include "base/file.h"
 #include "base/text.h"
 #include "base/version.h"
 
@@ -32,16 +33,8 @@ int choir_state_age_compare(ChoirStateAge a, ChoirStateAge b) {
 }
 
 gboolean choir_state_name_ok(const char *name) {
-  if (!*name || strlen(name) > 250 || *name == '/' || !g_utf8_validate(name, -1, NULL))
-    return FALSE;
-  for (const char *c = name; *c; c++)
-    if ((guchar)*c < 0x20 || *c == 0x7f)
-      return FALSE;
-  g_auto(GStrv) parts = g_strsplit(name, "/", -1);
-  for (char **part = parts; *part; part++)
-    if (!**part || g_str_equal(*part, ".") || g_str_equal(*part, ".."))
-      return FALSE;
-  return !g_str_equal(parts[0], CHOIR_STATE_OWN);
+  gsize first = strcspn(name, "/");
+  return choir_relative_ok(name) && !(first == strlen(CHOIR_STATE_OWN) && strncmp(name, CHOIR_STATE_OWN, first) == 0);
 }
 
 static gboolean sum_ok(const char *text) {
@@ -143,16 +136,7 @@ gboolean choir_state_read_at(int fd, void *data, gsize length, guint64 offset, G
 }
 
 gboolean choir_state_write_all(int fd, const void *data, gsize length, GError **error) {
-  for (const char *at = data; length > 0;) {
-    ssize_t n = write(fd, at, length);
-    if (n < 0 && errno == EINTR)
-      continue;
-    if (n < 0)
-      return choir_state_fail(error, "write", "a copy of the state");
-    at += n;
-    length -= (gsize)n;
-  }
-  return TRUE;
+  return choir_write_all(fd, data, length) || choir_state_fail(error, "write", "a copy of the state");
 }
 
 char *choir_state_sum(const void *data, gsize length) {
@@ -173,6 +157,23 @@ json_t *choir_state_file(int fd, const char *name, guint mode, guint64 length, G
   }
   return json_pack("{s:s,s:i,s:I,s:s,s:O}", "name", name, "mode", (int)mode, "bytes", (json_int_t)length, "sha256",
                    g_checksum_get_string(whole), "blocks", blocks);
+}
+
+GHashTable *choir_state_places(const json_t *manifest) {
+  const json_t *files = json_object_get(manifest, "files");
+  GHashTable *places = g_hash_table_new_full(g_str_hash, g_str_equal, NULL, g_free);
+  for (size_t i = 0; i < json_array_size(files); i++) {
+    const json_t *file = json_array_get(files, i), *blocks = json_object_get(file, "blocks");
+    guint64 bytes = (guint64)choir_json_int(file, "bytes", 0);
+    for (size_t k = 0; k < json_array_size(blocks); k++) {
+      ChoirStatePlace *place = g_new0(ChoirStatePlace, 1);
+      place->name = choir_json_string(file, "name", "");
+      place->offset = (guint64)k * CHOIR_STATE_BLOCK;
+      place->length = (gsize)MIN(CHOIR_STATE_BLOCK, bytes - place->offset);
+      g_hash_table_replace(places, (gpointer)json_string_value(json_array_get(blocks, k)), place);
+    }
+  }
+  return places;
 }
 
 static int by_name(gconstpointer a, gconstpointer b) {

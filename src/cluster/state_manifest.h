@@ -27,7 +27,7 @@ typedef struct {
 
 ChoirStateAge choir_state_age(const json_t *manifest); /* zeros for NULL */
 int choir_state_age_compare(ChoirStateAge a, ChoirStateAge b);
-/* Relative, UTF-8, no empty, "." or ".." parts, no control characters, at most 250 bytes. */
+/* choir_relative_ok(), and nothing of CHOIR_STATE_OWN. */
 gboolean choir_state_name_ok(const char *name);
 /* Everything in it can be used as it is; FALSE with a sentence. */
 gboolean choir_state_manifest_check(const json_t *manifest, GError **error);
@@ -36,6 +36,13 @@ json_t *choir_state_manifest_new(ChoirStateAge age, gint64 turns, const char *no
 /* The entry of one file. blocks are read from fd, which is at its begin, up to `length` bytes. NULL with error. Caller
  * decrefs. */
 json_t *choir_state_file(int fd, const char *name, guint mode, guint64 length, GError **error);
+/* Where each block is: sum -> ChoirStatePlace. Keys and names belong to the manifest. Caller unrefs. */
+typedef struct {
+  const char *name;
+  guint64 offset;
+  gsize length;
+} ChoirStatePlace;
+GHashTable *choir_state_places(const json_t *manifest);
 /* The same names, modes and sums. */
 gboolean choir_state_same_files(const json_t *a, const json_t *b);
 /* Reads exactly length bytes at offset. */

@@ -6,6 +6,7 @@
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include "base/file.h"
 #include "llm/models_private.h"
 
 #define STALL_S 30
@@ -71,18 +72,10 @@ static gboolean fail(GError **error, const char *format, ...) {
 }
 
 static gboolean write_all(int fd, const guint8 *data, gsize n, const Fetch *fetch, GError **error) {
-  while (n > 0) {
-    gssize w = write(fd, data, n);
-    if (w < 0 && errno == EINTR)
-      continue;
-    if (w < 0)
-      return fail(error, "cannot write %s: %s; %s", fetch->part, g_strerror(errno),
-                  errno == ENOSPC ? "free some space, then fetch again: it goes on where it stopped"
-                                  : "what is there is kept");
-    data += w;
-    n -= (gsize)w;
-  }
-  return TRUE;
+  return choir_write_all(fd, data, n) ||
+         fail(error, "cannot write %s: %s; %s", fetch->part, g_strerror(errno),
+              errno == ENOSPC ? "free some space, then fetch again: it goes on where it stopped"
+                              : "what is there is kept");
 }
 
 /* Where to go on: the answer must continue exactly behind what we have, else the file starts anew. */

@@ -3,6 +3,7 @@
 #include <glib/gstdio.h>
 #include <string.h>
 #include <unistd.h>
+#include "base/file.h"
 #include "cli/backup_manifest.h"
 #include "cli/backup_tar.h"
 
@@ -117,9 +118,9 @@ static void test_names(void) {
                                     "..",       "state//a",    "state/./a",
                                     "state/a/", "state/a\nb",  "state/\xff"};
   for (gsize i = 0; i < G_N_ELEMENTS(good); i++)
-    g_assert_true(backup_name_ok(good[i]));
+    g_assert_true(choir_relative_ok(good[i]));
   for (gsize i = 0; i < G_N_ELEMENTS(bad); i++)
-    g_assert_false(backup_name_ok(bad[i]));
+    g_assert_false(choir_relative_ok(bad[i]));
 }
 
 static void test_long_names(Case *at, gconstpointer data) {
