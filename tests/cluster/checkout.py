@@ -25,6 +25,14 @@ for f in /etc/consul.d/* /etc/nomad.d/* /etc/choir/tokens/* /etc/systemd/system/
 done
 systemctl show -p ExecMainStartTimestampMonotonic consul nomad choir-join-server choir-depot
 """
+# Everything of ours on a node: files by their names (not what is bound in, logs and models), users, rules, processes.
+TRACE = r"""
+find / -xdev \( -path /srv -o -path /proc -o -path /sys -o -path /run -o -path /tmp -o -path /var/log -o -path /opt/nomad/models \) -prune -o \
+  \( -iname '*choir*' -o -iname '*consul*' -o -iname '*nomad*' -o -iname '*pipecat*' -o -iname 'llama*' \) -print
+getent passwd consul nomad llama pipecatapp choir-join; getent group choir
+nft list tables | grep choir
+ps -eo args= | grep -E '[c]onsul|[n]omad|[l]lama-server|[/ ]choi[r] '
+"""
 ANSWER = re.compile(r"[A-Za-z]{2}")
 
 
@@ -112,6 +120,12 @@ def steps(output):
 
 def nomad(lab, node, command, **options):
     return lab.call("exec", node, "bash", "-lc", f"PATH=/srv/choir/bin:$PATH; {command}", **options).stdout
+
+
+def traces(lab, node):
+    """What is left after --uninstall, apart from the copy of the checkout, the copy of the state, and models."""
+    left = lab.sh(node, TRACE, check=False).splitlines()
+    return [l for l in left if l and not l.startswith((HOME, "/var/backups/choir-", "/opt/nomad"))]
 
 
 def nodes(lab, server="controller"):

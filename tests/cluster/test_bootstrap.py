@@ -8,7 +8,7 @@ import shlex
 
 import pytest
 
-from checkout import CONTROLLER, HOME, MODEL, PICTURE, bootstrap, lab_name, model_server, nomad, says, send, steps, with_password
+from checkout import CONTROLLER, HOME, MODEL, PICTURE, bootstrap, lab_name, model_server, nomad, says, send, steps, traces, with_password
 from conftest import TestLab, wait_for
 
 pytestmark = pytest.mark.skipif(os.environ.get("CHOIR_FULL") != "1", reason="part of ./test --full")
@@ -170,8 +170,7 @@ def test_uninstall_keeps_a_copy_and_leaves_nothing_running(boss):
     boss.sh("controller", "rm -f /root/first-run")
     assert "kept /var/backups/choir-" in done.stdout
     assert boss.sh("controller", "systemctl is-active consul nomad choir-join-server choir-depot || true").split() == ["inactive"] * 4
-    assert boss.sh("controller", "ls /etc/systemd/system | grep -E '^(choir|consul|nomad)' || true") == ""
-    assert boss.sh("controller", "ls -d /etc/choir /etc/consul.d /etc/nomad.d /var/lib/choir-join* 2> /dev/null || true") == ""
+    assert traces(boss, "controller") == []
     assert "etc/consul.d/management_token" in boss.sh("controller", "tar tzf /var/backups/choir-*.tar.gz")
 
 

@@ -8,11 +8,11 @@ import time
 
 import pytest
 
+from checkout import TRACE
 from conftest import wait_for
 from house import BIN, NODES, ROOT
 from test_cluster import EXPERT, JOB, answers, healthy
 from test_packages import STORE, derive, publish
-from test_roles import TRACE
 
 pytestmark = [pytest.mark.skipif(os.environ.get("CHOIR_FULL") != "1", reason="part of ./test --full"), pytest.mark.timeout(2700)]
 

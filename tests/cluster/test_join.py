@@ -2,11 +2,12 @@
 alone, too; CHOIR_LAB_KEEP=NAME keeps the nodes for the next one."""
 import json
 import os
+import re
 import shlex
 
 import pytest
 
-from checkout import CONTROLLER, HOME, bootstrap, nodes, nomad
+from checkout import CONTROLLER, HOME, bootstrap, nodes, nomad, traces
 from conftest import wait_for
 
 pytestmark = pytest.mark.skipif(os.environ.get("CHOIR_FULL") != "1", reason="part of ./test --full")
@@ -38,6 +39,12 @@ JOB = """job "probe" {
 def lab(town):
     town.controller()
     return town.lab
+
+
+def versions(lab):
+    """{name: choir_version} of Nomad's metadata, of the nodes that are ready."""
+    ready = [n for n in json.loads(nomad(lab, "controller", "nomad node status -json")) if n["Status"] == "ready"]
+    return {n["Name"]: json.loads(nomad(lab, "controller", f"nomad node status -json {n['ID']}"))["Meta"].get("choir_version") for n in ready}
 
 
 def kept(lab):
@@ -92,6 +99,9 @@ def test_from_bare_trixie_to_a_job(town, lab):
     assert process.wait(1500) == 0, open(log, encoding="utf-8").read()
     assert "worker1\tworker_nodes\t10.88.0.11" in lab.sh("controller", f"{HOME}/tools/inventory list")
     assert nodes(lab)["worker1"] == "ready" and "joined" in lab.sh("controller", "choir nodes requests")
+    version = lab.sh("worker1", "dpkg-query -W -f '${Version}' choir-node")
+    wait_for("Nomad says which Choir it runs", 30, lambda: versions(lab) == {"controller": version, "worker1": version})
+    assert re.search(r"^worker1 +alive +worker +10\.88\.0\.11", lab.sh("controller", "choir nodes"), re.M)
     assert lab.sh("worker1", "ls /var/lib/choir/join 2> /dev/null || echo gone") == "gone"
     assert lab.sh("worker1", "cat /root/.ssh/authorized_keys /etc/sudoers.d/choir* 2> /dev/null || echo none") == "none"
     lab.sh("controller", f"cat > /root/probe.nomad <<'J'\n{JOB % 'worker1'}J")
@@ -120,7 +130,7 @@ def test_a_worker_leaves(town, lab):
     town.worker("worker1")
     done = bootstrap(lab, "worker1", "--uninstall", "--yes")
     assert lab.sh("worker1", "systemctl is-active consul nomad choir-join || true").split() == ["inactive"] * 3, done.stdout
-    assert lab.sh("worker1", "ls -d /etc/choir /etc/consul.d /etc/nomad.d /usr/local/lib/choir 2> /dev/null || true") == ""
+    assert traces(lab, "worker1") == []
     lab.sh("controller", "choir nodes refuse worker1")
     wait_for("worker1 is out of the inventory", 60, lambda: "worker1" not in lab.sh("controller", f"{HOME}/tools/inventory list"))
     wait_for("its tokens are taken back", 60, lambda: '"worker1"' not in lab.sh("controller", "cat /var/lib/choir/cluster/secrets.json"))

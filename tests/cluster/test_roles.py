@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from checkout import lab_name
+from checkout import TRACE, lab_name
 from conftest import TestLab
 from house import House, ROOT, VARIABLES
 
@@ -253,15 +253,6 @@ def test_status_check_is_green_and_red(pair):
         assert "worker1 does not answer" in output
     finally:
         pair.lab.call("mend", "worker1", check=True)
-
-
-TRACE = r"""
-find / -xdev \( -path /srv -o -path /proc -o -path /sys -o -path /run -o -path /tmp -o -path /var/log -o -path /opt/nomad/models \) -prune -o \
-  \( -iname '*choir*' -o -iname '*consul*' -o -iname '*nomad*' -o -iname '*pipecat*' -o -iname 'llama*' \) -print
-getent passwd consul nomad llama pipecatapp; getent group choir
-nft list tables | grep choir
-ps -eo args= | grep -E '[c]onsul|[n]omad|[l]lama-server'
-"""
 
 
 @full
