@@ -11,7 +11,7 @@ NOTHING = {"answered": False, "errors": ["the talker said nothing"], "longest_ga
 
 
 class Person:
-    """lab: the words that run tests/cluster/lab; env: of which lab. node: one that stays."""
+    """node: one that stays. env: names the lab, as for tests/cluster/lab."""
 
     def __init__(self, node, token, text, env=None):
         words = f"cat > /run/talker.py && exec python3 /run/talker.py https://127.0.0.1:8443 {shlex.quote(token)} {shlex.quote(text)}"
@@ -34,7 +34,7 @@ class Person:
         return line.decode().strip()
 
     def reaches(self, mark, seconds=300):
-        """TRUE at "SPEAKING" or "SAID"; False: the conversation was over before."""
+        """True at "SPEAKING" or "SAID"; False: the conversation was over before."""
         while self.told is None:
             line = self.line(seconds)
             if line == mark:

@@ -1,8 +1,12 @@
 """The agent's own node is lost: what was said is on another node after each turn, the agent is back there with all of it,
-and the lost turns are a count. Only with --full."""
+and the lost turns are a count; then each fault of `tests/cluster/faults` during a conversation. Only with --full, on the nodes of
+test_cluster.py."""
 import json
 import os
+import pathlib
+import re
 import shlex
+import subprocess
 import time
 
 import pytest
@@ -36,6 +40,8 @@ def kept(house, node):
 @pytest.fixture(scope="module")
 def on_a_worker(house):
     """The agent runs on a worker: with the only controller the one who decides would be lost, too."""
+    house.boot()  # test_cluster.py has switched them off
+    wait_for("three nodes are ready", 180, lambda: [n["Status"] for n in house.nomad("/v1/nodes")].count("ready") == 3)
     wait_for("the agent is healthy", 300, lambda: house.passing("pipecat-app"))
     controller = next(n["ID"] for n in house.nomad("/v1/nodes") if n["Name"] == "controller")
     house.nomad(f"/v1/node/{controller}/eligibility", {"Eligibility": "ineligible"})
@@ -131,3 +137,13 @@ def test_a_turn_that_no_other_node_has_is_counted_as_lost(house, on_a_worker):
     finally:
         house.lab.call("mend", first, check=True)
     settled(house, second)
+
+
+def test_conversations_outlive_each_fault(house, on_a_worker, tmp_path):
+    """Twice each here; docs/faults.md has the long run."""
+    report = pathlib.Path(os.environ["CHOIR_REPORT"]).with_name("faults.md") if os.environ.get("CHOIR_REPORT") else tmp_path / "faults.md"
+    done = subprocess.run([pathlib.Path(__file__).with_name("faults"), "--times", "2", "--report", report], env=house.lab.env, capture_output=True,
+                          text=True, timeout=2400, check=False)
+    assert done.returncode == 0, f"{done.stdout[-4000:]}\n{done.stderr[-2000:]}"
+    rows = re.findall(r"^\| ([^|]+) \| 2 \| 0 \|", report.read_text(encoding="utf-8"), re.M)
+    assert len(rows) == 6, report.read_text(encoding="utf-8")
