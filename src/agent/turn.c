@@ -61,6 +61,7 @@ static void turn_free(ChoirTurn *turn) {
   g_free(turn->instructions);
   g_free(turn->notes);
   g_free(turn->shown);
+  g_free(turn->said_back);
   g_free(turn);
 }
 
@@ -512,10 +513,9 @@ static void call_tools(ChoirTurn *turn, const char *name, const char *args) {
   turn->steps = choir_steps_begin(&request, &handlers, turn);
 }
 
-/* A small model would rather correct the sentence than keep it: what is kept is said back. */
-static gboolean acknowledge(gpointer user) {
+static gboolean on_acknowledge(gpointer user) {
   ChoirTurn *turn = user;
-  g_autofree char *text = turn->twin->memory.acknowledge(turn->twin->memory.self, turn->text);
+  g_autofree char *text = g_steal_pointer(&turn->said_back);
   turn->cancel_idle = 0;
   turn->aside = TRUE;
   if (turn->handlers.started)
@@ -526,11 +526,16 @@ static gboolean acknowledge(gpointer user) {
   return G_SOURCE_REMOVE;
 }
 
-static gboolean is_acknowledged(const ChoirTurn *turn) {
+/* A small model would rather correct the sentence than keep it: what is kept is said back. TRUE: it will be. */
+static gboolean acknowledge(ChoirTurn *turn) {
   const ChoirTwinMemory *memory = &turn->twin->memory;
-  g_autofree char *text =
-      memory->acknowledge && !turn->instructions ? memory->acknowledge(memory->self, turn->text) : NULL;
-  return text != NULL;
+  if (!memory->acknowledge || turn->instructions)
+    return FALSE;
+  g_free(turn->said_back);
+  turn->said_back = memory->acknowledge(memory->self, turn->text);
+  if (turn->said_back)
+    turn->cancel_idle = g_idle_add(on_acknowledge, turn);
+  return turn->said_back != NULL;
 }
 
 /* TRUE: tools are asked first, or the person must have finished first. */
@@ -640,11 +645,7 @@ void choir_turn_start(ChoirTurn *turn) {
   twin->running = turn;
   choir_prefix_yield(twin);
   choir_twin_set_state(twin, "thinking");
-  if (is_acknowledged(turn)) {
-    turn->cancel_idle = g_idle_add(acknowledge, turn);
-    return;
-  }
-  if (begin_recall(turn) || begin_steps(turn))
+  if (acknowledge(turn) || begin_recall(turn) || begin_steps(turn))
     return;
   const char *ours = choir_prefix_persona(twin);
   const char *persona = turn->instructions ? turn->instructions : ours;

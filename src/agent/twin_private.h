@@ -39,6 +39,7 @@ struct ChoirTurn {
   guint recall;               /* the memory is asked */
   gboolean recalled;          /* ... or was, or is not wanted */
   char *shown;                /* what was recalled, until observers may see it */
+  char *said_back;            /* what was kept, about to be said */
   gboolean aside;             /* answered without the live slot */
   gboolean remote;            /* another machine's server is asked */
   gboolean moved;             /* ... and it is no longer there */
