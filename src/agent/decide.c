@@ -11,11 +11,12 @@
 
 #define SHORTLIST 5
 /* Weights chosen on the tuning half of tests/data/utterances. */
-#define NEAR 0.14       /* likeness in words of the best action below which nothing more is looked at */
-#define NEAR_BELOW 0.05 /* ... and how far it may be below that of the answer in words */
-#define WANTED 0.18     /* ... below which, the meaning unknown, no tool is meant */
-#define CERTAIN 0.35    /* ... above which the model is not asked which one */
-#define MARGIN 0.12     /* ... when the next one is so much less like it */
+#define NEAR 0.14         /* likeness in words of the best action below which nothing more is looked at */
+#define NEAR_BELOW 0.05   /* ... and how far it may be below that of the answer in words */
+#define WANTED 0.24       /* ... below which, the meaning unknown, no tool is meant */
+#define WANTED_APART 0.04 /* ... and how far it must be above that of the answer in words */
+#define CERTAIN 0.35      /* ... above which the model is not asked which one */
+#define MARGIN 0.12       /* ... when the next one is so much less like it */
 /* The same where the meaning is known, too. */
 #define MEANT 0.26
 #define MEANT_MARGIN 0.06
@@ -143,7 +144,7 @@ static gboolean worth(const Candidates *found) {
   if (!is_near(found))
     return FALSE;
   return found->known ? found->entries[0].score >= MEANT && found->entries[0].score >= found->answer + MEANT_MARGIN
-                      : found->words >= WANTED && found->words >= found->answer_words;
+                      : found->words >= WANTED && found->words >= found->answer_words + WANTED_APART;
 }
 
 gboolean choir_decide_near(const ChoirShortlist *shortlist, const char *text) {
@@ -174,13 +175,12 @@ static void on_written(const char *name, const char *args, const GError *error, 
   }
   const ChoirTool *tool = NULL;
   const ChoirToolAction *action = choir_toolbox_find(decide->request.toolbox, name, &tool);
-  json_auto_t *schema = action ? choir_toolbox_schema(decide->request.toolbox, action) : NULL;
   json_auto_t *json = choir_json_parse(args, strlen(args), &why);
   gboolean offered =
       action && among(decide->request.among, tool->id) && (!decide->name || g_str_equal(decide->name, name));
   if (!offered && !why)
     g_set_error(&why, CHOIR_CALL_ERROR, CHOIR_CALL_ERROR_BROKEN, "the model called %s, which was not offered", name);
-  if (!offered || why || !choir_schema_validate(schema, json, &why)) {
+  if (!offered || why || !choir_toolbox_accept(decide->request.toolbox, action, json, &why)) {
     g_prefix_error(&why, "the call of '%s' is refused: ", name);
     finish(decide, why);
     return;

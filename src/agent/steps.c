@@ -1,6 +1,7 @@
 #include "agent/steps.h"
 #include <string.h>
 #include "agent/decide.h"
+#include "agent/gist.h"
 #include "agent/twin_private.h"
 #include "base/log.h"
 #include "base/names.h"
@@ -9,6 +10,10 @@
 #define SAID_AS_IS 400 /* bytes of a trusted output that are the answer themselves */
 #define NOTES_MAX 2000 /* bytes of outputs shown to the model that writes the answer */
 #define FINAL "final_answer.submit_task"
+#define LATE                                                                                                           \
+  "I did not find out in time which tool that needs, or with what, so I did nothing. Please say it again, in fewer "   \
+  "words."
+#define NOT_MADE "I could not make a call of that, so I did nothing. Please say it in other words."
 
 struct ChoirSteps {
   ChoirStepsRequest request;
@@ -103,6 +108,24 @@ static void on_output(const char *text, gsize length, gpointer user) {
     steps->handlers.output(text, length, steps->user);
 }
 
+/* Who says what a tool found? A small model, shown a list of files or a page, goes on with a sentence of its own that
+ * has nothing to do with it, and does what a stranger wrote there. So where a person is shown the output as it is, the
+ * output is the answer: of a small model nothing is wanted but the call, and what is said is made of the output.
+ * A larger model may read it and speak, and so may one that wrote the call by itself; and any where nobody sees the
+ * output, as its notes are then all there is. */
+static gboolean output_is_answer(const ChoirSteps *steps) {
+  return steps->handlers.output && is_small(steps) && !steps->request.name && steps->notes->len == 0;
+}
+
+static char *sentence_of(const ChoirSteps *steps, const ChoirToolResult *result) {
+  const ChoirToolAction *action = choir_toolbox_find(steps->request.toolbox, steps->name, NULL);
+  json_auto_t *args = choir_json_parse(steps->arguments, strlen(steps->arguments), NULL);
+  char *text = action->gist ? action->gist(args, result->text) : NULL;
+  return text ? text
+              : choir_gist(action->about ? choir_json_string(args, action->about, NULL) : NULL, result->text,
+                           result->cut);
+}
+
 static void on_result(const ChoirToolResult *result, const GError *error, gpointer user) {
   ChoirSteps *steps = user;
   steps->tool_call = 0;
@@ -145,6 +168,11 @@ static void on_result(const ChoirToolResult *result, const GError *error, gpoint
     finish(steps);
     return;
   }
+  if (last && output_is_answer(steps)) {
+    steps->answer = sentence_of(steps, result);
+    finish(steps);
+    return;
+  }
   g_autofree char *note = g_strdup_printf("%s says: %s%s", steps->name, *result->text ? result->text : "done",
                                           result->cut ? " (the rest was cut)" : "");
   add_note(steps, note);
@@ -176,12 +204,21 @@ static void run(ChoirSteps *steps, const char *name, const char *arguments) {
   steps->tool_call = choir_toolbox_call(steps->request.toolbox, &request, on_output, on_result, steps);
 }
 
-/* A call that cannot be made is none: then the model answers in words. */
+/* A tool was meant, or may have been, and no call came of it: that is said. An answer in words instead would be about
+ * something else, or tell of a call that was never made. What writes calls by itself may well write none. */
+static char *why_not(const ChoirSteps *steps, const GError *error) {
+  if (g_error_matches(error, CHOIR_CALL_ERROR, CHOIR_CALL_ERROR_LATE))
+    return g_strdup(LATE);
+  return is_plain(steps) ? NULL : g_strdup(NOT_MADE);
+}
+
 static void on_decided(const char *name, const char *arguments, const GError *error, gpointer user) {
   ChoirSteps *steps = user;
   steps->deciding = NULL;
   if (error)
     choir_info(CHOIR_TOPIC_AGENT, "%s", error->message);
+  if (error && !steps->answer && steps->notes->len == 0)
+    steps->answer = why_not(steps, error);
   if (error || !name) {
     finish(steps);
   } else {

@@ -96,10 +96,16 @@ typedef struct {
   /* Where an action knows better than its examples what it is like: likeness 0 to 1, and it is offered beside every
    * other, however little it is like what was said. */
   double (*like)(const ChoirToolHouse *house, const char *text);
+  /* Puts other ways in which the original wrote the arguments into this schema's, before they are validated. */
+  void (*accept)(json_t *args);
   /* Its arguments (JSON) for what was said, when no model is needed to find them; NULL = ask the model. Caller frees.
    */
   char *(*fill)(const ChoirToolHouse *house, const char *text);
-  gboolean answers; /* what it puts out is the answer itself: said and shown as it comes, and the turn ends with it */
+  /* What is said of its output where that is shown (steps.c), from nothing but the output; NULL, or NULL from it: its
+   * lines are counted (gist.h). Caller frees. */
+  char *(*gist)(const json_t *args, const char *output);
+  const char *about; /* the argument that says what was run, for the sentence that counts lines; NULL = none */
+  gboolean answers;  /* what it puts out is the answer itself: said and shown as it comes, and the turn ends with it */
   /* May raise the class for these arguments and say why (caller frees); never lowers it. NULL = as above. */
   ChoirToolClass (*classify)(const ChoirToolHouse *house, const json_t *args, char **ret_why);
   /* What it acts on, for the card and for grants: "host atlas"; caller frees. NULL = "sandbox" or "this machine". */

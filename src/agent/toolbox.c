@@ -128,6 +128,14 @@ json_t *choir_toolbox_schema(const ChoirToolbox *toolbox, const ChoirToolAction 
   return schema;
 }
 
+gboolean choir_toolbox_accept(const ChoirToolbox *toolbox, const ChoirToolAction *action, json_t *args,
+                              GError **error) {
+  json_auto_t *schema = choir_toolbox_schema(toolbox, action);
+  if (action->accept && json_is_object(args))
+    action->accept(args);
+  return choir_schema_validate(schema, args, error);
+}
+
 gpointer choir_toolbox_state(ChoirToolbox *toolbox, const ChoirTool *tool) {
   gpointer state = g_hash_table_lookup(toolbox->states, tool);
   if (!state && tool->open) {

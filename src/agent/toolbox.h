@@ -43,6 +43,8 @@ gboolean choir_toolbox_available(const ChoirToolbox *toolbox, const ChoirTool *t
                                  char **ret_remedy);
 /* The action's schema with the values of this moment in its enums; caller decrefs. */
 json_t *choir_toolbox_schema(const ChoirToolbox *toolbox, const ChoirToolAction *action);
+/* Arguments that the action takes: those of the original in another form are put into ours, then all are validated. */
+gboolean choir_toolbox_accept(const ChoirToolbox *toolbox, const ChoirToolAction *action, json_t *args, GError **error);
 /* [{"id","title","help","available","reason","remedy","actions":[{"name","help","class","schema","timeout_s"}]}] */
 json_t *choir_toolbox_list(const ChoirToolbox *toolbox);
 /* OpenAI's tools: [{"type":"function","function":{"name","description","parameters"}}], the available ones. */

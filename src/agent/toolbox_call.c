@@ -417,10 +417,9 @@ static GError *check(ChoirToolCall *call, const ChoirToolRequest *request) {
   if (!choir_toolbox_available(toolbox, call->tool, &reason, &remedy))
     return g_error_new(CHOIR_TOOL_ERROR, CHOIR_TOOL_ERROR_UNAVAILABLE, "%s is not available: %s%s%s", call->tool->id,
                        reason ? reason : "something is missing", remedy ? "; " : "", remedy ? remedy : "");
-  json_t *schema = choir_toolbox_schema(toolbox, call->action);
-  gboolean ok = choir_schema_validate(schema, call->args, &error);
-  json_decref(schema);
-  return ok ? NULL : g_error_new(CHOIR_TOOL_ERROR, CHOIR_TOOL_ERROR_ARGUMENTS, "%s: %s", call->name, error->message);
+  if (choir_toolbox_accept(toolbox, call->action, call->args, &error))
+    return NULL;
+  return g_error_new(CHOIR_TOOL_ERROR, CHOIR_TOOL_ERROR_ARGUMENTS, "%s: %s", call->name, error->message);
 }
 
 guint choir_toolbox_call(ChoirToolbox *toolbox, const ChoirToolRequest *request, ChoirToolOutput output,

@@ -143,3 +143,31 @@ char *choir_pem_sha256(const char *pem) {
   g_autofree guchar *der = g_base64_decode(body, &length);
   return g_compute_checksum_for_data(G_CHECKSUM_SHA256, der, length);
 }
+
+char *choir_short_line(const char *text, gsize most) {
+  g_autoptr(GString) line = g_string_new(NULL);
+  for (const char *c = text; *c; c = g_utf8_next_char(c)) {
+    gunichar one = g_utf8_get_char(c);
+    if (g_unichar_isspace(one) || g_unichar_iscntrl(one)) {
+      if (line->len > 0 && line->str[line->len - 1] != ' ')
+        g_string_append_c(line, ' ');
+    } else if (g_unichar_isprint(one)) {
+      g_string_append_unichar(line, one);
+    }
+    if (line->len > most + 16)
+      break;
+  }
+  g_strchomp(line->str);
+  g_string_truncate(line, strlen(line->str));
+  if (line->len <= most)
+    return g_strdup(line->str);
+  const char *end = NULL;
+  g_utf8_validate(line->str, (gssize)(most > 3 ? most - 3 : 0), &end);
+  gsize length = (gsize)(end - line->str), word = length;
+  while (word > length / 2 && line->str[word] != ' ')
+    word--;
+  if (word > length / 2)
+    length = word;
+  g_string_truncate(line, length);
+  return g_strconcat(line->str, "...", NULL);
+}

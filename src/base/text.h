@@ -20,6 +20,9 @@ double choir_json_double(const json_t *object, const char *key, double fallback)
 gboolean choir_json_bool(const json_t *object, const char *key, gboolean fallback);
 /* Nearest word to `word` in the NULL-ended list by edit distance, or NULL when none is near. */
 const char *choir_nearest(const char *word, const char *const *list);
+/* A text in one line of at most `most` bytes without control characters, cut between words where it is longer, with
+ * "..." behind it; caller frees. text: valid UTF-8. */
+char *choir_short_line(const char *text, gsize most);
 /* SHA-256 of the first certificate in a PEM text, of its own bytes, in small hex; NULL when there is none. Caller
  * frees. */
 char *choir_pem_sha256(const char *pem);

@@ -6,6 +6,8 @@
 #include "tools/schema.h"
 #include "tools/tools.h"
 
+#define RECAP_HOSTS 3 /* whose results are said */
+
 static char *hint(const char *output) {
   static const struct {
     const char *sign, *say;
@@ -100,6 +102,40 @@ static void preview(ChoirToolCall *call) {
   start(call, TRUE);
 }
 
+/* Ansible's own recap: a line for each host. */
+static char *gist(const json_t *args, const char *output) {
+  const char *recap = g_strrstr(output, "PLAY RECAP");
+  if (!recap || !strchr(recap, '\n'))
+    return NULL;
+  g_auto(GStrv) lines = g_strsplit(strchr(recap, '\n') + 1, "\n", -1);
+  g_autoptr(GString) text = g_string_new(NULL);
+  guint hosts = 0;
+  for (guint i = 0; lines[i] && strstr(lines[i], "ok="); i++, hosts++) {
+    g_autofree char *line = choir_short_line(lines[i], 120);
+    if (hosts < RECAP_HOSTS)
+      g_string_append_printf(text, "%s%s", hosts ? "; " : "", line);
+  }
+  return hosts ? g_strdup_printf("The playbook has run on %u host%s: %s%s.", hosts, hosts == 1 ? "" : "s", text->str,
+                                 hosts > RECAP_HOSTS ? "; and others" : "")
+               : NULL;
+}
+
+/* The original has a default playbook, and its extra_vars are an object. */
+static void accept(json_t *args) {
+  json_t *vars = json_object_get(args, "extra_vars"), *value;
+  const char *name;
+  if (!json_object_get(args, "playbook"))
+    json_object_set_new(args, "playbook", json_string("playbook.yaml"));
+  if (!json_is_object(vars))
+    return;
+  json_t *list = json_array();
+  json_object_foreach(vars, name, value) {
+    g_autofree char *text = json_is_string(value) ? g_strdup(json_string_value(value)) : choir_json_dump(value);
+    json_array_append_new(list, json_pack("{s:s,s:s}", "name", name, "value", text));
+  }
+  json_object_set_new(args, "extra_vars", list);
+}
+
 static char *target(const ChoirToolHouse *house, const json_t *args) {
   return g_strdup_printf("hosts of %s%s%s", choir_json_string(args, "playbook", "playbook.yaml"),
                          json_object_get(args, "limit") ? ", only " : "", choir_json_string(args, "limit", ""));
@@ -141,6 +177,8 @@ static const ChoirToolAction actions[] = {
      .sinks = sinks,
      .timeout_s = 900,
      .choices = choices,
+     .gist = gist,
+     .accept = accept,
      .target = target,
      .shots = shots,
      .preview = preview,

@@ -10,6 +10,7 @@
 
 #define CANDIDATES 30
 #define SHOWN 3
+#define PASSAGE 300          /* bytes of the best passage that are said */
 #define LEARNED_PER_SEARCH 8 /* embeddings of pieces that are made at once: a second each on an old machine */
 
 typedef enum { JOB_SEARCH, JOB_ADD, JOB_SCOPE, JOB_FUSE } JobKind;
@@ -232,6 +233,18 @@ static char *path_target(const ChoirToolHouse *house, const json_t *args) {
   return g_strdup_printf("documents %s", path ? path : choir_json_string(args, "path", ""));
 }
 
+/* The best passage, from its own words. */
+static char *gist(const json_t *args, const char *output) {
+  const char *end = strstr(output, ":\n");
+  if (!g_str_has_prefix(output, "From ") || !end)
+    return NULL;
+  g_autofree char *head = g_strndup(output, (gsize)(end - output)), *source = choir_short_line(head, 120);
+  const char *next = strstr(end, "\n\nFrom ");
+  g_autofree char *passage = g_strndup(end + 2, next ? (gsize)(next - end) - 2 : strlen(end + 2)),
+                  *begin = choir_short_line(passage, PASSAGE);
+  return g_strdup_printf("%s: %s", source, begin);
+}
+
 static gpointer open_index(const ChoirToolHouse *house) {
   g_autofree char *path = g_build_filename(house->state_dir, "rag.db", NULL);
   return rag_index_new(path, house->source_dir);
@@ -266,6 +279,7 @@ static const ChoirToolAction actions[] = {
      .help = "Search the documents for something.",
      .schema = TOOL_OBJECT(TOOL_COPIED("query", 500, "what to look for"), "\"query\""),
      .timeout_s = 60,
+     .gist = gist,
      .shots = search_shots,
      .run = run_search},
     {.name = "add_document",

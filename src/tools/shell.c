@@ -90,6 +90,7 @@ static const ChoirToolAction actions[] = {
              "seconds it may take") "," TOOL_FLAG("host", "outside the sandbox, where it really changes files"),
          "\"command\""),
      .sinks = sinks,
+     .about = "command",
      .timeout_s = 605,
      .shots = shots,
      .classify = classify_command,

@@ -133,6 +133,7 @@ static const ChoirToolAction actions[] = {
                                                                                                                 "22"),
          "\"host\",\"username\",\"command\""),
      .sinks = sinks,
+     .about = "command",
      .timeout_s = 120,
      .target = target,
      .shots = shots,

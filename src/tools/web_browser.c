@@ -119,6 +119,19 @@ static char *whole_url(const char *url) {
 
 /* Reading */
 
+/* Title and first words, as show_page() puts them out. */
+static char *gist(const json_t *args, const char *output) {
+  g_auto(GStrv) parts = g_strsplit(output, "\n", 4);
+  if (g_strv_length(parts) < 4 || *parts[2])
+    return NULL;
+  const char *notes = strstr(parts[3], "\n(servers asked: ");
+  g_autofree char *body = g_strndup(parts[3], notes ? (gsize)(notes - parts[3]) : strlen(parts[3])),
+                  *words = choir_short_line(body, 200), *title = choir_short_line(parts[0], 80);
+  if (!*words)
+    return g_strdup_printf("The page %s has no text.", *title ? title : parts[1]);
+  return g_strdup_printf("The page %s begins: %s", *title ? title : parts[1], words);
+}
+
 static void show_page(Task *task, const json_t *value) {
   const char *title = json_string_value(json_array_get(value, 0)), *url = json_string_value(json_array_get(value, 1)),
              *text = json_string_value(json_array_get(value, 2));
@@ -323,11 +336,13 @@ static const ChoirToolAction actions[] = {
      .shots = go_shots,
      .classify = classify_go,
      .target = go_target,
+     .gist = gist,
      .run = go},
     {.name = "get_page_content",
      .help = "Read the open web page again.",
      .schema = TOOL_NOTHING,
      .timeout_s = 60,
+     .gist = gist,
      .run = get_page_content},
     {.name = "get_screenshot",
      .help = "Save a picture of the open web page.",

@@ -37,6 +37,7 @@ static void on_card(const char *change, const json_t *card, gpointer user) {
 House *house_new(const ChoirTool *const *tools, SoupServerCallback on_request, gpointer user, const char *plain) {
   House *house = g_new0(House, 1);
   g_autoptr(GError) error = NULL;
+  house->output = g_string_new(NULL);
   house->dir = g_dir_make_tmp("choir-steps-XXXXXX", NULL);
   house->log = g_build_filename(house->dir, "audit.jsonl", NULL);
   house->server = soup_server_new(NULL, NULL);
@@ -78,6 +79,7 @@ void house_free(House *house) {
   g_source_remove(house->ticker);
   const char *argv[] = {"rm", "-rf", house->dir, NULL};
   g_spawn_sync(NULL, (char **)argv, NULL, G_SPAWN_SEARCH_PATH, NULL, NULL, NULL, NULL, NULL, NULL);
+  g_string_free(house->output, TRUE);
   g_free(house->url);
   g_free(house->log);
   g_free(house->dir);
@@ -95,8 +97,12 @@ static void on_done(const char *answer, const char *notes, gpointer user) {
   house->notes = g_strdup(notes);
 }
 
+static void on_output(const char *text, gsize length, gpointer user) {
+  g_string_append_len(((House *)user)->output, text, (gssize)length);
+}
+
 ChoirSteps *house_begin(House *house, const char *text) {
-  static const ChoirStepsHandlers handlers = {.done = on_done};
+  ChoirStepsHandlers handlers = {.output = house->watched ? on_output : NULL, .done = on_done};
   ChoirStepsRequest request = {.toolbox = house->toolbox,
                                .shortlist = house->shortlist,
                                .llm = house->llm,

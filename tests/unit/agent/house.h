@@ -15,6 +15,8 @@ typedef struct {
   ChoirLlmServer *llm;
   guint ticker, asked, steps;
   gboolean approve, done; /* approve: what the person says */
+  gboolean watched;       /* somebody sees what tools put out: output */
+  GString *output;
   char *answer, *notes, *card;
 } House;
 

@@ -3,6 +3,8 @@
 #include <string.h>
 #include <unistd.h>
 #include "agent/align.h"
+#include "agent/gist.h"
+#include "agent/decide.h"
 #include "agent/call_grammar.h"
 #include "agent/numbers.h"
 #include "agent/spans.h"
@@ -60,6 +62,20 @@ static void run_say(ChoirToolCall *call) {
   choir_tool_call_done(call, TRUE, NULL);
 }
 
+/* What a stranger wrote: a list of files, a page. */
+static void run_list(ChoirToolCall *call) {
+  g_string_append(ran, "list;");
+  for (guint i = 1; i <= 40; i++) {
+    g_autofree char *line = g_strdup_printf("file%u.conf\n", i);
+    choir_tool_call_output(call, line, -1);
+  }
+  choir_tool_call_done(call, FALSE, NULL);
+}
+
+static char *gist_of_page(const json_t *args, const char *output) {
+  return g_strdup_printf("The page has %zu bytes.", strlen(output));
+}
+
 static void run_fail(ChoirToolCall *call) {
   choir_tool_call_done(call, TRUE, g_error_new_literal(CHOIR_TOOL_ERROR, CHOIR_TOOL_ERROR_FAILED, "the pump is dry"));
 }
@@ -95,6 +111,9 @@ static void run_slow(ChoirToolCall *call) {
 static const ChoirToolShot say_shots[] = {{"shout something out loud", "{\"text\":\"something\"}"}, {NULL, NULL}};
 static const char *const fail_examples[] = {"start the garden pump", NULL};
 static const char *const slow_examples[] = {"dig a long tunnel", NULL};
+static const ChoirToolShot list_shots[] = {{"enumerate all drawers of the cupboard", "{\"text\":\"ls cupboard\"}"},
+                                           {NULL, NULL}};
+static const char *const page_examples[] = {"browse through the old almanac", "drawer 5, 5", "5, 5", NULL};
 static const char *const picky_examples[] = {"paint the fence red or blue", NULL};
 static const ChoirToolAction actions[] = {
     {.name = "say", .help = "Shouts.", .schema = OBJECT(FREE, "\"text\""), .shots = say_shots, .run = run_say},
@@ -104,6 +123,18 @@ static const ChoirToolAction actions[] = {
      .schema = OBJECT(COPIED, "\"text\""),
      .examples = picky_examples,
      .run = run_picky},
+    {.name = "enumerate",
+     .help = "Enumerates the drawers.",
+     .schema = OBJECT(FREE, "\"text\""),
+     .shots = list_shots,
+     .about = "text",
+     .run = run_list},
+    {.name = "page",
+     .help = "Browses the almanac.",
+     .schema = OBJECT("", ""),
+     .examples = page_examples,
+     .gist = gist_of_page,
+     .run = run_list},
     {.name = "dig", .help = "Digs.", .schema = OBJECT("", ""), .examples = slow_examples, .run = run_slow},
 };
 static const ChoirTool test_tool = {
@@ -156,6 +187,28 @@ static void test_ordinary_talk(void) {
   close_house(house);
 }
 
+/* Numbers alone are no order, whatever examples hold numbers. */
+static void test_numbers_only(void) {
+  static const char *const none[] = {"5, 5", "17", "3.14", "10:30", " 7 8 9 ", "-1"};
+  static const char *const script[] = {"hang", NULL};
+  House *house = open_house(script);
+  ChoirShortlistEntry best;
+  for (guint i = 0; i < G_N_ELEMENTS(none); i++) {
+    g_assert_false(choir_decide_near(house->shortlist, none[i]));
+    g_assert_false(choir_decide_wanted(house->shortlist, none[i]));
+  }
+  /* The list alone would take one of them: the rule is not idle. */
+  g_assert_cmpuint(choir_shortlist_find(house->shortlist, "5, 5", &best, 1), ==, 1);
+  g_assert_cmpfloat(best.words, >, 0.5);
+  g_assert_true(choir_decide_wanted(house->shortlist, "drawer 5, 5"));
+  house_begin(house, "5, 5");
+  house_spin(house, 20);
+  g_assert_true(house->done);
+  g_assert_null(house->answer);
+  g_assert_cmpstr(ran->str, ==, "");
+  close_house(house);
+}
+
 static void test_tool_error(void) {
   static const char *const script[] = {"hang", NULL};
   House *house = open_house(script);
@@ -188,7 +241,64 @@ static void test_repairs_end(void) {
   close_house(house);
 }
 
-/* A model that says the same again, whatever the grammar: the call is compared and not made twice. */
+/* Long output of a stranger: shown as a whole, and said in a sentence made of nothing else; a small model never reads
+ * it. */
+static void test_output_is_answer(void) {
+  static const char *const script[] = {" \"ls cupboard\"}", NULL};
+  House *house = open_house(script);
+  house->watched = TRUE;
+  house_begin(house, "enumerate all drawers of the cupboard");
+  house_spin(house, 20);
+  g_assert_cmpstr(house->answer, ==,
+                  "ls cupboard put out 40 lines; the first are file1.conf, file2.conf and file3.conf.");
+  g_assert_null(house->notes);
+  g_assert_true(g_str_has_prefix(house->output->str, "file1.conf\n"));
+  g_assert_true(g_str_has_suffix(house->output->str, "file40.conf\n"));
+  g_assert_cmpuint(model.prompts->len, ==, 1); /* its arguments */
+  close_house(house);
+  /* A tool that knows better what to say of it. */
+  house = open_house(script);
+  house->watched = TRUE;
+  house_begin(house, "browse through the old almanac");
+  house_spin(house, 20);
+  g_assert_true(g_str_has_prefix(house->answer, "The page has "));
+  g_assert_cmpuint(model.prompts->len, ==, 0);
+  close_house(house);
+  /* Nobody sees it: whoever asked is told. */
+  house = open_house(script);
+  house_begin(house, "browse through the old almanac");
+  house_spin(house, 20);
+  g_assert_null(house->answer);
+  g_assert_nonnull(strstr(house->notes, "file3.conf"));
+  close_house(house);
+}
+
+static void test_gist(void) {
+  static const struct {
+    const char *about, *text;
+    gboolean cut;
+    const char *gist;
+  } rows[] = {
+      {"uname -r", "6.1.0-18\n", FALSE, "uname -r says: 6.1.0-18"},
+      {NULL, "", FALSE, "It put out nothing."},
+      {"true", "\n \n", FALSE, "true put out nothing."},
+      {"ls x", "ls: x: No such file\n\n(exit code 2)", FALSE, "ls x says: ls: x: No such file (exit code 2)"},
+      {"false", "\n(exit code 1)", FALSE, "false put out nothing. (exit code 1)"},
+      {NULL, "a\nb\nc\nd\n", FALSE, "It put out 4 lines; the first are a, b and c."},
+      {NULL, "a\nb\n", TRUE, "It put out more than 2 lines; the first are a and b."},
+      {NULL, "a\nb\nc\nd\n\n(exit code 3)\n", FALSE, "It put out 4 lines; the first are a, b and c. (exit code 3)"},
+      {NULL, "(all in brackets)", FALSE, "It put out nothing. (all in brackets)"},
+  };
+  for (guint i = 0; i < G_N_ELEMENTS(rows); i++) {
+    g_autofree char *gist = choir_gist(rows[i].about, rows[i].text, rows[i].cut);
+    g_assert_cmpstr(gist, ==, rows[i].gist);
+  }
+  g_autofree char *one = g_strnfill(900, 'x'), *gist = choir_gist(NULL, one, FALSE);
+  g_assert_true(g_str_has_prefix(gist, "It put out 1 lines; the first is xxx"));
+  g_assert_cmpuint(strlen(gist), <, 120);
+}
+
+/* A model that says the same again, whatever the grammar: it is none of the words that are left. */
 static void test_loop(void) {
   static const char *const script[] = {" \"fence\"}", NULL};
   House *house = open_house(script);
@@ -210,7 +320,8 @@ static void test_refused(void) {
     house_begin(house, "shout something out loud");
     house_spin(house, 20);
     g_assert_true(house->done);
-    g_assert_null(house->answer);
+    g_assert_nonnull(strstr(house->answer, "I did nothing")); /* and no answer about something else */
+    g_assert_null(house->notes);
     g_assert_cmpstr(ran->str, ==, "");
     close_house(house);
   }
@@ -261,14 +372,16 @@ static void test_cancel_finished(void) {
   close_house(house);
 }
 
-/* A model that never answers: the person gets an answer in words instead. */
+/* A model that never answers: the person is told so. */
 static void test_limit(void) {
   static const char *const script[] = {"hang", NULL};
   House *house = open_house(script);
   house_begin(house, "shout something out loud");
   house_spin(house, 60);
   g_assert_true(house->done);
-  g_assert_null(house->answer);
+  g_assert_nonnull(strstr(house->answer, "not find out in time"));
+  g_assert_nonnull(strstr(house->answer, "I did nothing"));
+  g_assert_null(house->notes);
   g_assert_cmpstr(ran->str, ==, "");
   close_house(house);
 }
@@ -393,6 +506,9 @@ int main(int argc, char **argv) {
   g_test_add_func("/steps/one-call", test_one_call);
   g_test_add_func("/steps/ordinary-talk", test_ordinary_talk);
   g_test_add_func("/steps/tool-error", test_tool_error);
+  g_test_add_func("/steps/numbers-only", test_numbers_only);
+  g_test_add_func("/steps/output-is-answer", test_output_is_answer);
+  g_test_add_func("/steps/gist", test_gist);
   g_test_add_func("/steps/repair", test_repair);
   g_test_add_func("/steps/repairs-end", test_repairs_end);
   g_test_add_func("/steps/loop", test_loop);

@@ -203,6 +203,30 @@ static void test_refused(void) {
   }
 }
 
+#define SAY(text) "{\"content\":\"{\\\"tool\\\": \\\"test.say\\\", \\\"args\\\": {\\\"text\\\": \\\"" text "\\\"}}\"}"
+
+/* Calls are compared, arguments included: the same one again ends the turn, with what was found. Ten different ones are
+ * made, and not one more. */
+static void test_limits(void) {
+  static const char *const same[] = {SAY("one"), SAY("two"), SAY("one"), SAY("three"), NULL},
+                           *const many[] = {SAY("a"), SAY("b"), SAY("c"), SAY("d"), SAY("e"), SAY("f"), SAY("g"),
+                                            SAY("h"), SAY("i"), SAY("j"), SAY("k"), SAY("l"), NULL};
+  Server server;
+  House *house = open_house(&server, same);
+  steps(house, "shout something out loud");
+  g_assert_cmpstr(ran->str, ==, "say one;say two;");
+  g_assert_nonnull(strstr(house->notes, "test.say says: two"));
+  g_assert_cmpuint(server.requests->len, ==, 3);
+  close_house(house, &server);
+
+  house = open_house(&server, many);
+  steps(house, "shout something out loud");
+  g_assert_cmpstr(ran->str, ==, "say a;say b;say c;say d;say e;say f;say g;say h;say i;say j;");
+  g_assert_cmpuint(server.requests->len, ==, CHOIR_STEPS_MAX);
+  g_assert_cmpuint(CHOIR_STEPS_MAX, ==, 10);
+  close_house(house, &server);
+}
+
 static void test_asks(void) {
   static const char *const script[] = {
       "{\"content\":\"{\\\"tool\\\": \\\"test.paint\\\", \\\"args\\\": {\\\"text\\\": \\\"red\\\"}}\"}",
@@ -358,8 +382,6 @@ static ChoirSubAgent *sub_agent(House *house, const char *task, guint most, cons
   return choir_sub_agent_begin(&request, &handlers, house);
 }
 
-#define SAY(text) "{\"content\":\"{\\\"tool\\\": \\\"test.say\\\", \\\"args\\\": {\\\"text\\\": \\\"" text "\\\"}}\"}"
-
 static void test_sub_agent(void) {
   static const char *const three[] = {SAY("one"), SAY("two"), SAY("three"), "{\"content\":\"no\"}", NULL};
   Server server;
@@ -411,6 +433,7 @@ int main(int argc, char **argv) {
   g_test_add_func("/wire/tool-calls", test_tool_calls);
   g_test_add_func("/wire/original", test_original);
   g_test_add_func("/wire/refused", test_refused);
+  g_test_add_func("/wire/limits", test_limits);
   g_test_add_func("/wire/asks", test_asks);
   g_test_add_func("/wire/taint", test_taint);
   g_test_add_func("/wire/reply", test_reply);

@@ -139,6 +139,24 @@ static void test_clock(void) {
   g_assert_cmpint(choir_clock_us(), >=, before);
 }
 
+static void test_short_line(void) {
+  static const struct {
+    const char *text;
+    gsize most;
+    const char *line;
+  } rows[] = {{"one\n\ttwo  three\r\n", 40, "one two three"},
+              {"one two three four", 14, "one two..."},
+              {"aaaaaaaaaaaaaaaaaaaa", 10, "aaaaaaa..."},
+              {"\xc3\xa4\xc3\xb6\xc3\xbc\xc3\xa4\xc3\xb6\xc3\xbc", 8, "\xc3\xa4\xc3\xb6..."}, /* no half characters */
+              {"\x1b[31mred\x1b[0m \xe2\x80\xaeturned", 40, "[31mred [0m turned"},
+              {" \n ", 8, ""},
+              {"", 8, ""}};
+  for (guint i = 0; i < G_N_ELEMENTS(rows); i++) {
+    g_autofree char *line = choir_short_line(rows[i].text, rows[i].most);
+    g_assert_cmpstr(line, ==, rows[i].line);
+  }
+}
+
 int main(int argc, char **argv) {
   alarm(60);
   g_test_init(&argc, &argv, NULL);
@@ -147,6 +165,7 @@ int main(int argc, char **argv) {
   g_test_add_func("/text/depth", test_depth);
   g_test_add_func("/text/parse", test_parse);
   g_test_add_func("/text/nearest", test_nearest);
+  g_test_add_func("/text/short-line", test_short_line);
   g_test_add_func("/buffer/limit", test_buffer);
   g_test_add_func("/buffer/random", test_buffer_random);
   g_test_add_func("/clock", test_clock);

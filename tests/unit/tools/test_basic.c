@@ -6,44 +6,6 @@
 #include "house.h"
 #include "tools/when.h"
 
-static void test_table(void) {
-  static const char *const ids[] = {"ssh",
-                                    "mcp",
-                                    "vision",
-                                    "desktop_control",
-                                    "code_runner",
-                                    "smol_agent_computer",
-                                    "web_browser",
-                                    "ansible",
-                                    "power",
-                                    "term_everything",
-                                    "rag",
-                                    "ha",
-                                    "git",
-                                    "orchestrator",
-                                    "llxprt_code",
-                                    "claude_clone",
-                                    "final_answer",
-                                    "shell",
-                                    "prompt_improver",
-                                    "summarizer",
-                                    "clock",
-                                    "route_to_expert"};
-  g_autoptr(House) house = house_new();
-  json_auto_t *list = choir_toolbox_list(house->toolbox);
-  g_assert_cmpuint(json_array_size(list), ==, G_N_ELEMENTS(ids));
-  for (guint i = 0; i < G_N_ELEMENTS(ids); i++) {
-    size_t k;
-    json_t *tool, *found = NULL;
-    json_array_foreach(list, k, tool) if (g_str_equal(choir_json_string(tool, "id", ""), ids[i])) found = tool;
-    g_assert_nonnull(found);
-    if (!choir_json_bool(found, "available", FALSE)) {
-      g_assert_cmpstr(choir_json_string(found, "reason", ""), !=, "");
-      g_assert_cmpstr(choir_json_string(found, "remedy", ""), !=, "");
-    }
-  }
-}
-
 static void test_durations(void) {
   static const struct {
     const char *text;
@@ -308,7 +270,6 @@ static void test_terminal(void) {
 int main(int argc, char **argv) {
   alarm(280);
   g_test_init(&argc, &argv, NULL);
-  g_test_add_func("/tools/table", test_table);
   g_test_add_func("/tools/durations", test_durations);
   g_test_add_func("/tools/moments", test_moments);
   g_test_add_func("/tools/clock", test_clock);

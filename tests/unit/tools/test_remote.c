@@ -122,6 +122,13 @@ static void test_ansible(void) {
   g_autofree char *text = NULL;
   g_assert_true(g_file_get_contents(target, &text, NULL, NULL));
   house_holds(text, "hello Ada");
+  /* As the original writes it: the playbook is the default, the variables are an object. */
+  g_autofree char *original =
+      house_ok(house, "ansible.run_playbook", "{\"tags\":\"file\",\"extra_vars\":{\"who\":\"Grace\",\"unused\":7}}");
+  g_autofree char *again = NULL;
+  house_holds(original, "changed=1");
+  g_assert_true(g_file_get_contents(target, &again, NULL, NULL));
+  house_holds(again, "hello Grace");
   g_autofree char *undefined = house_fails(house, "ansible.run_playbook", "{\"playbook\":\"broken.yaml\"}");
   house_holds(undefined, "a variable has no value");
   g_autofree char *data = house_fails(house, "ansible.run_playbook", "{\"playbook\":\"data.yaml\"}");
