@@ -103,12 +103,22 @@ def test_a_replica_answers_while_the_other_is_killed(house):
     wait_for("two healthy experts again", 120, lambda: healthy(house, 2))
 
 
-def test_a_cut_node_is_replaced_and_comes_back(house):
+def worker_of_an_expert_alone(house):
+    """A worker that has one of the two experts, and not the agent; where there is none an expert moves."""
     agent = house.agent_node()
     both = wait_for("two healthy experts", 60, lambda: healthy(house, 2))
-    victim = next((n for n in both if n not in (agent, "controller")), None)
-    if victim is None:
-        pytest.fail(f"experts on {both}, the agent on {agent}: no worker of an expert alone to cut")
+    wanted = [n for n in NODES if n not in (agent, "controller")]
+    if not set(wanted) & set(both):  # then they are on the controller and beside the agent
+        nodes = {n["Name"]: n["ID"] for n in house.nomad("/v1/nodes")}
+        house.nomad(f"/v1/node/{nodes['controller']}/eligibility", {"Eligibility": "ineligible"})
+        house.nomad(f"/v1/allocation/{house.allocations(JOB)['controller']}/stop", {}, method="PUT")
+        both = wait_for("the expert moves", 180, lambda: (n := healthy(house, 2)) and "controller" not in n and n)
+        house.nomad(f"/v1/node/{nodes['controller']}/eligibility", {"Eligibility": "eligible"})
+    return next(n for n in wanted if n in both)
+
+
+def test_a_cut_node_is_replaced_and_comes_back(house):
+    victim = worker_of_an_expert_alone(house)
     house.lab.call("cut", victim, check=True)
     try:
         with house.report.phase("an answer straight after a node was cut"):

@@ -38,7 +38,7 @@ def variables(folder, **more):
     return {**names_of(ROOT / "group_vars/names.yaml"), "cluster_datacenter": "dc1", "llama_user": "root", "target_user": "root",
             "nomad_models_dir": str(folder / "models"), "nomad_jobs_dir": str(folder / "jobs"), "choir_program": str(CHOIR),
             "choir_engine_dir": str(CACHE / "engine/11434"), "expert_memory_mb": 320, "embedding_count": 0, "stt_count": 0, "tts_count": 0,
-            "stt_memory_mb": 300, "tts_memory_mb": 300, "pipecatapp_tls_port": 8443, "pipecatapp_memory_mb": 900, "pipecatapp_hosts": ["127.0.0.1", "localhost"],
+            "stt_memory_mb": 300, "tts_memory_mb": 300, "pipecatapp_tls_port": 8443, "pipecatapp_memory_mb": 900, "pipecatapp_prefers": "worker", "pipecatapp_hosts": ["127.0.0.1", "localhost"],
             "pipecatapp_lan": False, "pipecatapp_benchmark_mode": False, "pipecatapp_stt_service": "auto", "pipecatapp_tts_service": "auto",
             "pipecatapp_llm_base_url": "", "pipecatapp_llm_model": "", "wyoming_allow": ["10.0.0.0/24"], "consul_connect": False,
             "hashicorp_bin_dir": str(CACHE / "cluster/bin"), "experts": [{"name": "main"}, {"name": "coding"}], **more}
