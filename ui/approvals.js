@@ -222,8 +222,7 @@ export class Approvals {
   make(card, until) {
     const title = `approval-${card.id}`;
     const clock = h('span', { class: 'clock num', role: 'timer' });
-    const mayGrant = !['fleet', 'denied'].includes(card.class);
-    const grant = mayGrant ? h('input', { type: 'checkbox' }) : null;
+    const grant = !card.once ? h('input', { type: 'checkbox' }) : null;
     const yes = h('button', { type: 'button', class: 'primary allow', onclick: () => void this.answer(one, true), 'aria-describedby': title, 'aria-keyshortcuts': 'y' }, 'Allow', h('kbd', { 'aria-hidden': 'true' }, 'Y'));
     const no = h('button', { type: 'button', class: 'plain deny', onclick: () => void this.answer(one, false), 'aria-describedby': title, 'aria-keyshortcuts': 'n' }, 'Deny', h('kbd', { 'aria-hidden': 'true' }, 'N'));
     const element = h(

@@ -95,6 +95,7 @@ export interface Approval {
   target: string;
   session: string;
   class: string;
+  once: boolean;
   reasons?: string[];
   preview?: string;
   expires_ms: number;

@@ -14,7 +14,7 @@ G_DEFINE_QUARK(choir - approval - error - quark, choir_approval_error)
 typedef struct {
   ChoirApprovals *approvals;
   char *id, *digest, *signature, *session;
-  ChoirToolClass class;
+  gboolean once; /* no grant answers for it, and none is made of its answer */
   json_t *card;
   gint64 expires_us;
   guint timer;
@@ -120,6 +120,10 @@ char *choir_approvals_digest(const ChoirApprovals *approvals, const ChoirApprova
   return g_compute_checksum_for_string(G_CHECKSUM_SHA256, text, -1);
 }
 
+static gboolean asks_always(const ChoirApprovalRequest *request) {
+  return request->class >= CHOIR_CLASS_FLEET || request->tainted;
+}
+
 /* The card shows what the digest covers, parsed again from those very bytes. */
 static json_t *make_card(const ChoirApprovalRequest *request, const char *id, const char *digest) {
   static const char *const classes[] = {"read", "local", "change", "fleet", "denied"};
@@ -135,6 +139,7 @@ static json_t *make_card(const ChoirApprovalRequest *request, const char *id, co
   json_object_set_new(card, "id", json_string(id));
   json_object_set_new(card, "digest", json_string(digest));
   json_object_set_new(card, "class", json_string(classes[request->class]));
+  json_object_set_new(card, "once", json_boolean(asks_always(request)));
   json_object_set_new(card, "reasons", reasons);
   if (request->preview)
     json_object_set_new(card, "preview", json_string(request->preview));
@@ -180,11 +185,11 @@ const char *choir_approvals_ask(ChoirApprovals *approvals, const ChoirApprovalRe
   waiting->digest = choir_approvals_digest(approvals, request);
   waiting->signature = g_strdup_printf("%s.%s on %s", request->tool, request->action, request->target);
   waiting->session = g_strdup(request->session);
-  waiting->class = request->class;
+  waiting->once = asks_always(request);
   waiting->card = make_card(request, waiting->id, waiting->digest);
   waiting->done = done;
   waiting->user = user;
-  const Grant *grant = request->class < CHOIR_CLASS_FLEET ? find_grant(approvals, waiting) : NULL;
+  const Grant *grant = waiting->once ? NULL : find_grant(approvals, waiting);
   g_ptr_array_add(approvals->waiting, waiting);
   if (grant) {
     waiting->granted_by = g_strdup_printf("%s, for this session", grant->by);
@@ -259,7 +264,7 @@ gboolean choir_approvals_answer(ChoirApprovals *approvals, const char *id, const
                         "the answer is for another request than the one that waits; look at it again");
     return FALSE;
   }
-  if (approve && grant && waiting->class < CHOIR_CLASS_FLEET)
+  if (approve && grant && !waiting->once)
     remember_grant(approvals, waiting, by->name);
   close_one(waiting, approve ? CHOIR_APPROVED : CHOIR_DENIED, by->name);
   return TRUE;

@@ -12,6 +12,7 @@ typedef struct {
   const char *target;  /* "sandbox", "this machine", "host atlas", "12 nodes" */
   const char *session; /* whose conversation asks */
   ChoirToolClass class;
+  gboolean tainted;           /* a stranger's text is in it: no grant answers for it, and none is made of its answer */
   const char *const *reasons; /* why it asks, taint included; NULL-ended */
   const char *preview;        /* diff or dry run; may be NULL */
 } ChoirApprovalRequest;
@@ -27,7 +28,7 @@ void choir_approvals_free(ChoirApprovals *approvals); /* everything that waits i
  * frees. The executor computes it again before it runs. */
 char *choir_approvals_digest(const ChoirApprovals *approvals, const ChoirApprovalRequest *request);
 /* Returns its id (belongs to the approvals), or NULL when 100 wait already. A grant of the session for this signature
- * (never for CHOIR_CLASS_FLEET) answers at once, still asynchronously. */
+ * (never for CHOIR_CLASS_FLEET, never where a stranger's text is in it) answers at once, still asynchronously. */
 const char *choir_approvals_ask(ChoirApprovals *approvals, const ChoirApprovalRequest *request,
                                 guint seconds /* 0=120 */, ChoirApprovalDone done, gpointer user);
 void choir_approvals_withdraw(ChoirApprovals *approvals, const char *id);
@@ -35,8 +36,8 @@ void choir_approvals_withdraw(ChoirApprovals *approvals, const char *id);
  * FALSE with error: no such id (or answered, or expired), another digest, or this principal may not. */
 gboolean choir_approvals_answer(ChoirApprovals *approvals, const char *id, const char *digest, gboolean approve,
                                 gboolean grant, const ChoirPrincipal *by, GError **error);
-/* [{"id","digest","tool","action","args","target","session","class","command","reasons":[],"preview","expires_ms"}];
- * the text a person sees is rendered from the bytes of the digest. Caller decrefs. */
+/* [{"id","digest","tool","action","args","target","session","class","once","reasons":[],"preview","expires_ms"}];
+ * once: no grant can be made of it. The text a person sees is rendered from the bytes of the digest. Caller decrefs. */
 json_t *choir_approvals_list(const ChoirApprovals *approvals);
 /* [{"session","signature","by"}]; caller decrefs. */
 json_t *choir_approvals_grants(const ChoirApprovals *approvals);

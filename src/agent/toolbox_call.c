@@ -242,6 +242,7 @@ static ChoirApprovalRequest approval_of(ChoirToolCall *call) {
                                 .target = call->target,
                                 .session = call->session,
                                 .class = call->class,
+                                .tainted = call->tainted,
                                 .reasons = (const char *const *)call->reasons->pdata,
                                 .preview = call->preview};
 }

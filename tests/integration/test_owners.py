@@ -314,6 +314,21 @@ def test_only_the_right_answer_runs_it_once(house):
     assert respond(approver, two) == 409
 
 
+def test_a_yes_for_the_session_is_seen_and_taken_back_in_the_terminal(house):
+    operator, action = person(house, "operator"), "shell.execute_command on this machine"
+    assert choir(house, "approve", "--grants") == "nothing is allowed for a session"
+    call = Call(house, operator, "grant")
+    choir(house, "approve", "--yes", "--session", cards(house)[0]["id"])
+    assert call.end() == (200, True)
+    assert Call(house, operator, "granted").end() == (200, True), "the same action passes"
+    assert choir(house, "approve", "--grants").startswith(action)
+    assert "--grants" in choir(house, "approve", "--revoke", "shell.none", code=1)
+    assert choir(house, "approve", "--revoke", action) == "revoked"
+    call = Call(house, operator, "again")
+    choir(house, "approve", "--no", cards(house)[0]["id"])
+    assert call.end() == (403, False)
+
+
 def test_gate(house):
     call = Call(house, person(house, "operator"), "gate")
     card = cards(house)[0]

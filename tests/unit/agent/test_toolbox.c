@@ -302,6 +302,7 @@ static void test_grants(void) {
   drain();
   json_t *card = only_card(house);
   g_assert_cmpstr(choir_json_string(card, "target", ""), ==, "host atlas");
+  g_assert_false(choir_json_bool(card, "once", TRUE));
   g_assert_true(say(house, card, TRUE, TRUE, &terminal, NULL));
   json_decref(card);
   settle(&answer);
@@ -433,6 +434,21 @@ static void test_taint(void) {
   settle(&answer);
   answer_clear(&answer);
   g_assert_cmpstr(ran->str, ==, "");
+  /* A yes to a stranger's text is never one for the session. */
+  for (guint i = 0; i < 2; i++) {
+    call(house, "test.read", "{\"text\":\"rm -rf /\"}", taint, "s", &answer);
+    drain();
+    card = only_card(house);
+    g_assert_true(choir_json_bool(card, "once", FALSE));
+    g_assert_true(say(house, card, TRUE, TRUE, &terminal, NULL));
+    json_decref(card);
+    settle(&answer);
+    g_assert_no_error(answer.error);
+    answer_clear(&answer);
+  }
+  json_t *grants = choir_approvals_grants(house->approvals);
+  g_assert_cmpuint(json_array_size(grants), ==, 0);
+  json_decref(grants);
   g_autofree char *flood = g_strnfill(300 << 10, 'x');
   choir_taint_stranger(taint, "web big", flood);
   g_assert_nonnull(choir_taint_origin(taint, "df -h"));
