@@ -149,7 +149,7 @@ static House *open_house(const char *const *script) {
                   .grammars = g_ptr_array_new_with_free_func(g_free)};
   ran = g_string_new(NULL);
   cancelled = FALSE;
-  return house_new(tools, on_request, &model, NULL);
+  return house_with_model(tools, on_request, &model, NULL);
 }
 
 static void close_house(House *house) {

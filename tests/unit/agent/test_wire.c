@@ -88,7 +88,7 @@ static const ChoirTool *const tools[] = {&test_tool, &other_tool, NULL};
 static House *open_house(Server *server, const char *const *script) {
   *server = (Server){.script = script, .requests = g_ptr_array_new_with_free_func(g_free)};
   ran = g_string_new(NULL);
-  return house_new(tools, on_request, server, "other");
+  return house_with_model(tools, on_request, server, "other");
 }
 
 static void close_house(House *house, Server *server) {
@@ -254,7 +254,7 @@ static void test_taint(void) {
     House *house = open_house(&server, script);
     steps(house, "read the village page");
     g_assert_cmpuint(house->asked, ==, 1);
-    g_assert_nonnull(strstr(house->card, "web evil.example"));
+    g_assert_nonnull(strstr(house->last_card, "web evil.example"));
     g_assert_cmpstr(ran->str, ==, "page;");
     g_autofree char *log = NULL;
     g_assert_true(g_file_get_contents(house->log, &log, NULL, NULL));

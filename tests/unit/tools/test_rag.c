@@ -201,6 +201,48 @@ static void test_fused(void) {
   g_spawn_sync(NULL, (char **)argv, NULL, G_SPAWN_SEARCH_PATH, NULL, NULL, NULL, NULL, NULL, NULL);
 }
 
+static void on_stopped(gpointer user) {
+  *(gboolean *)user = TRUE;
+}
+
+/* The real embeddings: of passages with the same word the one that is meant comes first, where words alone prefer
+ * another one. */
+static void test_meaning(void) {
+  g_autofree char *cache = g_build_filename(g_get_user_cache_dir(), "choir", NULL),
+                  *engine = *ENGINE_DIR ? g_strdup(ENGINE_DIR) : g_build_filename(cache, "engine", "11434", NULL),
+                  *model = g_build_filename(cache, "models", CHOIR_EMBEDDER_FILE, NULL),
+                  *program = g_build_filename(engine, "bin", "llama-server", NULL);
+  static const char ask[] = "{\"query\": \"which bank lends money to buy a home\"}";
+  if (access(model, R_OK) != 0 || access(program, X_OK) != 0) {
+    g_test_skip("llama-server or the embedding model is not in the cache; ./run --setup-only puts them there");
+    return;
+  }
+  g_autoptr(House) house = house_new();
+  ChoirEmbedderOptions options = {.engine_dir = engine, .model_path = model, .state_dir = house->state};
+  g_autofree char *notes = g_build_filename(house->work, "notes", NULL);
+  gboolean stopped = FALSE;
+  write_file(notes, "river.md", "The bank, a bank of sand, bank by bank along the river, where we fish.\n");
+  write_file(notes, "loan.md",
+             "Our mortgage is from the savings institute in the old town, whose bank adviser has her office on the "
+             "second floor above the bakery and the small shop that sells shoes.\n");
+  write_file(notes, "credit.md",
+             "The credit for the house, with its interest, was signed in spring by both of us at the counter of the "
+             "bank, in the presence of a notary who read all of it aloud.\n");
+  g_free(house_ok(house, "rag.add_folder", "{\"path\": \"notes\"}"));
+  g_free(house_ok(house, "rag.set_scope", "{\"scope\": \"notes\"}"));
+  g_autofree char *words = house_ok(house, "rag.search_knowledge_base", ask);
+  g_assert_true(g_str_has_prefix(words, "From ") && strstr(words, "river.md"));
+  g_assert_true(strstr(words, "river.md") < strchr(words, '\n'));
+  house->embedder = choir_llm_embedder_new(&options, house->http);
+  g_autofree char *meant = house_ok(house, "rag.search_knowledge_base", ask);
+  g_assert_nonnull(strstr(meant, "river.md"));
+  g_assert_true(strstr(meant, "loan.md") < strstr(meant, "river.md"));
+  choir_llm_embedder_stop(house->embedder, on_stopped, &stopped);
+  while (!stopped)
+    g_main_context_iteration(NULL, TRUE);
+  choir_llm_embedder_free(g_steal_pointer(&house->embedder));
+}
+
 /* A file that is no database: one sentence that says what to do, and the daemon goes on. */
 static void test_broken(void) {
   g_autoptr(House) house = house_new();
@@ -219,6 +261,7 @@ int main(int argc, char **argv) {
   g_test_add_func("/rag/added", test_added);
   g_test_add_func("/rag/refused", test_refused);
   g_test_add_func("/rag/fused", test_fused);
+  g_test_add_func("/rag/meaning", test_meaning);
   g_test_add_func("/rag/broken", test_broken);
   return g_test_run();
 }

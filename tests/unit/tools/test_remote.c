@@ -66,7 +66,12 @@ static void test_ssh(void) {
   g_autofree char *out = house_ok(house, "ssh.run_command", args);
   house_holds(out, "from the other side\n4\n");
   house_holds(house->last_card, "\"target\":\"host 127.0.0.1\"");
-  /* The second command goes over the first one's connection. */
+  /* The second command goes over the first one's connection: the server sees the same one. */
+  g_autofree char *where = ARGS("127.0.0.1", server.key, "echo $SSH_CONNECTION"),
+                  *connection = house_ok(house, "ssh.run_command", where),
+                  *same = house_ok(house, "ssh.run_command", where);
+  house_holds(connection, "127.0.0.1 ");
+  g_assert_cmpstr(connection, ==, same);
   g_autofree char *control = g_build_filename(house->state, "ssh", NULL);
   g_autoptr(GDir) sockets = g_dir_open(control, 0, NULL);
   g_assert_nonnull(g_dir_read_name(sockets));
@@ -76,6 +81,9 @@ static void test_ssh(void) {
   g_autofree char *unknown = ARGS("localhost", server.key, "true");
   g_autofree char *stranger = house_fails(house, "ssh.run_command", unknown);
   house_holds(stranger, "this machine is not known yet");
+  house_shell("for s in %s/*; do rm -f $s; done", control);
+  g_autofree char *fresh = house_ok(house, "ssh.run_command", where); /* another one, without it */
+  g_assert_cmpstr(fresh, !=, connection);
   house_shell("for s in %s/*; do rm -f $s; done", control);
   g_autofree char *wrong_key = ARGS("127.0.0.1", server.stranger, "true");
   g_autofree char *refused = house_fails(house, "ssh.run_command", wrong_key);
