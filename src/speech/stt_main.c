@@ -178,11 +178,13 @@ static void handle(Stt *stt, const ChoirWireFrame *frame) {
 }
 
 /* OpenMP's threads spin at every barrier by default; beside a language model on the same cores that tripled the time of
- * a transcription. libgomp reads the setting when it is loaded, which is before main(): hence the second start. */
+ * a transcription. Threads that sleep at every barrier double it: a decoder's step is hundreds of barriers. A spin of a
+ * few microseconds is neither. libgomp reads the setting when it is loaded, which is before main(): hence the second
+ * start. */
 static void calm_openmp(char **argv) {
   if (g_getenv("OMP_WAIT_POLICY") || g_getenv("GOMP_SPINCOUNT"))
     return;
-  g_setenv("OMP_WAIT_POLICY", "passive", TRUE);
+  g_setenv("GOMP_SPINCOUNT", "1000", TRUE);
   execv("/proc/self/exe", argv);
 }
 

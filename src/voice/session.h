@@ -33,7 +33,10 @@
 #define SESSION_AHEAD_MS 6000   /* unsent reply audio above which no further clause is synthesised */
 #define SESSION_STORE_MS 60000  /* unsent reply audio at most */
 #define SESSION_PAUSE_MS 90     /* transcription starts after so much silence */
-#define SESSION_TRAIL_MS 200    /* of silence that go with a turn: a recogniser wants to hear that the word is over */
+#define SESSION_PAUSE_QUICK_MS                                                                                         \
+  60 /* ... where a transcript takes no longer than SESSION_QUICK_MS: many are for nothing */
+#define SESSION_QUICK_MS 800
+#define SESSION_TRAIL_MS 200 /* of silence that go with a turn: a recogniser wants to hear that the word is over */
 #define SESSION_COMMIT_MIN_MS 100
 #define SESSION_ONSET_WINDOWS 3        /* 96 ms of speech start a turn */
 #define SESSION_BARGE_IN_WINDOWS 4     /* 128 ms while a reply is under way */

@@ -96,6 +96,11 @@ static void await_onset(SessionStep *step, double probability) {
     start_speaking(step);
 }
 
+static guint64 pause_samples(const SessionState *s) {
+  gboolean quick = s->stt_took > 0 && s->stt_took <= session_mic_samples(SESSION_QUICK_MS);
+  return session_mic_samples(quick ? SESSION_PAUSE_QUICK_MS : SESSION_PAUSE_MS);
+}
+
 /* What can be asked about a pause while it lasts. */
 static void use_pause(SessionStep *step, guint64 silence) {
   SessionState *s = step->s;
@@ -112,7 +117,7 @@ static void use_pause(SessionStep *step, guint64 silence) {
                                         .end = s->window_end});
   }
   gboolean idle = s->stt.phase == STT_IDLE || (s->stt.phase == STT_RUNNING && s->stt.partial);
-  if (silence >= session_mic_samples(SESSION_PAUSE_MS) && idle && s->turns == 0 && s->ready[SESSION_STT])
+  if (silence >= pause_samples(s) && idle && s->turns == 0 && s->ready[SESSION_STT])
     session_stt_start(step, u->item, u->start, s->window_end, TRUE);
   (void)session_turn_guess(step);
 }

@@ -26,7 +26,7 @@ static guint speaker_percent(guint pause_ms, gboolean told) {
  * longest pauses that people make, for a sentence's end as well: recognisers put a full stop behind every fragment. */
 static guint evidence_percent(const TurnEvidence *e) {
   if (e->ending == TURN_ENDING_OPEN)
-    return e->judged == 0 || e->verdict >= 0.5 ? 200 : e->verdict >= 0.2 ? 220 : 250;
+    return e->judged == 0 || e->verdict >= 0.5 ? 190 : e->verdict >= 0.2 ? 220 : 250;
   if (e->judged == 0)
     return e->ending == TURN_ENDING_COMPLETE ? 85 : 100;
   if (e->ending == TURN_ENDING_UNMARKED && e->verdict >= SURE)
