@@ -166,6 +166,9 @@ class Talker:
                 if "light local model" in event["data"]:
                     self.result["notes"].append("the light model went on")
                 return True
+            elif event and event["type"] == "error" and event["data"].startswith("answered, but"):  # a full disk: the person is told
+                self.result["notes"].append(event["data"][:120])
+                return True
             elif event and event["type"] == "error":
                 self.result["errors"].append(event["data"][:200])
                 return False
