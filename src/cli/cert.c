@@ -47,9 +47,10 @@ int choir_cert_main(int argc, char **argv) {
   if (option_out && !g_file_set_contents(option_out, pem, -1, &error))
     return choir_cli_fail(NAME, "%s", error->message);
   printf("Certificate authority: %s\nSHA-256 fingerprint:   %s\n", option_out ? option_out : path, sum);
-  printf("Devices get it from http://%s:8000/trust, where each system's way to trust it is told; compare the\n"
+  json_auto_t *me = choir_cli_request(socket, "/api/me", NULL, 3000, NULL); /* the running daemon knows its port */
+  printf("Devices get it from http://%s:%d/trust, where each system's way to trust it is told; compare the\n"
          "fingerprint there. On Debian, as root:\n"
          "  cp %s /usr/local/share/ca-certificates/choir-ca.crt && update-ca-certificates\n",
-         g_get_host_name(), option_out ? option_out : path);
+         g_get_host_name(), (int)choir_json_int(me, "port", 8000), option_out ? option_out : path);
   return CHOIR_CLI_OK;
 }

@@ -199,12 +199,13 @@ static void on_me(ChoirHttpRequest *request, gpointer user) {
   ChoirPrincipal who = choir_web_principal(request);
   gboolean known = who.role != CHOIR_ROLE_NONE;
   choir_answer_json(request, 200,
-                    json_pack("{s:s,s:s,s:s,s:b,s:b,s:b,s:b,s:i}", "name", known ? who.name : "", "role",
+                    json_pack("{s:s,s:s,s:s,s:b,s:b,s:b,s:b,s:i,s:i}", "name", known ? who.name : "", "role",
                               choir_role_name(who.role), "channel", known ? channels[who.channel] : "", "logged_in",
                               (int)(who.channel == CHOIR_CHANNEL_LOGIN), "owner_exists",
                               (int)choir_owners_exist(api->options->owners), "may_approve",
-                              (int)choir_principal_may_approve(&who), "lan", (int)(api->options->tls_port != 0),
-                              "tls_port", (int)api->options->tls_port));
+                              (int)choir_principal_may_approve(&who), "lan", (int)(api->options->tls_port != 0), "port",
+                              (int)choir_http_server_port(api->options->server), "tls_port",
+                              (int)api->options->tls_port));
 }
 
 /* Only for who sits at the machine, whatever else an owner may do. */

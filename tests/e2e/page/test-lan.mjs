@@ -1,5 +1,6 @@
-// Another machine of the LAN: a browser in a network namespace of its own opens http://NODE:PORT, is led to the TLS twin,
-// sets the owner up, types and speaks. Starts a daemon with --lan of its own; needs root, ip, nginx and openssl.
+// Another machine of the LAN, as a phone: a browser in a network namespace of its own opens http://NODE:PORT, trusts the
+// certificate authority as /trust tells it, is led to the TLS twin, sets the owner up, types and speaks. Starts a daemon
+// with --lan of its own; needs root, ip, nginx, openssl and, for the trust, certutil (libnss3-tools).
 //   CHOIR_BUILD=build CHOIR_DATA=FOLDER node test-lan.mjs
 import { execFileSync, spawn } from 'node:child_process';
 import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync, chmodSync } from 'node:fs';
@@ -39,6 +40,7 @@ function makeNetwork() {
 }
 
 if (process.getuid?.() !== 0) skip('a second network namespace needs root');
+const certutil = existsSync('/usr/bin/certutil');
 if (!['/usr/sbin/nginx', '/usr/bin/nginx'].some(existsSync)) skip('nginx is not installed (nginx-light)');
 const folder = mkdtempSync(join(tmpdir(), 'choir-lan-'));
 try {
@@ -57,7 +59,9 @@ try {
   // The browser runs over there; playwright talks to it through pipes, which know no network.
   const wrapper = join(folder, 'chromium');
   const real = ['/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome'].find(existsSync);
-  writeFileSync(wrapper, `#!/bin/sh\nexec ip netns exec ${netns} ${real} "$@"\n`);
+  const certificates = `sql:${join(folder, '.pki/nssdb')}`;
+  mkdirSync(join(folder, '.pki/nssdb'), { recursive: true });
+  writeFileSync(wrapper, `#!/bin/sh\nexport HOME=${folder}\nexec ip netns exec ${netns} ${real} "$@"\n`);
   chmodSync(wrapper, 0o755);
   process.env.CHROMIUM = wrapper;
   mkdirSync(OUT, { recursive: true });
@@ -65,12 +69,35 @@ try {
   const source = process.env.CHOIR_SPEECH ?? join(process.env.CHOIR_DATA ?? '', 'jfk.wav');
   const { rate, pcm } = readWav(source);
   writeWav(speech, rate, padded(pcm, rate, 1, 60));
-  browser = await openBrowser({
-    args: ['--ignore-certificate-errors', '--use-fake-ui-for-media-stream', '--use-fake-device-for-media-stream', `--use-file-for-fake-audio-capture=${speech}`],
-  });
-  const { page } = browser;
+  if (certutil) run('certutil', '-d', certificates, '-N', '--empty-password');
+  const open = async () => {
+    const args = ['--use-fake-ui-for-media-stream', '--use-fake-device-for-media-stream', `--use-file-for-fake-audio-capture=${speech}`];
+    browser = await openBrowser({ args: certutil ? args : [...args, '--ignore-certificate-errors'], width: 390, height: 844, touch: true });
+    return browser.page;
+  };
+  let page = await open();
+  await page.goto(`http://${near}:${port}/trust`);
+  tap.is(page.url(), `http://${near}:${port}/trust`, 'how to trust the certificate is told before it is trusted');
+  await page.screenshot({ path: join(OUT, 'lan-trust.png'), fullPage: true });
+  if (certutil) {
+    const refused = await page.goto(`http://${near}:${port}/`).catch((error) => String(error));
+    tap.ok(String(refused).includes('ERR_CERT_AUTHORITY_INVALID'), 'until then the browser warns', String(refused));
+    await page.goto(`http://${near}:${port}/trust`);
+    const [download] = await Promise.all([page.waitForEvent('download'), page.click('a.button')]);
+    await download.saveAs(join(folder, 'choir-ca.crt'));
+    await browser.close();
+    run('certutil', '-d', certificates, '-A', '-t', 'C,,', '-n', 'choir', '-i', join(folder, 'choir-ca.crt'));
+    page = await open();
+  } else {
+    tap.skip('the certificate is trusted as the page tells', 'certutil is not installed (libnss3-tools)');
+  }
   await page.goto(`http://${near}:${port}/`);
   tap.is(page.url(), `https://${near}:${tlsPort}/setup`, 'plain HTTP leads to the twin, and a Choir without owner to its set-up');
+  await page.screenshot({ path: join(OUT, 'lan-setup.png') });
+  for (const path of ['/', '/app.js', '/api/status', '/api/memory', '/v1/models', '/metrics']) {
+    const answer = await page.evaluate(async (where) => ((one) => `${one.status} ${one.type}`)(await fetch(where, { redirect: 'manual' })), path);
+    tap.ok(/^401 |opaqueredirect$/.test(answer), `before there is an owner the LAN does not get ${path}`, answer);
+  }
   await page.fill('#code', 'AAAA-AAAA');
   await page.fill('#name', 'ada');
   await page.fill('#password', 'correct horse battery');
@@ -80,6 +107,8 @@ try {
   await page.click('button');
   await page.waitForURL(`https://${near}:${tlsPort}/`);
   tap.ok(await page.evaluate(() => window.isSecureContext), 'the page is a secure context');
+  const [cookie] = await page.context().cookies();
+  tap.is([cookie.name, cookie.httpOnly, cookie.secure, cookie.sameSite, cookie.path].join(), '__Host-choir,true,true,Strict,/', 'the cookie is for this host and TLS alone, and no script reads it');
   await page.context().clearCookies();
   await page.goto(`http://${near}:${port}/`);
   tap.is(page.url(), `https://${near}:${tlsPort}/login`, 'without the cookie the log-in comes');
