@@ -73,8 +73,11 @@ static void finish(ChoirSubAgent *agent, const char *why) {
     g_set_error(&error, CHOIR_TOOL_ERROR, CHOIR_TOOL_ERROR_FAILED,
                 "no part of this task fits one of the sub-agent's tools (%s); say what is to be done in single steps",
                 agent->among);
-  else if (why)
+  else if (why) {
     g_string_append(agent->answer, why);
+    if (agent->handlers.part)
+      agent->handlers.part(why, agent->user);
+  }
   agent->handlers.done(agent->answer->str, agent->steps, error, agent->user);
   agent_free(agent);
 }

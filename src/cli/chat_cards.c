@@ -74,7 +74,7 @@ static void on_closed_card(ChoirChatCards *cards, const json_t *closed) {
     }
 }
 
-/* What a tool of a terminal's turn does and finds, for the eye: the answer may say less. */
+/* What a tool of a terminal's turn does and finds, beside the answer, which may say less. */
 static void on_tool(const char *type, const char *text) {
   if (strcmp(type, "tool") == 0) {
     g_autoptr(GError) error = NULL;
@@ -90,7 +90,7 @@ static void on_tool(const char *type, const char *text) {
 static void on_event(const json_t *event, const char *type, gpointer user) {
   ChoirChatCards *cards = user;
   gboolean tool = strcmp(type, "tool") == 0 || strcmp(type, "tool_output") == 0;
-  if (tool && !cards->quiet && strcmp(choir_json_string(event, "source", ""), "cli") == 0)
+  if (tool && strcmp(choir_json_string(event, "source", ""), "cli") == 0)
     on_tool(type, choir_json_string(event, "data", choir_json_string(event, "text", "")));
   if (strcmp(type, "approval_request") == 0)
     on_request(cards, json_object_get(event, "data"));

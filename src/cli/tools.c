@@ -68,7 +68,16 @@ static void print_markdown(const json_t *tools) {
       "at once; **local** changes what the sandbox throws away, runs at\nonce and is logged; **change** asks first; "
       "**fleet** cannot be undone or is for the whole "
       "house, and asks every time. Text of a\nstranger (a web page, a tool's output, a recalled memory) in a command, "
-      "a host, an address raises the class by one.\n");
+      "a host, an address raises the class by one.\n\n");
+  printf("## What is said of what a tool found\n"
+         "\n"
+         "Its output is shown as a whole. A model of less than 400 million parameters does not read it: what is said "
+         "is a sentence made of the\n"
+         "output (how many lines and which come first, a document's best passage, a page's first words, Ansible's "
+         "recap), so that nothing in it\n"
+         "is made up. A larger model reads it and speaks. Where a call is not ready in time (8 seconds for each "
+         "question to a small model, or\n"
+         "five times its first answer where that is longer) the assistant says so, and does nothing.\n");
   json_array_foreach((json_t *)tools, i, tool) {
     printf("\n## %s\n\n%s\n\n| action | class | what for | arguments | seconds |\n|---|---|---|---|---|\n",
            choir_json_string(tool, "id", ""), choir_json_string(tool, "help", ""));
