@@ -2,7 +2,7 @@
 // decided here; the server checks the digest of what was shown and whether this page may answer at all.
 import { api } from './api.js';
 import { byId, h, icon, toast } from './dom.js';
-import { CLASSES, shown, visible } from './plain.js';
+import { asker, CLASSES, shown, visible } from './plain.js';
 
 /** @typedef {import('./types').Approval} Approval */
 /** @typedef {{card: Approval, element: HTMLElement, clock: HTMLElement, until: number, grant: HTMLInputElement|null, busy: boolean}} Waiting */
@@ -232,7 +232,7 @@ export class Approvals {
       card.reasons?.length ? h('ul', { class: 'reasons' }, ...card.reasons.map((why) => h('li', {}, icon('alert'), visible(why)))) : null,
       this.args(card),
       card.preview ? preview(card) : null,
-      h('p', { class: 'dim' }, `Asked by ${visible(card.session || 'this conversation')}`),
+      h('p', { class: 'dim' }, `Asked by ${asker(card.session)}`),
       h('div', { class: 'approval-foot' }, yes, no, grant ? h('label', {}, grant, 'also for this session') : h('span', { class: 'dim' }, 'asked every time')),
     );
     /** @type {Waiting} */

@@ -1,7 +1,7 @@
 // What was done: the newest entries of the hash-chained log, and whether the chain holds.
 import { api } from './api.js';
 import { byId, h, icon, toDate } from './dom.js';
-import { oneLine, shown, visible } from './plain.js';
+import { oneLine, person, shown, visible } from './plain.js';
 
 /** @typedef {Record<string, any>} Entry */
 
@@ -57,7 +57,7 @@ export class AuditView {
 
   /** @param {Entry} entry */
   item(entry) {
-    const outcome = String(entry.verdict ?? entry.error ?? '');
+    const outcome = String(entry.verdict?.replace(/unix:\d+/, person) ?? entry.error ?? (entry.what ? `${entry.what}, by ${person(String(entry.by))}` : ''));
     const bad = Boolean(entry.error) || (entry.verdict && !/^approved/.test(entry.verdict));
     const time = toDate(entry.time);
     const rows = Object.entries(entry)
@@ -75,7 +75,7 @@ export class AuditView {
           h('time', { datetime: time?.toISOString(), title: time?.toISOString() ?? '' }, time?.toLocaleString('en-GB', { day: '2-digit', month: 'short', hour: '2-digit', minute: '2-digit', second: '2-digit' }) ?? ''),
           h('span', { class: `chip ${bad ? 'denied' : ''}` }, visible(String(entry.kind ?? ''))),
           h('b', {}, visible(String(entry.tool ?? entry.name ?? ''))),
-          h('span', { class: 'what' }, bad ? icon('alert') : null, visible(outcome) || oneLine(entry.args)),
+          h('span', { class: 'what' }, bad ? icon('alert') : null, h('span', {}, visible(outcome) || oneLine(entry.args))),
         ),
         h('dl', { class: 'args' }, h('div', {}, h('dt', {}, 'number'), h('dd', {}, String(entry.seq ?? ''))), ...rows),
       ),

@@ -1,7 +1,7 @@
 // What Choir remembers about the person: search, add, change, forget, export; and whole states under a name.
 import { api } from './api.js';
 import { ask, byId, formatDay, h, icon, toast } from './dom.js';
-import { visible } from './plain.js';
+import { person, visible } from './plain.js';
 
 /** @typedef {import('./types').Fact} Fact */
 
@@ -69,7 +69,7 @@ export class MemoryView {
   /** @param {Fact} fact */
   item(fact) {
     const text = visible(fact.text);
-    const marks = [fact.source && `by ${fact.source}`, formatDay(fact.time), fact.uses ? `recalled ${fact.uses} ${fact.uses === 1 ? 'time' : 'times'}` : '', fact.tainted ? 'not your own words' : '', fact.superseded_by ? 'no longer so' : ''];
+    const marks = [fact.source && `by ${person(fact.source)}`, formatDay(fact.time), fact.uses ? `recalled ${fact.uses} ${fact.uses === 1 ? 'time' : 'times'}` : '', fact.tainted ? 'not your own words' : '', fact.superseded_by ? 'no longer so' : ''];
     return h(
       'li',
       { class: `entry fact ${fact.superseded_by ? 'absent' : ''}`, 'data-id': fact.id },

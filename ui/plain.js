@@ -22,10 +22,23 @@ export function shown(value) {
   return visible(typeof value === 'string' ? value : JSON.stringify(value, null, 1) ?? '');
 }
 
-/** All arguments in one line. @param {unknown} args */
+/** All arguments in one line: a text as it is, a switch by its name. @param {unknown} args */
 export function oneLine(args) {
-  const values = args && typeof args === 'object' ? Object.values(args) : [];
-  return visible(values.map((value) => (typeof value === 'string' ? value : JSON.stringify(value))).join(' ')).replace(/\s+/g, ' ').slice(0, 200);
+  const pairs = args && typeof args === 'object' ? Object.entries(args) : [];
+  const words = pairs.map(([name, value]) => (typeof value === 'string' ? value : value === true ? name : `${name} ${JSON.stringify(value)}`));
+  return visible(words.join(' · ')).replace(/\s+/g, ' ').slice(0, 200);
+}
+
+/** Somebody's name, or the way a nameless one came. @param {string} name */
+export function person(name) {
+  if (name.startsWith('unix:')) return 'a terminal of this machine';
+  return name === 'loopback' ? 'a program on this machine' : visible(name);
+}
+
+/** Who asks for something, from a session's name. @param {string|undefined} session */
+export function asker(session) {
+  const program = /^api (.*)$/s.exec(session ?? '')?.[1];
+  return program ? person(program) : visible(session || 'this conversation');
 }
 
 /** What the classes of docs/tools.md mean to a person. @type {Record<string, string>} */

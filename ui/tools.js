@@ -1,7 +1,7 @@
 // Every tool with what it can do, and what is missing where it cannot; and what was allowed for this session.
 import { api } from './api.js';
 import { byId, h, toast } from './dom.js';
-import { CLASSES, shown, visible } from './plain.js';
+import { asker, CLASSES, person, shown, visible } from './plain.js';
 
 /** @typedef {import('./types').Tool} Tool */
 
@@ -47,7 +47,7 @@ export class ToolsView {
     return h(
       'li',
       { class: `entry ${tool.available ? '' : 'absent'}`, 'data-id': tool.id },
-      h('div', { class: 'entry-head' }, h('i', { class: 'dot', 'data-light': tool.available ? 'ok' : 'off' }), h('h3', {}, visible(tool.title || tool.id)), h('code', {}, visible(tool.id)), h('span', { class: 'chip' }, tool.available ? 'available' : 'not available')),
+      h('div', { class: 'entry-head' }, h('i', { class: 'dot', 'data-light': tool.available ? 'ok' : 'none' }), h('h3', {}, visible(tool.title || tool.id)), h('code', {}, visible(tool.id)), h('span', { class: 'chip' }, tool.available ? 'available' : 'not available')),
       h('p', {}, visible(tool.help ?? '')),
       tool.available ? null : h('p', { class: 'why' }, visible(tool.reason ?? 'Something is missing.')),
       !tool.available && tool.remedy ? h('p', { class: 'remedy' }, visible(tool.remedy)) : null,
@@ -77,7 +77,7 @@ export class ToolsView {
         h(
           'li',
           {},
-          h('span', {}, h('code', {}, shown(grant.signature)), ` for ${visible(grant.session || 'this conversation')}, by ${visible(grant.by)}`),
+          h('span', {}, h('code', {}, shown(grant.signature)), ` for ${asker(grant.session)}, by ${person(grant.by)}`),
           h('button', { type: 'button', class: 'small', 'aria-label': `Revoke ${grant.signature}`, onclick: () => void this.revoke(grant) }, 'Revoke'),
         ),
       ),
