@@ -147,6 +147,8 @@ static void on_event(const json_t *event, const char *type, gpointer user) {
     next_turn(chat);
   } else if (strcmp(type, "response.output_text.delta") == 0 && chat->text) {
     const char *delta = choir_json_string(event, "delta", "");
+    if (chat->reply->len == 0)
+      choir_chat_cards_end_line(chat->cards);
     g_string_append(chat->reply, delta);
     if (!option_json) {
       fputs(delta, stdout);

@@ -13,6 +13,7 @@ struct ChoirChatCards {
   GPtrArray *waiting; /* json_t *: data of approval_request, the first one is shown */
   GString *typed;     /* since it was shown: what was typed before is no answer to it */
   gboolean quiet;
+  gboolean in_line; /* what a tool put out last has no end of line */
   void (*idle)(gpointer user);
   gpointer user;
 };
@@ -75,7 +76,7 @@ static void on_closed_card(ChoirChatCards *cards, const json_t *closed) {
 }
 
 /* What a tool of a terminal's turn does and finds, beside the answer, which may say less. */
-static void on_tool(const char *type, const char *text) {
+static void on_tool(ChoirChatCards *cards, const char *type, const char *text) {
   if (strcmp(type, "tool") == 0) {
     g_autoptr(GError) error = NULL;
     json_auto_t *call = choir_json_parse(text, strlen(text), &error);
@@ -84,6 +85,7 @@ static void on_tool(const char *type, const char *text) {
             args ? args : "", choir_cli_style(CHOIR_CLI_PLAIN));
   } else {
     fprintf(stderr, "%s%s%s", choir_cli_style(CHOIR_CLI_DIM), text, choir_cli_style(CHOIR_CLI_PLAIN));
+    cards->in_line = *text && text[strlen(text) - 1] != '\n';
   }
 }
 
@@ -91,7 +93,7 @@ static void on_event(const json_t *event, const char *type, gpointer user) {
   ChoirChatCards *cards = user;
   gboolean tool = strcmp(type, "tool") == 0 || strcmp(type, "tool_output") == 0;
   if (tool && strcmp(choir_json_string(event, "source", ""), "cli") == 0)
-    on_tool(type, choir_json_string(event, "data", choir_json_string(event, "text", "")));
+    on_tool(cards, type, choir_json_string(event, "data", choir_json_string(event, "text", "")));
   if (strcmp(type, "approval_request") == 0)
     on_request(cards, json_object_get(event, "data"));
   else if (strcmp(type, "approval_closed") == 0)
@@ -130,6 +132,13 @@ void choir_chat_cards_typed(ChoirChatCards *cards, const char *text, gsize lengt
     answer(cards, yes);
     return; /* the rest of what came with it answers nothing */
   }
+}
+
+void choir_chat_cards_end_line(ChoirChatCards *cards) {
+  if (cards && cards->in_line)
+    fputc('\n', stderr);
+  if (cards)
+    cards->in_line = FALSE;
 }
 
 gboolean choir_chat_cards_waiting(const ChoirChatCards *cards) {

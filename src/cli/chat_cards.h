@@ -7,6 +7,8 @@ typedef struct ChoirChatCards ChoirChatCards;
  * idle: the last card was answered or withdrawn. */
 ChoirChatCards *choir_chat_cards_new(const char *url, gboolean quiet, void (*idle)(gpointer user), gpointer user);
 void choir_chat_cards_free(ChoirChatCards *cards);
+/* An answer begins: what a tool put out last is ended. */
+void choir_chat_cards_end_line(ChoirChatCards *cards);
 /* TRUE: a card waits, and what is typed from now on answers it. */
 gboolean choir_chat_cards_waiting(const ChoirChatCards *cards);
 void choir_chat_cards_typed(ChoirChatCards *cards, const char *text, gsize length);
