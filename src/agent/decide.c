@@ -13,7 +13,7 @@
 /* Weights chosen on the tuning half of tests/data/utterances. */
 #define NEAR 0.14         /* likeness in words of the best action below which nothing more is looked at */
 #define NEAR_BELOW 0.05   /* ... and how far it may be below that of the answer in words */
-#define WANTED 0.24       /* ... below which, the meaning unknown, no tool is meant */
+#define WANTED 0.22       /* ... below which, the meaning unknown, no tool is meant */
 #define WANTED_APART 0.04 /* ... and how far it must be above that of the answer in words */
 #define CERTAIN 0.35      /* ... above which the model is not asked which one */
 #define MARGIN 0.12       /* ... when the next one is so much less like it */

@@ -176,7 +176,7 @@ static void test_words_alone(void) {
   printf("# by words alone %u of %u sentences of talk and %u of %u orders get past the list\n", talk, all_talk, orders,
          all_orders);
   g_assert_cmpuint(all_talk, >=, 100);
-  g_assert_cmpuint(talk * 20, <=, all_talk);
+  g_assert_cmpuint(talk * 16, <=, all_talk);
   g_assert_cmpuint(orders * 10, >=, all_orders * 9);
   /* Once taken for a web page, by "go". */
   g_assert_false(choir_decide_wanted(shortlist, "Go forward 10 meters."));
