@@ -17,7 +17,7 @@
 typedef struct {
   int fd;
   ChoirJobs *jobs;
-  ChoirSttEngines *engines;
+  ChoirEnginePair *engines;
   const ChoirSttEngine *engine; /* the current one, on its thread */
   gpointer self;
   ChoirSttOptions options;
@@ -139,20 +139,20 @@ static gpointer engine_thread(gpointer data) {
   g_autoptr(GError) error = NULL;
   double start = choir_runner_wall_ms();
   choir_runner_status(stt->fd, 0, "loading the speech model");
-  if (!choir_stt_engines_open(stt->engines, &error)) {
+  if (!choir_engine_pair_open(stt->engines, &error)) {
     choir_runner_error(stt->fd, NULL, "%s", error->message);
     _exit(1);
   }
   const double load_ms = choir_runner_wall_ms() - start;
-  stt->engine = choir_stt_engines_current(stt->engines, &stt->self);
-  choir_stt_engines_report(stt->engines, stt->fd, CHOIR_WIRE_READY, load_ms);
+  stt->engine = choir_engine_pair_current(stt->engines, &stt->self);
+  choir_engine_pair_report(stt->engines, stt->fd, CHOIR_WIRE_READY, load_ms);
   for (;;) {
-    gint64 due = choir_stt_engines_due(stt->engines);
+    gint64 due = choir_engine_pair_due(stt->engines);
     ChoirJob *job = choir_jobs_take_within(stt->jobs, due < 0 ? -1 : MAX(due, IDLE_MS));
     if (!job) {
-      choir_stt_engines_probe(stt->engines, has_work, stt);
-      stt->engine = choir_stt_engines_current(stt->engines, &stt->self);
-      choir_stt_engines_report(stt->engines, stt->fd, CHOIR_WIRE_STATUS, load_ms);
+      choir_engine_pair_probe(stt->engines, has_work, stt);
+      stt->engine = choir_engine_pair_current(stt->engines, &stt->self);
+      choir_engine_pair_report(stt->engines, stt->fd, CHOIR_WIRE_STATUS, load_ms);
       continue;
     }
     if (!choir_job_cancelled(job))
@@ -216,7 +216,7 @@ int main(int argc, char **argv) {
   const gboolean whisper = g_str_equal(engine, "whisper") || g_str_equal(engine, "auto");
   if (!model && (whisper || g_strcmp0(fallback, "whisper") == 0))
     model = choir_runner_cache_path("models/ggml-base-q8_0.bin");
-  const ChoirSttEngine *stand_in = fallback ? choir_stt_engine_named(fallback) : NULL;
+  const ChoirSttEngine *stand_in = fallback ? choir_engine_named(&choir_stt_engines, fallback) : NULL;
   if (fallback && (!stand_in || stand_in == &choir_stt_wyoming)) {
     choir_runner_log("no engine '%s' can stand in", fallback);
     return 2;
@@ -237,7 +237,7 @@ int main(int argc, char **argv) {
                   .report_user = &stt},
   };
   g_autoptr(GError) error = NULL;
-  stt.engines = choir_stt_engines_new(engine, &stt.options, &error);
+  stt.engines = choir_engine_pair_new(&choir_stt_engines, engine, &stt.options, stt.options.model, &error);
   if (!stt.engines) {
     choir_runner_log("%s", error->message);
     return 2;

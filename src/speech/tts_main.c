@@ -21,7 +21,7 @@
 typedef struct {
   int fd;
   ChoirJobs *jobs;
-  ChoirTtsEngines *engines;
+  ChoirEnginePair *engines;
   const ChoirTtsEngine *engine; /* the current one, on its thread */
   gpointer self;
   ChoirTtsOptions options;
@@ -189,7 +189,7 @@ static void on_report(const char *detail, gpointer user) {
 }
 
 static void use_current(Tts *tts) {
-  tts->engine = choir_tts_engines_current(tts->engines, &tts->self);
+  tts->engine = choir_engine_pair_current(tts->engines, &tts->self);
   choir_resampler_free(tts->resampler);
   tts->resampler = choir_resampler_new(tts->engine->rate(tts->self), CHOIR_RATE_OUT);
 }
@@ -203,20 +203,20 @@ static gpointer engine_thread(gpointer data) {
   g_autoptr(GError) error = NULL;
   double start = choir_runner_wall_ms();
   choir_runner_status(tts->fd, 0, "loading the voice");
-  if (!choir_tts_engines_open(tts->engines, &error)) {
+  if (!choir_engine_pair_open(tts->engines, &error)) {
     choir_runner_error(tts->fd, NULL, "%s", error->message);
     _exit(1);
   }
   const double load_ms = choir_runner_wall_ms() - start;
   use_current(tts);
-  choir_tts_engines_report(tts->engines, tts->fd, CHOIR_WIRE_READY, load_ms);
+  choir_engine_pair_report(tts->engines, tts->fd, CHOIR_WIRE_READY, load_ms);
   for (;;) {
-    gint64 due = choir_tts_engines_due(tts->engines);
+    gint64 due = choir_engine_pair_due(tts->engines);
     ChoirJob *job = choir_jobs_take_within(tts->jobs, due < 0 ? -1 : MAX(due, IDLE_MS));
     if (!job) {
-      choir_tts_engines_probe(tts->engines, has_work, tts);
+      choir_engine_pair_probe(tts->engines, has_work, tts);
       use_current(tts);
-      choir_tts_engines_report(tts->engines, tts->fd, CHOIR_WIRE_STATUS, load_ms);
+      choir_engine_pair_report(tts->engines, tts->fd, CHOIR_WIRE_STATUS, load_ms);
       continue;
     }
     if (!choir_job_cancelled(job))
@@ -267,7 +267,7 @@ int main(int argc, char **argv) {
   if (!model && (g_str_equal(engine, "piper") || g_str_equal(engine, "auto")))
     model = choir_runner_cache_path("models/en_US-joe-medium.onnx");
   library = library ? library : choir_runner_cache_path("runtime/libonnxruntime.so");
-  const ChoirTtsEngine *stand_in = fallback ? choir_tts_engine_named(fallback) : NULL;
+  const ChoirTtsEngine *stand_in = fallback ? choir_engine_named(&choir_tts_engines, fallback) : NULL;
   if (fallback && (!stand_in || stand_in == &choir_tts_wyoming)) {
     choir_runner_log("no engine '%s' can stand in", fallback);
     return 2;
@@ -286,7 +286,7 @@ int main(int argc, char **argv) {
                   .report_user = &tts},
   };
   g_autoptr(GError) error = NULL;
-  tts.engines = choir_tts_engines_new(engine, &tts.options, &error);
+  tts.engines = choir_engine_pair_new(&choir_tts_engines, engine, &tts.options, tts.options.model, &error);
   if (!tts.engines) {
     choir_runner_log("%s", error->message);
     return 2;
