@@ -34,7 +34,9 @@ static const GOptionEntry entries[] = {
 static const char description[] =
     "Listens on this node and passes every connection on to the node where the agent runs, as Consul says. A "
     "connection\n"
-    "that comes while the agent moves waits up to 20 seconds. It changes nothing in what passes.\n\n"
+    "that comes while the agent moves waits up to 20 seconds; when it has moved, connections to where it was are "
+    "ended.\n"
+    "It changes nothing in what passes.\n\n"
     "Examples:\n"
     "  choir forward\n"
     "  choir forward --port 8000 --port 8443=tls_port\n\n"
@@ -227,8 +229,7 @@ static gboolean on_incoming(GSocketService *service, GSocketConnection *near, GO
   return TRUE;
 }
 
-/* There is one agent: who still hangs on a former one, whose machine may never say goodbye, is to come again. One that
- * is only not healthy at the moment keeps its connections. */
+/* There is one agent: who still hangs on a former one, whose machine may never say goodbye, is to come again. */
 static void end_former(Forward *own, const char *now) {
   guint ended = 0;
   for (guint i = 0; i < own->carried->len; i++) {
@@ -242,18 +243,35 @@ static void end_former(Forward *own, const char *now) {
     printf("%u connections to where it ran are ended\n", ended);
 }
 
-/* Where two are listed for a moment (a cut machine is back with an agent that was replaced): the one that is used, else
- * the one that was entered last. */
+/* 0: its machine is lost, 1: it is there and its own check fails, as while its model loads or when something is wrong,
+ * which its page says, 2: all is well. */
+static int worth(const json_t *entry) {
+  const json_t *checks = json_object_get(entry, "Checks");
+  int least = 2;
+  for (size_t i = 0; i < json_array_size(checks); i++) {
+    const json_t *check = json_array_get(checks, i);
+    gboolean of_node = !*choir_json_string(check, "ServiceID", "");
+    if (g_str_equal(choir_json_string(check, "Status", ""), "critical"))
+      least = MIN(least, of_node ? 0 : 1);
+  }
+  return least;
+}
+
+/* Two are listed while it moves, and when a cut machine is back with an agent that was replaced. The better one; of
+ * equals the one that is used, else the one that was entered last. */
 static json_t *choose(const json_t *answer, const char *before) {
   json_t *best = NULL;
+  gint64 best_rank = 0;
   for (size_t i = 0; i < json_array_size(answer); i++) {
     json_t *one = json_array_get(answer, i);
     const json_t *service = json_object_get(one, "Service");
-    if (strcmp(choir_json_string(service, "ID", ""), before) == 0)
-      return one;
-    if (!best ||
-        choir_json_int(service, "CreateIndex", 0) > choir_json_int(json_object_get(best, "Service"), "CreateIndex", 0))
+    gboolean used = strcmp(choir_json_string(service, "ID", ""), before) == 0;
+    gint64 entered = used ? G_MAXINT32 : MIN(choir_json_int(service, "CreateIndex", 0), G_MAXINT32 - 1);
+    gint64 rank = ((gint64)worth(one) << 32) + entered;
+    if (worth(one) > 0 && (!best || rank > best_rank)) {
       best = one;
+      best_rank = rank;
+    }
   }
   return best;
 }
@@ -321,7 +339,7 @@ static int run(Forward *own, const char *const *ports) {
   const char *header = api ? choir_api_headers(api) : NULL;
   const char *token = header ? strchr(header, ' ') + 1 : NULL;
   g_autofree char *safe = choir_jobs_escape(option_service ? option_service : CHOIR_JOB_AGENT);
-  g_autofree char *path = g_strdup_printf("/v1/health/service/%s?passing=1", safe);
+  g_autofree char *path = g_strdup_printf("/v1/health/service/%s", safe);
   if (!api)
     return choir_cli_fail(NAME, "%s", error->message);
   for (; *ports; ports++)

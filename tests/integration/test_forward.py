@@ -30,8 +30,9 @@ class Agent:
             connection.sendall(self.name.encode())
             self.taken.append(connection)
 
-    def entry(self, index):
-        return {"Node": {"Node": self.name, "Address": "127.0.0.1"},
+    def entry(self, index, node="passing", check="passing"):
+        return {"Checks": [{"ServiceID": "", "Status": node}, {"ServiceID": f"id-{self.name}", "Status": check}],
+                "Node": {"Node": self.name, "Address": "127.0.0.1"},
                 "Service": {"ID": f"id-{self.name}", "Address": "127.0.0.1", "Port": self.port, "CreateIndex": index}}
 
 
@@ -124,14 +125,18 @@ def test_connections_to_a_former_agent_end_and_others_stay(town):
     town.line("runs on old")
     first, name = town.connect()
     assert name == "old"
-    town.consul.tell()  # its check fails for a moment: nobody is sent away
+    town.consul.tell(old.entry(5, check="critical"))  # nobody is sent away, and who comes sees its page say why
+    second, name = town.connect()
+    assert name == "old"
+    second.close()
+    town.consul.tell(old.entry(5, node="critical"))  # perhaps its machine only stumbled
     town.line("runs nowhere")
     town.consul.tell(old.entry(5))
     town.line("runs on old")
     old.taken[0].sendall(b"still here")
     assert first.recv(64) == b"still here"
-    town.consul.tell(new.entry(9))  # the old one never says goodbye
-    town.line("1 connections to where it ran are ended")
+    town.consul.tell(old.entry(5, node="critical"), new.entry(9, check="critical"))  # the old one never says goodbye, the new one loads
+    town.line("connections to where it ran are ended")
     assert ended(first)
     second, name = town.connect()
     assert name == "new"
