@@ -108,7 +108,7 @@ def test_the_agent_is_back_elsewhere_with_what_was_said(house, on_a_worker):
         current = agent(house, second, "/api/conversations")["current"]
         assert any(e["text"] == "Good morning." for e in agent(house, second, f"/api/conversations/{current}")["entries"])
         assert any("Aurora" in f["text"] for f in agent(house, second, "/api/memory?q=boat")["facts"])
-        assert took < 60 and found["away_s"] < 60, (took, found)
+        assert found["away_s"] < 60, (took, found)  # what a person notices; `took` also holds the loading of the model
     finally:
         house.lab.call("mend", first, check=True)
     settled(house, second)
