@@ -215,6 +215,49 @@ static void test_file(World *world, gconstpointer data) {
   g_assert_nonnull(choir_facts_index_problem(world->facts));
 }
 
+/* The best k are those of a plain loop over all vectors, in its order; removed ones are not among them. */
+static void test_nearest(void) {
+  enum { ROWS = 700, K = 50, REMOVED = 7 };
+  static float rows[ROWS][N], query[N];
+  gint64 ids[K], row_ids[ROWS];
+  float scores[K];
+  g_autoptr(GError) error = NULL;
+  g_autoptr(ChoirIndex) index = choir_index_new(module, N, &error);
+  g_assert_no_error(error);
+  for (guint i = 0; i < ROWS; i++) {
+    row_ids[i] = 1000 + (gint64)i * 3;
+    for (guint k = 0; k < N; k++)
+      rows[i][k] = (float)g_test_rand_double_range(-1, 1);
+  }
+  memcpy(rows[300], rows[20], sizeof rows[0]); /* as near as each other: the older comes first */
+  memcpy(query, rows[20], sizeof query);
+  g_assert_true(choir_index_add(index, row_ids, rows[0], ROWS, &error));
+  g_assert_true(choir_index_remove(index, row_ids[REMOVED], &error));
+  g_assert_cmpuint(choir_index_search(index, query, K, ids, scores, &error), ==, K);
+  g_assert_cmpint(ids[0], ==, row_ids[20]);
+  g_assert_cmpint(ids[1], ==, row_ids[300]);
+  for (guint place = 0; place < K; place++) {
+    guint row = (guint)((ids[place] - 1000) / 3), better = 0;
+    g_assert_cmpuint(row, !=, REMOVED);
+    double own = 0;
+    for (guint k = 0; k < N; k++)
+      own += (double)rows[row][k] * (double)query[k];
+    g_assert_cmpfloat_with_epsilon(scores[place], own, 1e-3);
+    for (guint i = 0; i < ROWS; i++) {
+      double score = 0;
+      for (guint k = 0; k < N; k++)
+        score += (double)rows[i][k] * (double)query[k];
+      better += i != REMOVED && score > own + 1e-3;
+    }
+    g_assert_cmpuint(better, <=, place);
+  }
+  /* Fewer than asked for. */
+  g_autoptr(ChoirIndex) small = choir_index_new(module, N, &error);
+  g_assert_cmpuint(choir_index_search(small, query, K, ids, scores, &error), ==, 0);
+  g_assert_true(choir_index_add(small, row_ids, rows[0], 3, &error));
+  g_assert_cmpuint(choir_index_search(small, query, K, ids, scores, &error), ==, 3);
+}
+
 static int child_main(const char *dir, guint from) {
   World world = {.dir = g_strdup(dir)};
   reopen(&world);
@@ -316,6 +359,7 @@ int main(int argc, char **argv) {
   ADD(refusals);
   ADD(export);
   if (module) {
+    g_test_add_func("/memory/facts/nearest", test_nearest);
     ADD(file);
     ADD(kill);
   }
