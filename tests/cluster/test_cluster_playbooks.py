@@ -169,6 +169,12 @@ def test_two_workers_write_what_one_node_writes(house):
         spread = greedy(house, "llama-api-large")
         house.report.add("64 tokens over two nodes", f"{time.monotonic() - begun:.1f} s")
         assert spread == whole
+        worker = house.passing("llamacpp-rpc-provider")[0][0]
+        house.lab.sh(worker, "pkill -9 -u llama -x rpc-server")
+        with house.report.phase("one of the two killed, until all of it serves again"):
+            wait_for("the head dies with its worker", 120, lambda: house.passing("llama-api-large") == [])
+            wait_for("all of it is back", 240, lambda: passing(house, "llamacpp-rpc-provider", 2) and passing(house, "llama-api-large", 1))
+        assert greedy(house, "llama-api-large") == whole
     finally:
         choir(house, "jobs", "submit", file, "--reset-counts", "--wait", "0", check=False)
     wait_for("it sleeps again", 90, lambda: house.passing("llama-api-large") == [] and house.passing("llamacpp-rpc-provider") == [])
