@@ -51,7 +51,7 @@ typedef struct {
 } Chain;
 
 /* Follows the chain to its end. torn: an unfinished last line is no error. */
-static gboolean follow(const char *path, gboolean torn, Chain *chain, GError **error) {
+static gboolean follow(const char *path, gboolean torn, const ChoirAuditHead *known, Chain *chain, GError **error) {
   g_autofree char *line = NULL;
   size_t room = 0;
   ssize_t length;
@@ -69,10 +69,19 @@ static gboolean follow(const char *path, gboolean torn, Chain *chain, GError **e
     }
     if (!check_line(line, (gsize)length - 1, chain->lines + 1, chain->prev, &why))
       break;
+    char before[65];
+    g_strlcpy(before, chain->prev, sizeof before);
     hash_line(line, (gsize)length - 1, chain->prev);
+    if (known && chain->lines + 1 == known->seq && !g_str_equal(chain->prev, known->hash)) {
+      why = "is not the one that was written: it was changed";
+      g_strlcpy(chain->prev, before, sizeof before);
+      break;
+    }
     chain->lines++;
     chain->good += length;
   }
+  if (!why && known && chain->lines < known->seq)
+    why = "is missing: the end was cut off";
   gboolean broken = ferror(file) != 0;
   fclose(file);
   if (broken)
@@ -113,7 +122,7 @@ ChoirAudit *choir_audit_open(const char *path, GError **error) {
     fail(error, "cannot use", path);
     return NULL;
   }
-  if (!follow(path, TRUE, &chain, error) || !keep_torn(audit, chain.good, error))
+  if (!follow(path, TRUE, NULL, &chain, error) || !keep_torn(audit, chain.good, error))
     return NULL;
   audit->seq = chain.lines;
   g_strlcpy(audit->prev, chain.prev, sizeof audit->prev);
@@ -213,10 +222,40 @@ const char *choir_audit_path(const ChoirAudit *audit) {
   return audit->path;
 }
 
-gboolean choir_audit_verify(const char *path, guint64 *ret_lines, GError **error) {
+void choir_audit_head(const ChoirAudit *audit, ChoirAuditHead *ret_head) {
+  ret_head->seq = audit->seq;
+  g_strlcpy(ret_head->hash, audit->prev, sizeof ret_head->hash);
+}
+
+char *choir_audit_head_text(const ChoirAuditHead *head) {
+  return g_strdup_printf("%" G_GUINT64_FORMAT ":%s", head->seq, head->hash);
+}
+
+gboolean choir_audit_head_parse(const char *text, ChoirAuditHead *ret_head) {
+  const char *colon = strchr(text, ':');
+  g_autofree char *number = colon ? g_strndup(text, (gsize)(colon - text)) : NULL;
+  if (!number || !g_ascii_string_to_unsigned(number, 10, 1, G_MAXINT64, &ret_head->seq, NULL) ||
+      strlen(colon + 1) != 64 || strspn(colon + 1, "0123456789abcdef") != 64)
+    return FALSE;
+  g_strlcpy(ret_head->hash, colon + 1, sizeof ret_head->hash);
+  return TRUE;
+}
+
+gboolean choir_audit_verify_from(const char *path, const ChoirAuditHead *known, ChoirAuditHead *ret_head,
+                                 GError **error) {
   Chain chain;
-  gboolean ok = follow(path, FALSE, &chain, error);
+  gboolean ok = follow(path, FALSE, known, &chain, error);
+  if (ret_head) {
+    ret_head->seq = chain.lines;
+    g_strlcpy(ret_head->hash, chain.prev, sizeof ret_head->hash);
+  }
+  return ok;
+}
+
+gboolean choir_audit_verify(const char *path, guint64 *ret_lines, GError **error) {
+  ChoirAuditHead head;
+  gboolean ok = choir_audit_verify_from(path, NULL, &head, error);
   if (ret_lines)
-    *ret_lines = chain.lines;
+    *ret_lines = head.seq;
   return ok;
 }

@@ -6,12 +6,14 @@
 
 #define NAME "audit"
 
-static char *option_state;
+static char *option_state, *option_head;
 static gboolean option_json;
 static gint option_last = 20;
 
 static const GOptionEntry entries[] = {
     {"last", 'n', 0, G_OPTION_ARG_INT, &option_last, "how many entries to show (20)", "N"},
+    {"head", 0, 0, G_OPTION_ARG_STRING, &option_head, "with verify: this line, noted earlier, must still be there",
+     "N:HASH"},
     {"json", 0, 0, G_OPTION_ARG_NONE, &option_json, "print JSON", NULL},
     {"state", 's', 0, G_OPTION_ARG_FILENAME, &option_state, "state folder of the daemon", "DIR"},
     G_OPTION_ENTRY_NULL,
@@ -19,25 +21,39 @@ static const GOptionEntry entries[] = {
 
 static const char description[] = "  show     the newest entries (the default)\n"
                                   "  verify   check that no line of the log was changed, added or removed\n\n"
+                                  "A chain cannot tell that its own end was cut off. A running daemon knows its last\n"
+                                  "line and is asked; else note the head that verify prints and give it next time.\n\n"
                                   "Examples:\n"
                                   "  choir audit\n"
                                   "  choir audit verify\n"
                                   "  choir audit show --last 100 --json\n\n"
                                   "Exit codes: 0 done, 1 the log is broken or cannot be read, 2 wrong usage.\n";
 
-static int verify(const char *path) {
+/* The last line that the running daemon wrote; FALSE when there is none to ask. */
+static gboolean ask_head(const char *url, ChoirAuditHead *ret_head) {
+  json_auto_t *answer = choir_cli_request(url, "/api/audit?n=1", NULL, 10000, NULL);
+  return choir_audit_head_parse(choir_json_string(answer, "head", ""), ret_head);
+}
+
+static int verify(const char *url, const char *path) {
   g_autoptr(GError) error = NULL;
-  guint64 lines = 0;
-  gboolean ok = choir_audit_verify(path, &lines, &error);
+  ChoirAuditHead noted, written, head;
+  if (option_head && !choir_audit_head_parse(option_head, &noted))
+    return choir_cli_usage(NAME, "--head wants what verify prints: a number, a colon and 64 hexadecimal digits");
+  gboolean asked = ask_head(url, &written);
+  gboolean ok = choir_audit_verify_from(path, asked ? &written : NULL, &head, &error);
+  if (ok && option_head)
+    ok = choir_audit_verify_from(path, &noted, &head, &error);
+  g_autofree char *text = choir_audit_head_text(&head);
   if (option_json) {
-    json_auto_t *json =
-        json_pack("{s:b,s:I,s:s?}", "intact", (int)ok, "lines", (json_int_t)lines, "error", ok ? NULL : error->message);
+    json_auto_t *json = json_pack("{s:b,s:I,s:s,s:s?}", "intact", (int)ok, "lines", (json_int_t)head.seq, "head", text,
+                                  "error", ok ? NULL : error->message);
     choir_cli_print_json(json);
     return ok ? CHOIR_CLI_OK : CHOIR_CLI_FAILED;
   }
   if (!ok)
-    return choir_cli_fail(NAME, "%s (%" G_GUINT64_FORMAT " lines before it are good)", error->message, lines);
-  printf("%s is intact: %" G_GUINT64_FORMAT " lines\n", path, lines);
+    return choir_cli_fail(NAME, "%s (%" G_GUINT64_FORMAT " lines before it are good)", error->message, head.seq);
+  printf("%s is intact: %" G_GUINT64_FORMAT " lines\nhead %s\n", path, head.seq, text);
   return CHOIR_CLI_OK;
 }
 
@@ -80,5 +96,5 @@ int choir_audit_main(int argc, char **argv) {
     return show(url);
   g_autofree char *folder = g_path_get_dirname(url + strlen("unix:"));
   g_autofree char *path = g_build_filename(folder, "audit.jsonl", NULL);
-  return verify(path);
+  return verify(url, path);
 }

@@ -22,7 +22,7 @@ typedef struct {
   ChoirHttpRequest *request; /* NULL once the client left */
   guint n;
   char *path;
-  guint64 lines;
+  ChoirAuditHead known, head;
 } Check;
 
 /* One POST /api/tools/call that is not answered. */
@@ -163,7 +163,10 @@ static void answer_audit(ChoirToolsApi *api, ChoirHttpRequest *request, guint n,
   g_autoptr(GError) error = NULL;
   json_t *list = choir_audit_tail(api->options->audit, n, &error);
   if (list) {
-    choir_answer_json(request, 200, json_pack("{s:o,s:o*}", "entries", list, "chain", chain));
+    ChoirAuditHead head;
+    choir_audit_head(api->options->audit, &head);
+    g_autofree char *text = choir_audit_head_text(&head);
+    choir_answer_json(request, 200, json_pack("{s:o,s:s,s:o*}", "entries", list, "head", text, "chain", chain));
     return;
   }
   json_decref(chain);
@@ -180,7 +183,8 @@ static void check_in_worker(GTask *task, gpointer source, gpointer data, GCancel
   Check *check = data;
   g_autoptr(GError) error = NULL;
   /* A line that is just being written looks unfinished: only what is so again is so. */
-  if (choir_audit_verify(check->path, &check->lines, NULL) || choir_audit_verify(check->path, &check->lines, &error))
+  if (choir_audit_verify_from(check->path, &check->known, &check->head, NULL) ||
+      choir_audit_verify_from(check->path, &check->known, &check->head, &error))
     g_task_return_boolean(task, TRUE);
   else
     g_task_return_error(task, g_steal_pointer(&error));
@@ -194,7 +198,7 @@ static void on_checked(GObject *source, GAsyncResult *result, gpointer user) {
     g_ptr_array_remove_fast(check->api->checks, check);
   if (check->api && check->request)
     answer_audit(check->api, check->request, check->n,
-                 json_pack("{s:b,s:I,s:s}", "good", (int)good, "lines", (json_int_t)check->lines, "problem",
+                 json_pack("{s:b,s:I,s:s}", "good", (int)good, "lines", (json_int_t)check->head.seq, "problem",
                            error ? error->message : ""));
 }
 
@@ -210,6 +214,7 @@ static void begin_check(ChoirToolsApi *api, ChoirHttpRequest *request, guint n) 
   }
   Check *check = g_new0(Check, 1);
   *check = (Check){.api = api, .request = request, .n = n, .path = g_strdup(choir_audit_path(api->options->audit))};
+  choir_audit_head(api->options->audit, &check->known); /* what a file cannot tell of its own end */
   g_ptr_array_add(api->checks, check);
   choir_http_request_on_gone(request, on_checker_left, check);
   g_autoptr(GTask) task = g_task_new(NULL, NULL, on_checked, check);

@@ -107,3 +107,18 @@ def test_everything_is_in_the_log(house):
     (copy / "audit.jsonl").write_bytes(broken)
     done = subprocess.run([CHOIR, "audit", "verify", "--state", copy], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 1 and "was changed" in done.stderr, done.stderr
+    # The end: the chain itself is whole, but the daemon knows what it wrote, and so does who noted the head.
+    head = next(line.split()[1] for line in choir(house, "audit", "verify").splitlines() if line.startswith("head "))
+    last = text.rstrip(b"\n").rfind(b"\n") + 1
+    try:
+        for changed in (text[:last], text[:last] + text[last:].replace(b'"kind"', b'"kinD"', 1)):
+            log.write_bytes(changed)
+            (copy / "audit.jsonl").write_bytes(changed)
+            choir(house, "audit", "verify", code=1)
+            assert house.get("/api/audit?verify=1")[1]["chain"]["good"] is False
+            for words, code in (([], 0), (["--head", head], 1)):
+                done = subprocess.run([CHOIR, "audit", "verify", "--state", copy, *words], capture_output=True, text=True, timeout=60, check=False)
+                assert done.returncode == code, done
+    finally:
+        log.write_bytes(text)
+    choir(house, "audit", "verify", "--head", head)

@@ -562,15 +562,21 @@ static void test_audit(void) {
   g_autoptr(GError) error = NULL;
   guint64 lines;
   choir_scrub_add_secret("hunter2-hunter2");
+  ChoirAuditHead head, parsed;
   ChoirAudit *audit = choir_audit_open(path, &error);
   for (guint i = 0; i < 3; i++) {
     json_t *fields = json_pack("{s:s,s:[s]}", "text", "password is hunter2-hunter2", "list", "hunter2-hunter2");
     g_assert_true(choir_audit_write(audit, "tool", fields, &error));
     json_decref(fields);
   }
+  choir_audit_head(audit, &head);
   choir_audit_close(audit);
   g_assert_true(choir_audit_verify(path, &lines, &error));
   g_assert_cmpuint(lines, ==, 3);
+  g_autofree char *noted = choir_audit_head_text(&head);
+  g_assert_true(choir_audit_head_parse(noted, &parsed) && parsed.seq == 3 && g_str_equal(parsed.hash, head.hash));
+  g_assert_false(choir_audit_head_parse("3:abc", &parsed));
+  g_assert_false(choir_audit_head_parse("", &parsed));
   g_autofree char *text = NULL;
   gsize length;
   g_assert_true(g_file_get_contents(path, &text, &length, NULL));
@@ -583,6 +589,18 @@ static void test_audit(void) {
     g_assert_false(choir_audit_verify(path, NULL, NULL));
     text[at] ^= 1;
   }
+  /* With the last line known, each byte of the file does, and every cut. */
+  for (gsize at = 0; at < length; at++) {
+    text[at] ^= 1;
+    g_assert_true(g_file_set_contents(path, text, (gssize)length, NULL));
+    g_assert_false(choir_audit_verify_from(path, &head, NULL, NULL));
+    text[at] ^= 1;
+    g_assert_true(g_file_set_contents(path, text, (gssize)at, NULL));
+    g_assert_false(choir_audit_verify_from(path, &head, NULL, NULL));
+  }
+  g_assert_true(g_file_set_contents(path, text, (gssize)length, NULL));
+  g_assert_true(choir_audit_verify_from(path, &head, &parsed, &error));
+  g_assert_cmpuint(parsed.seq, ==, 3);
   char *first_end = strchr(text, '\n');
   g_assert_true(g_file_set_contents(path, first_end + 1, -1, NULL));
   g_assert_false(choir_audit_verify(path, NULL, NULL));
