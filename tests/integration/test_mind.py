@@ -2,6 +2,7 @@
 that are about the running agent itself."""
 
 import json
+import os
 import subprocess
 import time
 
@@ -88,3 +89,11 @@ def test_a_task_in_parts(house):
     many = "; ".join(["what time is it"] * 11)
     done = call(house, "smol_agent_computer.run", task_description=many)
     assert done.count("what time is it: ") == 8 and "budget of steps is used up" in done, done
+
+
+@pytest.mark.skipif(os.environ.get("CHOIR_FULL") != "1", reason="three long answers of the model: ./test --full")
+def test_a_plan_in_three_passes(house):
+    plan = call(house, "prompt_improver.create_prompt_plan", user_input="a counter of birds at the feeder")
+    parts = [plan.find(f"{title}\n\n") for title in ("One page", "Specification", "Plan")]
+    assert -1 not in parts and parts == sorted(parts), plan
+    assert all(len(part.strip()) > 20 for part in plan.split("\n\n")[1:2]), plan

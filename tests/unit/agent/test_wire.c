@@ -51,8 +51,18 @@ static void run_page(ChoirToolCall *call) {
   choir_tool_call_done(call, FALSE, NULL);
 }
 
+static gboolean on_stop(gpointer call) {
+  choir_tool_call_done(call, TRUE, g_error_new_literal(CHOIR_TOOL_ERROR, CHOIR_TOOL_ERROR_FAILED, "stopped"));
+  return G_SOURCE_REMOVE;
+}
+
+static void on_cancel(GCancellable *cancellable, gpointer call) {
+  g_idle_add(on_stop, call);
+}
+
 static void run_hang(ChoirToolCall *call) {
   g_string_append(ran, "hang;");
+  g_cancellable_connect(choir_tool_call_cancellable(call), G_CALLBACK(on_cancel), call, NULL);
 }
 
 #define OBJECT(properties, required)                                                                                   \
@@ -317,6 +327,7 @@ static void turn(const char *const *lines, const char *reply, const char *expect
   g_assert_cmpstr(self.reply, ==, reply);
   g_assert_cmpstr(self.shown, ==, reply); /* nobody saw the call itself */
   g_assert_cmpstr(ran->str, ==, expected_ran);
+  choir_twin_use_tools(twin, NULL);
   choir_twin_free(twin);
   choir_llm_server_free(llm);
   choir_history_close(history);
