@@ -35,7 +35,7 @@ struct ChoirMeaning {
   Known known[KNOWN];
   guint next;
   GPtrArray *waiters; /* Waiter */
-  guint last_id;
+  guint last_id, soon;
 };
 
 static ChoirMeaning *ref(ChoirMeaning *meaning) {
@@ -119,6 +119,18 @@ static void learn(ChoirMeaning *meaning) {
   meaning->learning = TRUE;
   meaning->agent.embed(meaning->agent.self, (const char *const *)meaning->texts->pdata + meaning->have, n, on_learned,
                        ref(meaning));
+}
+
+static gboolean on_soon(gpointer user) {
+  ChoirMeaning *meaning = user;
+  meaning->soon = 0;
+  learn(meaning);
+  return G_SOURCE_REMOVE;
+}
+
+void choir_meaning_learn(ChoirMeaning *meaning, guint after_ms) {
+  if (meaning->agent.embed && meaning->have < meaning->n && meaning->soon == 0)
+    meaning->soon = g_timeout_add(after_ms, on_soon, meaning);
 }
 
 /* --- what was said */
@@ -269,6 +281,7 @@ void choir_meaning_free(ChoirMeaning *meaning) {
     return;
   while (tell_next(meaning, NULL))
     ;
+  g_clear_handle_id(&meaning->soon, g_source_remove);
   meaning->dead = TRUE;
   unref(meaning);
 }

@@ -235,6 +235,10 @@ gboolean choir_shortlist_knows(const ChoirShortlist *shortlist, const char *text
   return choir_meaning_likeness(shortlist->meaning, text, NULL);
 }
 
+void choir_shortlist_learn(ChoirShortlist *shortlist, guint after_ms) {
+  choir_meaning_learn(shortlist->meaning, after_ms);
+}
+
 guint choir_shortlist_prepare(ChoirShortlist *shortlist, const char *text, void (*done)(gpointer user), gpointer user) {
   return choir_meaning_prepare(shortlist->meaning, text, done, user);
 }

@@ -18,6 +18,9 @@ typedef struct {
 ChoirShortlist *choir_shortlist_new(const ChoirToolbox *toolbox);
 /* What waits in choir_shortlist_prepare() goes on. */
 void choir_shortlist_free(ChoirShortlist *shortlist);
+/* Embeds the list's own texts so many ms from now, unless they are in the state folder or were needed before: the first
+ * order is then understood by its meaning, too. */
+void choir_shortlist_learn(ChoirShortlist *shortlist, guint after_ms);
 /* Asks for the meaning (the embedding) of text, so that choir_shortlist_find() knows it. done runs once, not inside, at
  * the latest after a moment, with or without it. 0: it is known already, or there are no embeddings (yet): nothing is
  * to be waited for and done does not run. The returned id is for choir_shortlist_forget(). */

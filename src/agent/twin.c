@@ -6,6 +6,7 @@
 #include "base/text.h"
 
 #define MAX_CHARACTERS 10000
+#define LEARN_TOOLS_MS 20000 /* behind the start, when the language model is loaded and measured */
 
 G_DEFINE_QUARK(choir - twin - error - quark, choir_twin_error)
 
@@ -309,6 +310,8 @@ void choir_twin_use_tools(ChoirTwin *twin, ChoirToolbox *toolbox) {
   g_clear_pointer(&twin->shortlist, choir_shortlist_free);
   twin->toolbox = toolbox;
   twin->shortlist = toolbox ? choir_shortlist_new(toolbox) : NULL;
+  if (twin->shortlist)
+    choir_shortlist_learn(twin->shortlist, LEARN_TOOLS_MS);
 }
 
 void choir_twin_use_memory(ChoirTwin *twin, const ChoirTwinMemory *memory) {
