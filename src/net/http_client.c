@@ -320,9 +320,10 @@ const char *choir_http_client_header(const ChoirHttpClient *client, const char *
 
 static ChoirHttpClient *client_new(GSocketConnectable *where) {
   ChoirHttpClient *client = g_new0(ChoirHttpClient, 1);
+  /* timeout 0: calls have limits of their own, and libsoup would end Consul's blocking queries after 60 s. */
   client->session =
-      soup_session_new_with_options("max-conns", 64, "max-conns-per-host", 32, "idle-timeout", 60, "proxy-resolver",
-                                    NULL, "user-agent", "choir", "remote-connectable", where, NULL);
+      soup_session_new_with_options("max-conns", 64, "max-conns-per-host", 32, "idle-timeout", 60, "timeout", 0,
+                                    "proxy-resolver", NULL, "user-agent", "choir", "remote-connectable", where, NULL);
   soup_session_remove_feature_by_type(client->session, SOUP_TYPE_CONTENT_DECODER);
   soup_session_remove_feature_by_type(client->session, SOUP_TYPE_AUTH_MANAGER);
   client->calls = g_ptr_array_new();
