@@ -82,13 +82,26 @@ static gboolean open_cluster(Cluster *cluster, const char *expert, GError **erro
   return TRUE;
 }
 
+/* Those that are in this machine's folders, from which the other nodes get theirs; all where none is. Memory for a
+ * model that nobody has would lie idle. Borrows from models. */
+static GPtrArray *models_here(const GPtrArray *models) {
+  GPtrArray *here = g_ptr_array_new();
+  for (guint i = 0; i < models->len; i++)
+    if (((const ChoirExpertModel *)models->pdata[i])->path)
+      g_ptr_array_add(here, models->pdata[i]);
+  for (guint i = 0; here->len == 0 && i < models->len; i++)
+    g_ptr_array_add(here, models->pdata[i]);
+  return here;
+}
+
 /* What the light model needs is reserved at least: it may have to stand in. */
 static guint memory_of(const Cluster *cluster, GError **error) {
   guint largest = 0, light = G_MAXUINT;
   g_autoptr(GPtrArray) lights = choir_expert_models_list(cluster->paths.list, "main", NULL, NULL);
   for (guint i = 0; lights && i < lights->len; i++)
     light = MIN(light, ((ChoirExpertModel *)lights->pdata[i])->memory_mb);
-  guint memory = option_memory ? (guint)option_memory : choir_place_reserve(cluster->nodes, cluster->models, error);
+  g_autoptr(GPtrArray) models = models_here(cluster->models);
+  guint memory = option_memory ? (guint)option_memory : choir_place_reserve(cluster->nodes, models, error);
   if (memory == 0)
     return 0;
   memory = MAX(memory, lights && lights->len ? light : 0);

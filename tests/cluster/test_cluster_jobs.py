@@ -13,6 +13,7 @@ from waiting import wait_for
 
 pytestmark = [pytest.mark.timeout(2700), pytest.mark.skipif(os.environ.get("CHOIR_FULL") != "1", reason="part of ./test --full")]
 
+LIGHT = "SmolLM2-135M-Instruct.Q4_1.gguf"
 SAY = "The sky is blue and the grass is green."
 # Speaks a sentence with one server and lets the other one write down what it heard: the stock Wyoming client.
 TALK = """
@@ -128,7 +129,8 @@ def test_health_check_and_benchmark(house):
         row = json.loads(house.lab.sh(name, "tail -1 /var/log/llama_benchmarks.jsonl"))
         assert row["status"] == "success" and row["tokens_per_second"] > 0
         house.report.add(f"llama-bench on {name}", f"{row['tokens_per_second']:.1f} tokens a second")
-    plan = json.loads(house.lab.sh("controller", ". /etc/profile.d/choir-cluster.sh; choir expert plan --json"))
+    listed = json.dumps([{"filename": LIGHT, "memory_mb": 320}])
+    plan = json.loads(house.lab.sh("controller", f". /etc/profile.d/choir-cluster.sh; CHOIR_EXPERT_MODELS='{listed}' choir expert plan --json"))
     assert {row["node"]: row["from"] for row in plan} == dict.fromkeys(NODES, "benchmark"), plan
 
 
