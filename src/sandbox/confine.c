@@ -184,29 +184,28 @@ static const char *const everything[] = {"/", NULL};
 static const char *const devices[] = {"/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom",
                                       "/dev/tty",  "/dev/pts",  "/dev/ptmx", "/dev/shm",    NULL};
 
-static gboolean landlock(const ChoirLimits *limits) {
+/* What may be written, NULL without memory; made before the limits, which may leave no more. */
+static const char **writable_paths(const ChoirLimits *limits) {
   const char **write = calloc((gsize)count(limits->writable) + G_N_ELEMENTS(devices) + 2, sizeof *write);
   guint n = 0;
   if (!write)
-    return FALSE;
+    return NULL;
   for (guint i = 0; limits->writable[i]; i++)
     write[n++] = limits->writable[i];
   for (guint i = 0; devices[i] && (limits->full || i < 6); i++)
     write[n++] = devices[i];
   if (limits->full)
     write[n++] = "/tmp";
-  ChoirLandlockRules rules = {.read = limits->full ? everything : system_read,
-                              .write = write,
-                              .tcp = limits->proxy_socket != NULL || limits->network};
-  gboolean ok = choir_landlock_apply(&rules);
-  int code = errno;
-  free(write);
-  errno = code;
-  return ok;
+  return write;
 }
 
 void choir_confine_exec(const ChoirLimits *limits) {
   int abi = choir_landlock_abi();
+  ChoirLandlockRules rules = {.read = limits->full ? everything : system_read,
+                              .write = writable_paths(limits),
+                              .tcp = limits->proxy_socket != NULL || limits->network};
+  if (!rules.write)
+    return;
   limit(RLIMIT_CORE, 0);
   limit(RLIMIT_CPU, limits->cpu_seconds);
   limit(RLIMIT_DATA, (guint64)limits->memory_mb << 20); /* not RLIMIT_AS: V8 and Go reserve far more than they use */
@@ -220,7 +219,7 @@ void choir_confine_exec(const ChoirLimits *limits) {
     fprintf(stderr, "choir-sandbox: cannot give up privileges: %s\n", strerror(errno));
     return;
   }
-  if (!landlock(limits) && !(limits->full && errno == ENOSYS)) { /* bubblewrap holds without it */
+  if (!choir_landlock_apply(&rules) && !(limits->full && errno == ENOSYS)) { /* bubblewrap holds without it */
     fprintf(stderr, "choir-sandbox: Landlock: %s\n", strerror(errno));
     return;
   }
