@@ -186,7 +186,7 @@ def test_the_mesh_on_and_off_again(house):
             plain, through = times(house, agent, urls, path, data, count)
             house.report.add(f"{what}: directly, through both proxies (median of {count})", f"{plain:.1f} ms, {through:.1f} ms")
         house.report.add("memory of the proxies", "; ".join(f"{n} {', '.join(f'{mb} MB' for mb in found)}" for n, found in proxies(house).items() if found))
-        house.report.add("memory of Consul with the mesh", ", ".join(f"{n} {house.memory(n)['consul']} MB" for n in NODES))
+        house.report.add("memory of Consul and its proxies", ", ".join(f"{n} {house.memory(n)['consul']} MB" for n in NODES))
         house.consul("/v1/config", {"Kind": "service-intentions", "Name": EXPERT, "Sources": [{"Name": "pipecat-app", "Action": "deny"}]}, method="PUT")
         ping = f"curl -fsS -m 5 -o /dev/null http://127.0.0.1:{port}/health"
         wait_for("whom no intention allows does not get through", 60, lambda: house.lab.call("exec", agent, "bash", "-c", ping).returncode)
