@@ -27,11 +27,11 @@ systemctl show -p ExecMainStartTimestampMonotonic consul nomad choir-join-server
 """
 # Everything of ours on a node: files by their names (not what is bound in, logs and models), users, rules, processes.
 TRACE = r"""
-find / -xdev \( -path /srv -o -path /proc -o -path /sys -o -path /run -o -path /tmp -o -path /var/log -o -path /opt/nomad/models \) -prune -o \
+find / -xdev \( -path /srv -o -path /proc -o -path /sys -o -path /run -o -path /tmp -o -path /var/log -o -path /opt/nomad/models -o -name 'choir-lab*' \) -prune -o \
   \( -iname '*choir*' -o -iname '*consul*' -o -iname '*nomad*' -o -iname '*pipecat*' -o -iname 'llama*' \) -print
 getent passwd consul nomad llama pipecatapp choir-join; getent group choir
 nft list tables | grep choir
-ps -eo args= | grep -E '[c]onsul|[n]omad|[l]lama-server|[/ ]choi[r] '
+ps -eo comm= | grep -xE 'consul|nomad|llama-server|choir.*'
 """
 ANSWER = re.compile(r"[A-Za-z]{2}")
 
