@@ -204,7 +204,7 @@ static void test_end_adapts(void) {
   between(ending_after(TURN_ENDING_COMPLETE, 50, 0.3), 1080, 1160);
   between(ending_after(TURN_ENDING_UNMARKED, 50, 0.95), 1080, 1160);
   between(ending_after(TURN_ENDING_UNMARKED, 50, 0.99), 480, 560);
-  between(ending_after(TURN_ENDING_OPEN, 0, 0), 1180, 1280);
+  between(ending_after(TURN_ENDING_OPEN, 0, 0), 1120, 1220);
   between(ending_after(TURN_ENDING_OPEN, 50, 0.97), 1120, 1220);
   between(ending_after(TURN_ENDING_OPEN, 50, 0.02), 1480, 1580);
 }
