@@ -106,8 +106,11 @@ static json_t *request_json(const ChoirChat *chat, const ChoirChatRequest *reque
                            request->warm ? 0 : request->max_tokens);
   if (chat->model)
     json_object_set_new(body, "model", json_string(chat->model));
-  if (!chat->plain)
+  if (!chat->plain) {
     json_object_set_new(body, "cache_prompt", json_true());
+    /* With each piece, so that an answer that is stopped early has its counts, too. */
+    json_object_set_new(body, "timings_per_token", json_true());
+  }
   if (request->warm) {
     /* Without the opening of the assistant's turn the evaluated tokens are a true prefix of what comes later. */
     json_object_set_new(body, "n_predict", json_integer(0));

@@ -50,7 +50,7 @@ static int socket_for(const char *end, socklen_t *ret_length) {
     address.un.sun_family = AF_UNIX;
     if (strlen(end) >= sizeof address.un.sun_path)
       return -1;
-    strcpy(address.un.sun_path, end);
+    memcpy(address.un.sun_path, end, strlen(end) + 1);
     *ret_length = sizeof address.un;
     return socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
   }
