@@ -92,12 +92,17 @@ void choir_llm_command_init(ChoirLlmCommand *command, const ChoirLlmServerOption
  * times in writing. Not compared with AVX-512. */
 static gboolean prefers_ours(const ChoirLlmCommand *command) {
   g_autofree char *ours = g_build_filename(command->engine_dir, "bin", VARIANT_PREFIX "core2.so", NULL);
-  return !command->cpu_variant && g_str_equal(choir_cpu_class(), "avx2") && g_file_test(ours, G_FILE_TEST_EXISTS) &&
-         choir_gguf_file_type(command->model_path) == CHOIR_GGUF_MOSTLY_Q4_1;
+  return !command->cpu_variant && command->model_path && g_str_equal(choir_cpu_class(), "avx2") &&
+         g_file_test(ours, G_FILE_TEST_EXISTS) && choir_gguf_file_type(command->model_path) == CHOIR_GGUF_MOSTLY_Q4_1;
 }
 
-static const char *variant_of(const ChoirLlmCommand *command) {
-  return command->cpu_variant ? command->cpu_variant : command->prefers_ours ? "core2" : NULL;
+/* Names of the variants that may serve: the one that is forced or preferred, else all of the folder, of which the
+ * loader takes one. Caller frees. */
+static char *candidates(const ChoirLlmCommand *command) {
+  g_autofree char *bin = g_build_filename(command->engine_dir, "bin", NULL);
+  if (command->cpu_variant)
+    return g_strdup(command->cpu_variant);
+  return prefers_ours(command) ? g_strdup("core2") : variants_in(bin);
 }
 
 /* At every start, not once: files come and go while the daemon runs. */
@@ -122,8 +127,7 @@ static gboolean check(ChoirLlmCommand *command, GError **error) {
                 g_strerror(errno));
     return FALSE;
   }
-  command->prefers_ours = prefers_ours(command);
-  g_autofree char *have = variant_of(command) ? g_strdup(variant_of(command)) : variants_in(bin);
+  g_autofree char *have = candidates(command);
   g_auto(GStrv) names = g_strsplit(have, ",", -1);
   command->half_floats = FALSE;
   for (char **name = names; *name; name++)
@@ -242,7 +246,7 @@ gboolean choir_llm_command_build(ChoirLlmCommand *command, GStrv *ret_argv, GStr
   /* Waiting threads spin for some microseconds, then sleep. Measured here, 2 threads, one busy neighbour: 30 tokens a
    * second against 1.6 with OpenMP's own spinning, which also starves audio; alone 102 against 99 (24 without any). */
   char *env[] = {g_strdup("GOMP_SPINCOUNT=1000"), g_strconcat("LLAMA_API_KEY=", command->api_key, NULL),
-                 command->prefers_ours ? g_strdup("CHOIR_CPU_VARIANT=core2") : NULL, NULL};
+                 prefers_ours(command) ? g_strdup("CHOIR_CPU_VARIANT=core2") : NULL, NULL};
   *ret_env = g_memdup2(env, sizeof env);
   return TRUE;
 }
@@ -267,10 +271,9 @@ char *choir_llm_variant_why(const ChoirLlmCommand *command, const char *variant,
   g_autofree char *have = variants_in(bin);
   g_autofree char *choice =
       command->cpu_variant ? g_strdup("forced by [llm] variant")
-      : command->prefers_ours
-          ? g_strdup_printf("faster than the others of %s for a model in Q4_1 "
-                            "on this processor (%s)",
-                            have, choir_cpu_class())
+      : prefers_ours(command)
+          ? g_strdup_printf("faster than the others of %s for a model in Q4_1 on this processor (%s)", have,
+                            choir_cpu_class())
           : g_strdup_printf("the highest score among %s on this processor (%s)", have, choir_cpu_class());
   /* The file knows whether it really serves: it stands aside for a ggml that it does not know. */
   return said && g_str_equal(variant, "core2") ? g_strdup_printf("%s; %s", choice, said) : g_steal_pointer(&choice);
@@ -278,10 +281,7 @@ char *choir_llm_variant_why(const ChoirLlmCommand *command, const char *variant,
 
 /* Everything that changes how long a batch takes. */
 char *choir_llm_probe_key(const ChoirLlmCommand *command) {
-  g_autofree char *bin = g_build_filename(command->engine_dir, "bin", NULL);
-  g_autofree char *have = command->cpu_variant    ? g_strdup(command->cpu_variant)
-                          : prefers_ours(command) ? g_strdup("core2")
-                                                  : variants_in(bin);
+  g_autofree char *have = candidates(command);
   g_autofree char *model = g_path_get_basename(command->model_path);
   g_autofree char *info = NULL;
   g_autofree char *processor = NULL;

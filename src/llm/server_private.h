@@ -15,9 +15,8 @@ typedef struct {
   char *engine_dir, *model_path, *model_name, *state_dir, *slots_dir, *cpu_variant;
   guint16 fixed_port, port;
   guint context, threads, threads_batch, cache_ram_mb, ubatch;
-  gboolean prefers_ours; /* nothing is forced, and the core2 file is faster than what the loader would take */
-  gboolean half_floats;  /* the processor and a CPU back end have F16C */
-  char *api_key;         /* new at every start: web pages of this machine cannot talk to the server behind our back */
+  gboolean half_floats; /* the processor and a CPU back end have F16C */
+  char *api_key;        /* new at every start: web pages of this machine cannot talk to the server behind our back */
 } ChoirLlmCommand;
 
 void choir_llm_command_clear(ChoirLlmCommand *command);

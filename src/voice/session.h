@@ -29,12 +29,11 @@
 #define SESSION_UNANSWERED 16  /* transcripts and typed messages waiting for a reply */
 #define SESSION_MAX_EFFECTS 64 /* no event causes more */
 #define SESSION_UTTERANCE_MS 30000
-#define SESSION_UNREAD_MS 30000 /* microphone audio that nobody looked at yet */
-#define SESSION_AHEAD_MS 6000   /* unsent reply audio above which no further clause is synthesised */
-#define SESSION_STORE_MS 60000  /* unsent reply audio at most */
-#define SESSION_PAUSE_MS 90     /* transcription starts after so much silence */
-#define SESSION_PAUSE_QUICK_MS                                                                                         \
-  60 /* ... where a transcript takes no longer than SESSION_QUICK_MS: many are for nothing */
+#define SESSION_UNREAD_MS 30000   /* microphone audio that nobody looked at yet */
+#define SESSION_AHEAD_MS 6000     /* unsent reply audio above which no further clause is synthesised */
+#define SESSION_STORE_MS 60000    /* unsent reply audio at most */
+#define SESSION_PAUSE_MS 90       /* transcription starts after so much silence */
+#define SESSION_PAUSE_QUICK_MS 60 /* ... by a recogniser that takes no longer than: */
 #define SESSION_QUICK_MS 800
 #define SESSION_TRAIL_MS 200 /* of silence that go with a turn: a recogniser wants to hear that the word is over */
 #define SESSION_COMMIT_MIN_MS 100

@@ -2,7 +2,6 @@
  * world.c checks the invariants at every step. */
 #include "turn_world.h"
 #include <string.h>
-#include <unistd.h>
 
 /* A short sound: the reply pauses and goes on, no client is told that anybody spoke, nothing is lost of it. */
 static void test_resume(void) {
@@ -237,12 +236,7 @@ static void test_echo_stop_word(void) {
 }
 
 int main(int argc, char **argv) {
-  g_test_init(&argc, &argv, NULL);
-  alarm(110);
-  static const struct {
-    const char *name;
-    void (*run)(void);
-  } tests[] = {
+  static const WorldTest tests[] = {
       {"resume", test_resume},
       {"resume/then-cut", test_resume_then_cut},
       {"cut/short-word", test_short_word_cuts},
@@ -254,9 +248,5 @@ int main(int argc, char **argv) {
       {"echo/room", test_echo_room},
       {"echo/stop-word", test_echo_stop_word},
   };
-  for (gsize i = 0; i < G_N_ELEMENTS(tests); i++) {
-    g_autofree char *path = g_strdup_printf("/voice/barge/%s", tests[i].name);
-    g_test_add_func(path, tests[i].run);
-  }
-  return g_test_run();
+  return world_test(argc, argv, "/voice/barge", 110, tests, G_N_ELEMENTS(tests));
 }

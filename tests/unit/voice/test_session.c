@@ -1,7 +1,6 @@
 /* Whole conversations under virtual time with fake engines. The bookkeeper in world.c checks the invariants at every
  * step. */
 #include "world.h"
-#include <unistd.h>
 
 #define MIC(ms) ((guint64)(ms)*CHOIR_RATE_MIC / 1000)
 #define OUT(ms) ((guint64)(ms)*CHOIR_RATE_OUT / 1000)
@@ -724,12 +723,7 @@ static void test_mic_room(void) {
 }
 
 int main(int argc, char **argv) {
-  g_test_init(&argc, &argv, NULL);
-  alarm(60);
-  static const struct {
-    const char *name;
-    void (*run)(void);
-  } tests[] = {
+  static const WorldTest tests[] = {
       {"plain", test_plain},
       {"speculation", test_speculation},
       {"speculation-late", test_speculation_late},
@@ -771,9 +765,5 @@ int main(int argc, char **argv) {
       {"turn-limit", test_turn_limit},
       {"mic-room", test_mic_room},
   };
-  for (gsize i = 0; i < G_N_ELEMENTS(tests); i++) {
-    g_autofree char *path = g_strdup_printf("/voice/session/%s", tests[i].name);
-    g_test_add_func(path, tests[i].run);
-  }
-  return g_test_run();
+  return world_test(argc, argv, "/voice/session", 60, tests, G_N_ELEMENTS(tests));
 }

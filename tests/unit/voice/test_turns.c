@@ -2,7 +2,6 @@
  * bookkeeper in world.c checks the invariants at every step. */
 #include "turn_world.h"
 #include <string.h>
-#include <unistd.h>
 
 /* Begun before the turn's end, unheard before it, heard at once after it. */
 static void test_guess(void) {
@@ -478,12 +477,7 @@ static void test_spots_again(void) {
 }
 
 int main(int argc, char **argv) {
-  g_test_init(&argc, &argv, NULL);
-  alarm(110);
-  static const struct {
-    const char *name;
-    void (*run)(void);
-  } tests[] = {
+  static const WorldTest tests[] = {
       {"guess", test_guess},
       {"guess/dropped", test_guess_dropped},
       {"guess/reopened", test_reopened},
@@ -506,9 +500,5 @@ int main(int argc, char **argv) {
       {"wake-word", test_wake_word},
       {"spots-again", test_spots_again},
   };
-  for (gsize i = 0; i < G_N_ELEMENTS(tests); i++) {
-    g_autofree char *path = g_strdup_printf("/voice/turns/%s", tests[i].name);
-    g_test_add_func(path, tests[i].run);
-  }
-  return g_test_run();
+  return world_test(argc, argv, "/voice/turns", 110, tests, G_N_ELEMENTS(tests));
 }

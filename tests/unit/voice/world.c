@@ -1,5 +1,6 @@
 #include "world.h"
 #include <string.h>
+#include <unistd.h>
 
 #define CLAUSE_BYTES 20
 #define TICK_MS 20
@@ -526,4 +527,14 @@ gboolean world_said(const World *w, const char *words) {
     return TRUE;
   g_test_message("log:%s", w->log->str);
   return FALSE;
+}
+
+int world_test(int argc, char **argv, const char *folder, guint seconds, const WorldTest *tests, gsize n) {
+  g_test_init(&argc, &argv, NULL);
+  alarm(seconds);
+  for (gsize i = 0; i < n; i++) {
+    g_autofree char *path = g_strdup_printf("%s/%s", folder, tests[i].name);
+    g_test_add_func(path, tests[i].run);
+  }
+  return g_test_run();
 }

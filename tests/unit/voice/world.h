@@ -78,3 +78,10 @@ void world_until(World *world, SessionShown shown, guint limit_ms); /* fails whe
 void world_heard(World *world, SessionSpot kind);                   /* the spotter reports, at the microphone's end */
 guint world_count(const World *world, const char *word);            /* in the log */
 gboolean world_said(const World *world, const char *words); /* the log holds these words in this order, side by side */
+
+typedef struct {
+  const char *name;
+  void (*run)(void);
+} WorldTest;
+/* Runs them as FOLDER/name; ends the program after so many seconds. */
+int world_test(int argc, char **argv, const char *folder, guint seconds, const WorldTest *tests, gsize n);
