@@ -38,7 +38,10 @@ typedef struct {
   GMainLoop *loop;
   GString *input; /* typed, not yet sent */
   GString *reply;
-  char *text; /* the running turn's, NULL when none runs */
+  gsize shown;                        /* bytes of it */
+  enum { FIRST, HELD, SHOWN } answer; /* held until what a tool put out before it is shown */
+  char *text;                         /* the running turn's, NULL when none runs */
+  char *status, *problem;             /* of an answer that ended while it was held */
   gint64 began;
   guint stdin_source;
   gboolean ready, terminal, at_end;
@@ -61,6 +64,8 @@ static void say(Chat *chat, const char *text) {
   chat->text = g_strdup(text);
   chat->began = g_get_monotonic_time();
   g_string_truncate(chat->reply, 0);
+  chat->shown = 0;
+  chat->answer = FIRST;
   if (chat->terminal && !option_json) {
     printf("%schoir%s ", choir_cli_style(CHOIR_CLI_BOLD), choir_cli_style(CHOIR_CLI_PLAIN));
     fflush(stdout);
@@ -119,6 +124,43 @@ static void finish_turn(Chat *chat, const char *status, const char *problem) {
   next_turn(chat);
 }
 
+static void show_reply(Chat *chat) {
+  if (!option_json) {
+    fputs(chat->reply->str + chat->shown, stdout);
+    fflush(stdout);
+  }
+  chat->shown = chat->reply->len;
+}
+
+static void on_synced(gpointer user) {
+  Chat *chat = user;
+  choir_chat_cards_end_line(chat->cards);
+  chat->answer = SHOWN;
+  show_reply(chat);
+  if (!chat->status)
+    return;
+  g_autofree char *status = g_steal_pointer(&chat->status), *problem = g_steal_pointer(&chat->problem);
+  finish_turn(chat, status, problem);
+}
+
+/* More of the answer, or its end. */
+static void on_answer(Chat *chat) {
+  if (chat->answer == SHOWN) {
+    on_synced(chat);
+  } else if (chat->answer == FIRST) {
+    chat->answer = HELD;
+    choir_chat_cards_sync(chat->cards, on_synced);
+  }
+}
+
+static void end_answer(Chat *chat, const char *status, const char *problem) {
+  if (chat->status)
+    return;
+  chat->status = g_strdup(status);
+  chat->problem = g_strdup(problem);
+  on_answer(chat);
+}
+
 static void on_open(gpointer user) {
   Chat *chat = user;
   choir_wsclient_send(chat->client,
@@ -129,35 +171,34 @@ static void on_open(gpointer user) {
 static void on_error_event(Chat *chat, const json_t *event) {
   const char *message = choir_json_string(json_object_get(event, "error"), "message", "the daemon reported an error");
   if (chat->text)
-    finish_turn(chat, "failed", message);
+    end_answer(chat, "failed", message);
   else if (chat->ready)
     choir_cli_fail(NAME, "%s", message);
   else
     quit(chat, choir_cli_fail(NAME, "%s", message));
 }
 
+static void on_ready(gpointer user) {
+  Chat *chat = user;
+  chat->ready = TRUE;
+  if (option_once)
+    say(chat, option_once);
+  else
+    prompt(chat);
+  next_turn(chat);
+}
+
 static void on_event(const json_t *event, const char *type, gpointer user) {
   Chat *chat = user;
   if (strcmp(type, "session.updated") == 0 && !chat->ready) {
-    chat->ready = TRUE;
-    if (option_once)
-      say(chat, option_once);
-    else
-      prompt(chat);
-    next_turn(chat);
+    choir_chat_cards_sync(chat->cards, on_ready); /* the first turn's cards are seen, too */
   } else if (strcmp(type, "response.output_text.delta") == 0 && chat->text) {
-    const char *delta = choir_json_string(event, "delta", "");
-    if (chat->reply->len == 0)
-      choir_chat_cards_end_line(chat->cards);
-    g_string_append(chat->reply, delta);
-    if (!option_json) {
-      fputs(delta, stdout);
-      fflush(stdout);
-    }
+    g_string_append(chat->reply, choir_json_string(event, "delta", ""));
+    on_answer(chat);
   } else if (strcmp(type, "response.done") == 0 && chat->text) {
     const json_t *response = json_object_get(event, "response");
     const json_t *why = json_object_get(json_object_get(response, "status_details"), "error");
-    finish_turn(chat, choir_json_string(response, "status", "failed"), choir_json_string(why, "message", NULL));
+    end_answer(chat, choir_json_string(response, "status", "failed"), choir_json_string(why, "message", NULL));
   } else if (strcmp(type, "error") == 0) {
     on_error_event(chat, event);
   }
@@ -235,6 +276,8 @@ int choir_chat_main(int argc, char **argv) {
   g_string_free(chat.input, TRUE);
   g_string_free(chat.reply, TRUE);
   g_free(chat.text);
+  g_free(chat.status);
+  g_free(chat.problem);
   g_main_loop_unref(chat.loop);
   return chat.code;
 }

@@ -7,6 +7,7 @@
 
 #define NAME "chat"
 #define TYPED_MAX 256
+#define SYNC_WAIT 2 /* seconds */
 
 struct ChoirChatCards {
   ChoirWsClient *client;
@@ -14,6 +15,10 @@ struct ChoirChatCards {
   GString *typed;     /* since it was shown: what was typed before is no answer to it */
   gboolean quiet;
   gboolean in_line; /* what a tool put out last has no end of line */
+  enum { OPENING, OPEN, CLOSED } state;
+  gint64 sync; /* the number of the last one asked for */
+  guint late;  /* a source; 0 when nothing is awaited */
+  void (*synced)(gpointer user);
   void (*idle)(gpointer user);
   gpointer user;
 };
@@ -89,12 +94,45 @@ static void on_tool(ChoirChatCards *cards, const char *type, const char *text) {
   }
 }
 
+static void sync_ends(ChoirChatCards *cards) {
+  if (cards->late == 0)
+    return;
+  g_source_remove(cards->late);
+  cards->late = 0;
+  cards->synced(cards->user);
+}
+
+static gboolean on_late(gpointer user) {
+  ChoirChatCards *cards = user;
+  cards->late = 0;
+  cards->synced(cards->user);
+  return G_SOURCE_REMOVE;
+}
+
+static void send_sync(ChoirChatCards *cards) {
+  choir_wsclient_send(cards->client, json_pack("{s:s,s:I}", "type", "sync", "id", (json_int_t)cards->sync));
+}
+
+void choir_chat_cards_sync(ChoirChatCards *cards, void (*synced)(gpointer user)) {
+  if (cards->state == CLOSED) {
+    synced(cards->user);
+    return;
+  }
+  cards->synced = synced;
+  cards->late = g_timeout_add_seconds(SYNC_WAIT, on_late, cards);
+  cards->sync++;
+  if (cards->state == OPEN)
+    send_sync(cards);
+}
+
 static void on_event(const json_t *event, const char *type, gpointer user) {
   ChoirChatCards *cards = user;
   gboolean tool = strcmp(type, "tool") == 0 || strcmp(type, "tool_output") == 0;
   if (tool && strcmp(choir_json_string(event, "source", ""), "cli") == 0)
     on_tool(cards, type, choir_json_string(event, "data", choir_json_string(event, "text", "")));
-  if (strcmp(type, "approval_request") == 0)
+  if (strcmp(type, "sync") == 0 && choir_json_int(event, "id", 0) == cards->sync)
+    sync_ends(cards);
+  else if (strcmp(type, "approval_request") == 0)
     on_request(cards, json_object_get(event, "data"));
   else if (strcmp(type, "approval_closed") == 0)
     on_closed_card(cards, json_object_get(event, "data"));
@@ -104,12 +142,18 @@ static void on_event(const json_t *event, const char *type, gpointer user) {
 
 static void on_open(gpointer user) {
   ChoirChatCards *cards = user;
+  cards->state = OPEN;
   choir_wsclient_send(cards->client,
                       json_pack("{s:s,s:s,s:s}", "type", "log_filter", "level", "error", "topic", "none"));
+  if (cards->late)
+    send_sync(cards);
 }
 
 /* The conversation's own socket says what is wrong. */
 static void on_closed(const char *why, gpointer user) {
+  ChoirChatCards *cards = user;
+  cards->state = CLOSED;
+  sync_ends(cards);
 }
 
 static void answer(ChoirChatCards *cards, gboolean yes) {
@@ -161,6 +205,8 @@ void choir_chat_cards_free(ChoirChatCards *cards) {
   if (!cards)
     return;
   choir_wsclient_free(cards->client);
+  if (cards->late)
+    g_source_remove(cards->late);
   g_ptr_array_unref(cards->waiting);
   g_string_free(cards->typed, TRUE);
   g_free(cards);

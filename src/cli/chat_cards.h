@@ -7,6 +7,9 @@ typedef struct ChoirChatCards ChoirChatCards;
  * idle: the last card was answered or withdrawn. */
 ChoirChatCards *choir_chat_cards_new(const char *url, gboolean quiet, void (*idle)(gpointer user), gpointer user);
 void choir_chat_cards_free(ChoirChatCards *cards);
+/* Runs `synced` once, when all that the daemon had sent on /ws by now has been shown; at once where /ws is closed.
+ * The answer comes on a connection of its own, and would overtake what a tool put out. One at a time. */
+void choir_chat_cards_sync(ChoirChatCards *cards, void (*synced)(gpointer user));
 /* An answer begins: what a tool put out last is ended. */
 void choir_chat_cards_end_line(ChoirChatCards *cards);
 /* TRUE: a card waits, and what is typed from now on answers it. */

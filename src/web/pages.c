@@ -257,8 +257,10 @@ static void on_message(ChoirWebSocket *socket, gboolean is_text, const char *dat
     on_log_filter(page, json);
   else if (strcmp(type, "seen") == 0)
     on_seen(page, json);
+  else if (strcmp(type, "sync") == 0)
+    send_json(page, json_pack("{s:s,s:I}", "type", "sync", "id", (json_int_t)choir_json_int(json, "id", 0)));
   else
-    page_error(page, "types are user_message, approval_response, log_filter and seen");
+    page_error(page, "types are user_message, approval_response, log_filter, seen and sync");
 }
 
 static void page_quiet(Page *page) {

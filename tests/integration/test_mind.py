@@ -3,7 +3,9 @@ that are about the running agent itself."""
 
 import json
 import os
+import socket
 import subprocess
+import threading
 import time
 
 import pytest
@@ -30,10 +32,41 @@ def call(house, name, **arguments):
     return choir(house, "tools", "call", name, json.dumps(arguments))
 
 
-def order(house, text, yes, tries=4):
+class SlowPages:
+    """A way to the daemon on which all that /ws says comes late: what the answer's own connection says must wait for it."""
+
+    def __init__(self, port, delay):
+        self.port, self.delay = port, delay
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self.listener.getsockname()[1]}"
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def accept(self):
+        while True:
+            try:
+                near = self.listener.accept()[0]
+            except OSError:
+                return
+            far = socket.create_connection(("127.0.0.1", self.port))
+            head = near.recv(65536)  # who is called by another name does not answer
+            far.sendall(head.replace(self.url.removeprefix("http://").encode(), f"127.0.0.1:{self.port}".encode()))
+            threading.Thread(target=self.copy, args=(near, far, 0), daemon=True).start()
+            threading.Thread(target=self.copy, args=(far, near, self.delay if head.startswith(b"GET /ws ") else 0), daemon=True).start()
+
+    def copy(self, source, sink, delay):
+        try:
+            while data := source.recv(65536):
+                time.sleep(delay)
+                sink.sendall(data)
+            sink.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass
+
+
+def order(house, text, yes, tries=4, url=None):
     """What choir chat prints, with the question it led to answered, and that question. A machine that was too busy to find out what
     is wanted says so; then it is said again."""
-    chat = subprocess.Popen([CHOIR, "chat", "--url", house.url, "--once", text], stdin=subprocess.DEVNULL,
+    chat = subprocess.Popen([CHOIR, "chat", "--url", url or house.url, "--once", text], stdin=subprocess.DEVNULL,
                             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     cards, end = [], time.monotonic() + 200
     while not cards and chat.poll() is None and time.monotonic() < end:
@@ -43,7 +76,7 @@ def order(house, text, yes, tries=4):
         choir(house, "approve", "--yes" if yes else "--no", cards[0]["id"])
     out, _ = chat.communicate(timeout=200)
     if not cards and tries > 1 and "did not find out in time" in out:
-        return order(house, text, yes, tries - 1)
+        return order(house, text, yes, tries - 1, url)
     return out, cards
 
 
@@ -55,6 +88,13 @@ def test_an_order_asks_then_shows(house):
         assert name in out, out
     said = out.strip().splitlines()[-1]
     assert "put out" in said and "lines; the first are " in said, out  # and said from its own words
+
+
+def test_the_answer_waits_for_the_output(house):
+    pages = SlowPages(int(house.url.rsplit(":", 1)[1]), 0.3)
+    out, cards = order(house, "list the files in /etc", True, url=pages.url)
+    pages.listener.close()
+    assert cards and "put out" in out.strip().splitlines()[-1] and "fstab" in out, out
 
 
 def test_a_denied_order_does_nothing(house):
