@@ -71,3 +71,16 @@ json_t *choir_expert_mesh_json(const char *service, const char *address, guint16
 ChoirExpertMesh *choir_expert_mesh_start(const char *program, const char *id, const char *consul_url,
                                          const char *token_file);
 void choir_expert_mesh_free(ChoirExpertMesh *mesh);
+
+/* expert_rpc.c: the rpc-servers that hold a model's layers. Main thread, default main context. */
+typedef struct ChoirExpertWorkers ChoirExpertWorkers;
+/* Waits until `count` of the service pass. NULL with error. */
+ChoirExpertWorkers *choir_expert_workers_find(ChoirApi *consul, const char *service, guint count, guint seconds,
+                                              GError **error);
+const char *choir_expert_workers_list(const ChoirExpertWorkers *workers); /* "host:port,host:port" */
+/* lost runs once, when one of them has ended, was started anew, or its node is away; workers may not be freed in it. */
+void choir_expert_workers_watch(ChoirExpertWorkers *workers, void (*lost)(const char *why, gpointer user),
+                                gpointer user);
+void choir_expert_workers_free(ChoirExpertWorkers *workers);
+/* chosen, now: lists of Consul's /v1/health/service. Which one is lost, NULL when none is. Pure. Caller frees. */
+char *choir_expert_workers_lost(const json_t *chosen, const json_t *now);

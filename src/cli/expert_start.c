@@ -10,7 +10,6 @@
 #include "base/names.h"
 
 #define NAME CHOIR_EXPERT " start"
-#define RPC_POLL_US 1000000
 
 static char *option_name, *option_service, *option_address, *option_models, *option_fallback, *option_key,
     *option_consul, *option_token, *option_rpc, *option_state, *option_proxy;
@@ -78,7 +77,8 @@ typedef struct {
   ChoirExpertServer *server;
   ChoirExpertEntry *entry;
   ChoirExpertMesh *mesh;
-  char *token, *service, *address, *state, *key, *rpc, *reasons;
+  ChoirExpertWorkers *workers; /* NULL: the whole model is here */
+  char *token, *service, *address, *state, *key, *reasons;
   gboolean stopping, serving;
   int code;
 } Expert;
@@ -142,22 +142,60 @@ static void on_ended(const char *why, gpointer user) {
     leave(expert);
 }
 
+static void on_removed(gpointer user) {
+  Expert *expert = user;
+  if (expert->server)
+    choir_expert_server_stop(expert->server);
+  else
+    leave(expert);
+}
+
+/* First nobody finds it any more, then it ends. */
+static void stop(Expert *expert) {
+  if (expert->stopping)
+    return;
+  expert->stopping = TRUE;
+  if (expert->entry)
+    choir_expert_entry_remove(expert->entry, on_removed, expert);
+  else
+    on_removed(expert);
+}
+
+static gboolean on_signal(gpointer user) {
+  stop(user);
+  return G_SOURCE_CONTINUE;
+}
+
+/* What it holds of the model is gone: head and workers begin again together. */
+static void on_lost(const char *why, gpointer user) {
+  Expert *expert = user;
+  if (expert->stopping)
+    return;
+  expert->code = choir_cli_fail(NAME, "%s", why);
+  stop(expert);
+}
+
 static void begin(Expert *expert, const ChoirExpertModel *model) {
   static const ChoirExpertServerHandlers handlers = {on_ready, on_ended};
   g_autoptr(GError) error = NULL;
+  gboolean spread = expert->workers && model != expert->light;
   const ChoirExpertServerOptions options = {.engine_dir = expert->paths.engine,
                                             .model_path = model->path,
                                             .model_name = model->name,
                                             .state_dir = expert->state,
                                             .address = expert->address,
                                             .key_file = expert->key,
-                                            .rpc = model == expert->light ? NULL : expert->rpc,
+                                            .rpc = spread ? choir_expert_workers_list(expert->workers) : NULL,
                                             .port = (guint16)option_port,
                                             .context = (guint)option_context,
                                             .threads = (guint)option_threads,
                                             .load_timeout_s = (guint)option_load,
                                             .embedding = option_embedding};
   expert->model = model;
+  if (expert->workers && !spread)
+    g_clear_pointer(&expert->workers, choir_expert_workers_free);
+  else if (expert->workers)
+    choir_expert_workers_watch(expert->workers, on_lost, expert);
   printf("%s: loading %s\n", expert->service, model->name);
   fflush(stdout);
   expert->server = choir_expert_server_start(&options, &handlers, expert, &error);
@@ -188,54 +226,6 @@ static void try_next(Expert *expert) {
 static gboolean on_begin(gpointer user) {
   try_next(user);
   return G_SOURCE_REMOVE;
-}
-
-static void on_removed(gpointer user) {
-  Expert *expert = user;
-  if (expert->server)
-    choir_expert_server_stop(expert->server);
-  else
-    leave(expert);
-}
-
-static gboolean on_signal(gpointer user) {
-  Expert *expert = user;
-  if (expert->stopping)
-    return G_SOURCE_CONTINUE;
-  expert->stopping = TRUE;
-  /* First nobody finds it any more, then it ends. */
-  if (expert->entry)
-    choir_expert_entry_remove(expert->entry, on_removed, expert);
-  else
-    on_removed(expert);
-  return G_SOURCE_CONTINUE;
-}
-
-/* "host:port,host:port" of the passing workers once there are enough. NULL with error. */
-static char *find_workers(ChoirApi *consul, GError **error) {
-  gint64 end = g_get_monotonic_time() + option_rpc_wait * G_USEC_PER_SEC;
-  g_autofree char *safe = choir_jobs_escape(option_rpc);
-  g_autofree char *path = g_strdup_printf("/v1/health/service/%s?passing=1", safe);
-  size_t found = 0;
-  do {
-    json_auto_t *answer = choir_api_json(consul, "GET", path, NULL, NULL, error);
-    if (!answer)
-      return NULL;
-    found = json_array_size(answer);
-    if (found >= (size_t)option_rpc_workers) {
-      GString *list = g_string_new(NULL);
-      for (int i = 0; i < option_rpc_workers; i++) {
-        const json_t *service = json_object_get(json_array_get(answer, (size_t)i), "Service");
-        g_string_append_printf(list, "%s%s:%d", i ? "," : "", choir_json_string(service, "Address", ""),
-                               (int)choir_json_int(service, "Port", 0));
-      }
-      return g_string_free(list, FALSE);
-    }
-    g_usleep(RPC_POLL_US);
-  } while (g_get_monotonic_time() < end);
-  g_set_error(error, G_IO_ERROR, G_IO_ERROR_TIMED_OUT, "only %zu of %d workers of %s are there after %d s", found,
-              option_rpc_workers, option_rpc, option_rpc_wait);
-  return NULL;
 }
 
 static gboolean open_models(Expert *expert, GError **error) {
@@ -289,7 +279,9 @@ static gboolean prepare(Expert *expert, GError **error) {
     return FALSE;
   if (!open_models(expert, error))
     return FALSE;
-  if (option_rpc && expert->consul && !(expert->rpc = find_workers(expert->consul, error)))
+  if (option_rpc && expert->consul &&
+      !(expert->workers = choir_expert_workers_find(expert->consul, option_rpc, (guint)option_rpc_workers,
+                                                    (guint)option_rpc_wait, error)))
     return FALSE;
   return TRUE;
 }
@@ -298,6 +290,7 @@ static void clear(Expert *expert) {
   choir_expert_mesh_free(expert->mesh);
   choir_expert_entry_free(expert->entry);
   choir_expert_server_free(expert->server);
+  choir_expert_workers_free(expert->workers);
   choir_api_free(expert->consul);
   g_clear_pointer(&expert->models, g_ptr_array_unref);
   g_clear_pointer(&expert->lights, g_ptr_array_unref);
@@ -306,7 +299,6 @@ static void clear(Expert *expert) {
   g_free(expert->address);
   g_free(expert->state);
   g_free(expert->key);
-  g_free(expert->rpc);
   g_free(expert->reasons);
   choir_paths_clear(&expert->paths);
 }

@@ -3,12 +3,10 @@
 #include "speech/turn_mel.h"
 #include "audio/resample.h"
 #include <math.h>
+#include <sched.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
-
-#define NICE 10
 
 typedef struct {
   ChoirWireFrame about; /* without payload */
@@ -158,7 +156,10 @@ static gpointer turn_thread(gpointer data) {
   ChoirEarTurn *turn = data;
   g_autoptr(GError) error = NULL;
   double cost = -1;
-  setpriority(PRIO_PROCESS, (id_t)gettid(), NICE); /* of this thread only */
+  /* Of this thread only. A niced one keeps its core for some milliseconds when a thread of the recogniser wakes up,
+   * which happens hundreds of times in an utterance; an idle one gives it up at once. */
+  const struct sched_param none = {0};
+  (void)sched_setscheduler(gettid(), SCHED_IDLE, &none);
   gboolean ok = open_model(turn, &cost, &error);
   g_mutex_lock(&turn->mutex);
   turn->broken = !ok;

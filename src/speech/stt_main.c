@@ -3,8 +3,10 @@
 #include "speech/jobs.h"
 #include "speech/runner.h"
 #include "speech/stt_engines.h"
+#include "speech/stt_heard.h"
 #include "speech/stt_text.h"
 #include "base/names.h"
+#include "base/text.h"
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -13,6 +15,7 @@
 #define IDLE_MS 20000                   /* before a machine that looked slow is measured again */
 #define PIECE_MAX (29 * CHOIR_RATE_MIC) /* Whisper's window is 30 s */
 #define SHORTEST (CHOIR_RATE_MIC / 20)  /* nothing can be said in 50 ms */
+#define SHORT (5 * CHOIR_RATE_MIC)      /* takes as long as this */
 
 typedef struct {
   int fd;
@@ -21,6 +24,9 @@ typedef struct {
   const ChoirSttEngine *engine; /* the current one, on its thread */
   gpointer self;
   ChoirSttOptions options;
+  ChoirSttHeard *heard;
+  double pace;  /* ms a sample, of the last utterance */
+  int patience; /* ms; what takes longer is not recognised a second time */
 } Stt;
 
 static gboolean job_cancelled(gpointer user) {
@@ -59,6 +65,25 @@ static gboolean transcribe(Stt *stt, ChoirJob *job, const gint16 *samples, gsize
     n -= piece;
   }
   result->no_speech = quietest;
+  return TRUE;
+}
+
+/* Only what was said behind the last long pause, where the whole would take long and the words before it are known. */
+static gboolean transcribe_rest(Stt *stt, ChoirJob *job, const gint16 *samples, gsize n, const char *wish,
+                                ChoirSttResult *result, gsize *ret_known, GError **error) {
+  const char *before = NULL;
+  gsize known = choir_stt_heard_find(stt->heard, job->frame.session, wish, samples, n, &before);
+  *ret_known = known > 0 && stt->pace * (double)MAX(n, SHORT) > stt->patience ? known : 0;
+  double wall = choir_runner_wall_ms();
+  if (!transcribe(stt, job, samples + *ret_known, n - *ret_known, result, error))
+    return FALSE;
+  stt->pace = (choir_runner_wall_ms() - wall) / (double)MAX(n - *ret_known, SHORT);
+  if (*ret_known > 0) {
+    g_autofree char *more = g_strdup(result->text->str);
+    g_string_assign(result->text, before);
+    choir_stt_heard_join(result->text, more);
+  }
+  choir_stt_heard_keep(stt->heard, job->frame.session, wish, samples, n, result->text->str);
   return TRUE;
 }
 
@@ -103,7 +128,11 @@ static void work(Stt *stt, ChoirJob *job) {
   const gint16 *samples =
       (const gint16 *)(gconstpointer)payload; /* from malloc, options even: aligned; both sides little endian */
   double cpu = choir_runner_cpu_ms(), wall = choir_runner_wall_ms();
-  gboolean ok = take_wish(stt, options, &error) && transcribe(stt, job, samples, n, &result, &error);
+  g_autofree char *wish = choir_json_dump(options);
+  gsize known = 0;
+  gboolean ok = take_wish(stt, options, &error) &&
+                (segments ? transcribe(stt, job, samples, n, &result, &error)
+                          : transcribe_rest(stt, job, samples, n, wish, &result, &known, &error));
   if (choir_job_cancelled(job))
     return;
   if (!ok) {
@@ -114,6 +143,7 @@ static void work(Stt *stt, ChoirJob *job) {
       json_pack("{s:s, s:s, s:f, s:f, s:f, s:f}", "text", text->str, "language",
                 result.language[0] ? result.language : "en", "audio_ms", (double)n * 1000 / CHOIR_RATE_MIC, "cpu_ms",
                 choir_runner_cpu_ms() - cpu, "wall_ms", choir_runner_wall_ms() - wall, "no_speech", result.no_speech);
+  json_object_set_new(json, "known_ms", json_integer((json_int_t)(known * 1000 / CHOIR_RATE_MIC)));
   if (result.heard[0]) {
     json_object_set_new(json, "heard", json_string(result.heard));
     json_object_set_new(json, "heard_p", json_real(result.heard_p));
@@ -193,7 +223,7 @@ int main(int argc, char **argv) {
   choir_runner_init("choir-stt");
   g_autofree char *engine = NULL, *model = NULL, *backends = NULL, *language = NULL, *grammar = NULL,
                   *dictionary = NULL, *lm = NULL, *url = NULL, *fallback = NULL;
-  int threads = MIN((int)g_get_num_processors(), 4), fd = 3;
+  int threads = MIN((int)g_get_num_processors(), 4), fd = 3, patience = 600;
   const GOptionEntry entries[] = {
       {"engine", 0, 0, G_OPTION_ARG_STRING, &engine, "auto, whisper, pocketsphinx, wyoming or null (default whisper)",
        "NAME"},
@@ -207,6 +237,8 @@ int main(int argc, char **argv) {
       {"lm", 0, 0, G_OPTION_ARG_FILENAME, &lm, "PocketSphinx: language model (default en-us)", "FILE"},
       {"url", 0, 0, G_OPTION_ARG_STRING, &url, "Wyoming: the other machine, tcp://host:port", "URL"},
       {"fallback", 0, 0, G_OPTION_ARG_STRING, &fallback, "Wyoming: engine that stands in while it is away", "NAME"},
+      {"patience", 0, 0, G_OPTION_ARG_INT, &patience,
+       "of what takes longer only what was said behind the last long pause is recognised again (default 600)", "MS"},
       {"fd", 0, 0, G_OPTION_ARG_INT, &fd, "descriptor of the frames (default 3)", "N"},
       G_OPTION_ENTRY_NULL,
   };
@@ -224,6 +256,8 @@ int main(int argc, char **argv) {
   Stt stt = {
       .fd = fd,
       .jobs = choir_jobs_new(QUEUE_LIMIT),
+      .heard = choir_stt_heard_new(),
+      .patience = patience,
       .options = {.model = model,
                   .backends = backends,
                   .language = language ? language : "en",

@@ -196,6 +196,32 @@ static void test_entries(void) {
   g_assert_null(choir_expert_name_of("pipecat-app"));
 }
 
+/* The head of a model that is spread over nodes must see that a worker was lost, and no more than that. */
+static void test_lost_workers(void) {
+#define WORKER(id, index, check, node)                                                                                 \
+  "{\"Node\":{\"Node\":\"n" id "\"},\"Service\":{\"ID\":\"" id "\",\"CreateIndex\":" index "},\"Checks\":["            \
+  "{\"CheckID\":\"serfHealth\",\"Status\":\"" node "\"},{\"CheckID\":\"x\",\"Status\":\"" check "\"}]}"
+  static const struct {
+    const char *now, *why;
+  } cases[] = {
+      {"[" WORKER("2", "8", "passing", "passing") "," WORKER("1", "7", "passing", "passing") "]", NULL},
+      {"[" WORKER("1", "7", "critical", "passing") "," WORKER("2", "8", "passing", "passing") "]", NULL},
+      {"[" WORKER("1", "7", "passing", "passing") "]", "the rpc-server on n2 has ended"},
+      {"[]", "the rpc-server on n1 has ended"},
+      {"[" WORKER("1", "9", "passing", "passing") "," WORKER("2", "8", "passing", "passing") "]",
+       "the rpc-server on n1 was started anew"},
+      {"[" WORKER("1", "7", "passing", "passing") "," WORKER("2", "8", "passing", "critical") "]",
+       "n2, which holds layers, is away"},
+  };
+  json_auto_t *chosen =
+      parse("[" WORKER("1", "7", "passing", "passing") "," WORKER("2", "8", "passing", "passing") "]");
+  for (gsize i = 0; i < G_N_ELEMENTS(cases); i++) {
+    json_auto_t *now = parse(cases[i].now);
+    g_autofree char *why = choir_expert_workers_lost(chosen, now);
+    g_assert_cmpstr(why, ==, cases[i].why);
+  }
+}
+
 static void test_logs(void) {
   g_assert_cmpstr(choir_logs_tail("a\nb\nc\n", 2), ==, "b\nc\n");
   g_assert_cmpstr(choir_logs_tail("a\nb\nc", 1), ==, "c");
@@ -234,6 +260,7 @@ int main(int argc, char **argv) {
   g_test_add_func("/cluster-jobs/placement", test_placement);
   g_test_add_func("/cluster-jobs/models", test_model_lists);
   g_test_add_func("/cluster-jobs/entries", test_entries);
+  g_test_add_func("/cluster-jobs/lost-workers", test_lost_workers);
   g_test_add_func("/cluster-jobs/logs", test_logs);
   g_test_add_func("/cluster-jobs/health", test_health);
   return g_test_run();

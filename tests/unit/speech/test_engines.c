@@ -260,6 +260,26 @@ static const char *recognise_file(Rig *rig, guint32 gen, const char *relative) {
   return recognise(rig, gen, (const gint16 *)(gpointer)raw, length / 2);
 }
 
+/* A long utterance that was heard up to a pause before: only the rest of it is recognised, and the words are the same.
+ */
+static void test_rest(void) {
+  ChoirWav jfk = {0};
+  if (!have("models/ggml-base-q8_0.bin") || !load_jfk(&jfk))
+    return;
+  Rig *rig = rig_new("CHOIR_STT", (const char *const[]){"--threads", "2", "--patience", "0", NULL}, FALSE);
+  (void)recognise(rig, 1, jfk.samples, 16000 * 445 / 100); /* "... ask not", and a moment of the pause of 0.9 s */
+  g_assert_cmpint(choir_json_int(rig->result, "known_ms", -1), ==, 0);
+  g_autofree char *text = g_utf8_strdown(recognise(rig, 2, jfk.samples, jfk.frames), -1);
+  g_assert_cmpint(choir_json_int(rig->result, "known_ms", -1), >, 4400);
+  g_assert_cmpint(choir_json_int(rig->result, "known_ms", -1), <, 5500);
+  g_assert_nonnull(strstr(text, "ask not what your country can do for you"));
+  g_assert_nonnull(strstr(text, "what you can do for your country"));
+  g_assert_nonnull(strstr(text, "my fellow americans"));
+  g_assert_null(strstr(strstr(text, "ask not") + 1, "ask not"));
+  choir_wav_clear(&jfk);
+  rig_free(rig);
+}
+
 static void test_pocketsphinx(void) {
   if (!have("data/pocketsphinx/goforward.raw"))
     return;
@@ -415,6 +435,7 @@ int main(int argc, char **argv) {
   g_test_add_func("/speech/engines/ear-sessions", test_many_sessions);
   g_test_add_func("/speech/engines/stt-pocketsphinx", test_pocketsphinx);
   g_test_add_func("/speech/engines/stt-whisper", test_whisper);
+  g_test_add_func("/speech/engines/stt-rest", test_rest);
   g_test_add_func("/speech/engines/tts-flite", test_flite);
   g_test_add_func("/speech/engines/tts-piper", test_piper);
   return g_test_run();

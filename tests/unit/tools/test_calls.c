@@ -1,6 +1,9 @@
 /* Calls of the real tools by real and by meaningless models: whatever a model wants to write, what comes out fits the
  * schema by a validator that knows nothing of grammars, and names nothing that does not exist. Needs the engine and the
- * default model in the cache; skipped without them. */
+ * default model in the cache; skipped without them.
+ * CHOIR_CALLS_LOG=FILE keeps a line for each call, and goes on from those that are there: a run of hours can be
+ * stopped.
+ */
 #include <glib/gstdio.h>
 #include <stdio.h>
 #include <string.h>
@@ -9,7 +12,7 @@
 #include "agent/schema.h"
 #include "base/text.h"
 #include "house.h"
-#include "llm/server.h"
+#include "llm/server_private.h"
 
 static const char *const texts[] = {
     "set a clock for nine minutes and call it \"dinner\"",
@@ -76,13 +79,54 @@ static gboolean is_unanswered(const Reply *reply) {
   return reply->error && strstr(reply->error, "cannot reach");
 }
 
-static void calls(House *house, const char *model, guint count) {
+/* Batches as on a machine that is not busy with other things, which the probe would take for a slow one. */
+static void skip_probe(const ChoirLlmServerOptions *options) {
+  ChoirLlmCommand command = {0};
+  choir_llm_command_init(&command, options);
+  g_autofree char *key = choir_llm_probe_key(&command);
+  choir_llm_probe_store(options->state_dir, key, CHOIR_UBATCH_MAX, CHOIR_UBATCH_MAX / CHOIR_BATCH_SECONDS);
+  choir_llm_command_clear(&command);
+}
+
+static char *log_path(const char *kind) {
+  const char *path = g_getenv("CHOIR_CALLS_LOG");
+  return path ? g_strdup_printf("%s.%s", path, kind) : NULL;
+}
+
+/* Lines of calls that were made and of those that were refused. */
+static void log_read(const char *path, guint *ret_made, guint *ret_refused) {
+  g_autofree char *text = NULL;
+  if (!path || !g_file_get_contents(path, &text, NULL, NULL))
+    return;
+  g_auto(GStrv) lines = g_strsplit(text, "\n", -1);
+  for (guint i = 0; lines[i]; i++) {
+    *ret_made += g_str_has_prefix(lines[i], "made\t");
+    *ret_refused += g_str_has_prefix(lines[i], "refused\t");
+  }
+  printf("# %u made and %u refused before\n", *ret_made, *ret_refused);
+}
+
+static void log_call(FILE *log, const char *name, double temperature, const Reply *reply) {
+  if (!log)
+    return;
+  g_autofree char *error = g_strdup(reply->error ? reply->error : "");
+  fprintf(log, "%s\t%s\t%.1f\t%s\n", reply->arguments ? "made" : "refused", name, temperature,
+          reply->arguments ? reply->arguments : g_strdelimit(error, "\t\n", ' '));
+  fflush(log);
+}
+
+static void calls(House *house, const char *model, const char *kind, guint count) {
   g_autofree char *engine =
       *ENGINE_DIR ? g_strdup(ENGINE_DIR) : g_build_filename(g_get_user_cache_dir(), "choir", "engine", "11434", NULL);
   g_autoptr(GError) error = NULL;
   g_autoptr(ChoirShortlist) shortlist = choir_shortlist_new(house->toolbox);
-  ChoirLlmServerOptions options = {
-      .engine_dir = engine, .model_path = model, .model_name = model, .state_dir = house->state, .context = 2048};
+  ChoirLlmServerOptions options = {.engine_dir = engine,
+                                   .model_path = model,
+                                   .model_name = model,
+                                   .state_dir = house->state,
+                                   .context = 2048,
+                                   .threads = 1};
+  skip_probe(&options);
   ChoirLlmServer *llm = choir_llm_server_new(&options, house->http, &error);
   g_assert_no_error(error);
   choir_llm_server_start(llm);
@@ -93,6 +137,9 @@ static void calls(House *house, const char *model, guint count) {
   guint32 seed = g_test_rand_int();
   g_autoptr(GRand) rand = g_rand_new_with_seed(seed);
   printf("# seed %u\n", seed);
+  g_autofree char *path = log_path(kind);
+  log_read(path, &made, &refused);
+  FILE *log = path ? fopen(path, "ae") : NULL;
   /* On a busy machine fewer, but for the full run, and the line below says how many. */
   gint64 end = g_get_monotonic_time() + 90 * (gint64)G_USEC_PER_SEC;
   while (made + refused < count && (full() || made == 0 || g_get_monotonic_time() < end)) {
@@ -126,6 +173,8 @@ static void calls(House *house, const char *model, guint count) {
       refused++;
       printf("# %s, \"%s\", temperature %.1f: %s\n", name, text, request.temperature, reply.error);
     }
+    if (!is_unanswered(&reply))
+      log_call(log, name, request.temperature, &reply);
     g_free(reply.arguments);
     g_free(reply.error);
     if ((made + refused) % 100 == 0 && full()) {
@@ -135,6 +184,8 @@ static void calls(House *house, const char *model, guint count) {
   }
   printf("# %u calls made: 0 invalid, 0 name what does not exist; %u refused; %u times the server did not answer\n",
          made, refused, unanswered);
+  if (log)
+    fclose(log);
   g_assert_cmpuint(made, >, 0);
   g_assert_cmpuint(refused, ==, 0);
   gboolean stopped = FALSE;
@@ -162,7 +213,7 @@ static void test_real(void) {
   if (!model)
     return;
   g_autoptr(House) house = house_new();
-  calls(house, model, full() ? 1000 : 100);
+  calls(house, model, "real", full() ? 1000 : 100);
 }
 
 /* Meaningless weights: every token of the vocabulary is as likely as any other. */
@@ -185,7 +236,7 @@ static void test_random(void) {
   g_autoptr(GError) error = NULL;
   g_assert_true(g_spawn_sync(NULL, (char **)argv, NULL, G_SPAWN_SEARCH_PATH, NULL, NULL, NULL, NULL, &status, &error));
   g_assert_true(g_spawn_check_wait_status(status, &error));
-  calls(house, tiny, full() ? 10000 : 300);
+  calls(house, tiny, "random", full() ? 10000 : 300);
   g_unlink(tiny);
 }
 
