@@ -1,8 +1,9 @@
-/* `choir token`: keys for programs, over the unix socket of the running daemon. */
+/* `choir token`: keys for programs, over the unix socket of the running daemon; and those of Nomad and Consul. */
 #include <stdio.h>
 #include <string.h>
 #include "base/text.h"
 #include "cli/cli.h"
+#include "cli/cluster_api.h"
 
 #define NAME "token"
 
@@ -19,7 +20,8 @@ static const GOptionEntry entries[] = {
 static const char description[] =
     "  new NAME     make a token and print it, this once; programs send it as Authorization: Bearer TOKEN\n"
     "  list         which there are, and when they were used since the daemon started\n"
-    "  revoke NAME  it is refused from now on\n\n"
+    "  revoke NAME  it is refused from now on\n"
+    "  cluster      the tokens with which Nomad and Consul let change everything; root, on a controller\n\n"
     "The commands of choir send $CHOIR_TOKEN when --url or $CHOIR_URL names a daemon.\n\n"
     "Examples:\n"
     "  choir token new home-assistant\n"
@@ -72,10 +74,33 @@ static int take_back(const char *url, const char *name) {
   return CHOIR_CLI_OK;
 }
 
+/* What is pasted into the two pages, or into a shell. */
+static int of_cluster(void) {
+  static const struct {
+    const char *name, *path;
+  } products[] = {{"nomad", "/etc/nomad.d/management_token"}, {"consul", "/etc/consul.d/management_token"}};
+  json_auto_t *found = json_object();
+  for (gsize i = 0; i < G_N_ELEMENTS(products); i++) {
+    g_autoptr(GError) error = NULL;
+    g_autofree char *token = choir_api_read_token(products[i].path, &error);
+    if (!token)
+      return choir_cli_fail(NAME, "%s (the tokens of the cluster are on its controllers, and only root reads them)",
+                            error->message);
+    json_object_set_new(found, products[i].name, json_string(token));
+  }
+  if (option_json)
+    choir_cli_print_json(found);
+  for (gsize i = 0; !option_json && i < G_N_ELEMENTS(products); i++)
+    printf("%-7s %s\n", products[i].name, choir_json_string(found, products[i].name, ""));
+  return CHOIR_CLI_OK;
+}
+
 int choir_token_main(int argc, char **argv) {
-  if (!choir_cli_parse(NAME, "new NAME|list|revoke NAME", description, entries, &argc, &argv))
+  if (!choir_cli_parse(NAME, "new NAME|list|revoke NAME|cluster", description, entries, &argc, &argv))
     return CHOIR_CLI_USAGE;
   const char *word = argc > 1 ? argv[1] : "";
+  if (strcmp(word, "cluster") == 0 && argc == 2)
+    return of_cluster();
   g_autofree char *url = choir_cli_socket(option_state);
   if (strcmp(word, "new") == 0 && argc == 3)
     return make(url, argv[2]);
@@ -83,5 +108,5 @@ int choir_token_main(int argc, char **argv) {
     return list(url);
   if (strcmp(word, "revoke") == 0 && argc == 3)
     return take_back(url, argv[2]);
-  return choir_cli_usage(NAME, "say new NAME, list or revoke NAME");
+  return choir_cli_usage(NAME, "say new NAME, list, revoke NAME or cluster");
 }

@@ -52,6 +52,11 @@ def test_strangers_may_not_change_it(house):
     with pytest.raises(OSError, match="403"):
         house.http("controller", 4646, f"/v1/job/{JOB}", method="DELETE")
     assert house.http("controller", 8500, "/v1/catalog/services") == {}
+    shown = json.loads(house.lab.sh("controller", "choir token cluster --json"))
+    assert shown == {"nomad": house.token("nomad"), "consul": house.token("consul")}
+    for node, words in (("worker1", []), ("controller", ["runuser", "-u", "pipecatapp", "--"])):
+        refused = house.lab.call("exec", node, *words, "choir", "token", "cluster")
+        assert refused.returncode == 1 and "only root reads them" in refused.stderr and not refused.stdout, refused.stderr
 
 
 def test_rendered_jobs_are_valid(house):
