@@ -126,9 +126,9 @@ static gpointer whisper_open(const ChoirSttOptions *options, char **ret_detail, 
     return NULL;
   struct whisper_context_params params = whisper_context_default_params();
   params.use_gpu = false;
-  /* A tenth less time for the encoder, and fewer repetitions in short clips; its keys are f16, which costs more than it
-   * saves where the processor has no instructions for them. */
-  params.flash_attn = __builtin_cpu_supports("avx2");
+  /* A tenth less time for the encoder, but in whisper.cpp it attends to keys beyond a short audio_ctx, too: those of
+   * the utterance before. */
+  params.flash_attn = false;
   Whisper *self = g_new0(Whisper, 1);
   self->context = whisper_init_from_file_with_params(options->model, params);
   if (!self->context) {

@@ -11,6 +11,7 @@
 #define CANDIDATES 30
 #define SHOWN 3
 #define PASSAGE 300          /* bytes of the best passage that are said */
+#define NEAR 0.40            /* cosine from which a piece answers without the question's words */
 #define LEARNED_PER_SEARCH 8 /* embeddings of pieces that are made at once: a second each on an old machine */
 
 typedef enum { JOB_SEARCH, JOB_ADD, JOB_SCOPE, JOB_FUSE } JobKind;
@@ -23,7 +24,7 @@ typedef struct {
   GCancellable *cancellable;
   GPtrArray *words, *near, *unknown; /* RagHit*; unknown borrows from words */
   float *vectors;                    /* the query's, then those of unknown */
-  guint files;
+  guint files, known, said;          /* telling words of the query: in any document, all */
 } Job;
 
 static void job_free(Job *job) {
@@ -39,6 +40,7 @@ static void job_free(Job *job) {
 
 static gboolean search(Job *job, GError **error) {
   return rag_index_refresh(job->index, job->cancellable, error) &&
+         rag_index_knows(job->index, job->text, &job->known, &job->said, error) &&
          (job->words = rag_index_words(job->index, job->text, CANDIDATES, error)) &&
          (job->unknown = rag_index_unknown(job->index, job->words, LEARNED_PER_SEARCH, error));
 }
@@ -74,8 +76,29 @@ static void start(Job *job, JobKind kind) {
   g_task_run_in_thread(task, work);
 }
 
+static gboolean is_among(const GPtrArray *hits, gint64 id) {
+  for (guint i = 0; i < hits->len; i++)
+    if (((RagHit *)hits->pdata[i])->id == id)
+      return TRUE;
+  return FALSE;
+}
+
+/* A question most of whose words no document has is about something else: where the meaning is known, a word that
+ * happens to be there is no answer. What means the same in other words is one. */
+static GPtrArray *choose(Job *job) {
+  gboolean told = !job->near || 2 * job->known >= job->said;
+  for (guint i = 0; job->near && i < job->near->len;) {
+    const RagHit *hit = job->near->pdata[i];
+    if (hit->like < NEAR && !(told && is_among(job->words, hit->id)))
+      g_ptr_array_remove_index(job->near, i);
+    else
+      i++;
+  }
+  return rag_index_fuse(told ? job->words : NULL, job->near, SHOWN);
+}
+
 static void answer(Job *job) {
-  g_autoptr(GPtrArray) hits = rag_index_fuse(job->words, job->near, SHOWN);
+  g_autoptr(GPtrArray) hits = choose(job);
   gboolean own = TRUE;
   for (guint i = 0; i < hits->len; i++) {
     const RagHit *hit = hits->pdata[i];
@@ -113,7 +136,7 @@ static void on_embedded(const float *vectors, guint n, guint dimensions, const G
 
 static void refine(Job *job) {
   const ChoirToolHouse *house = choir_tool_call_house(job->call);
-  if (!house || !house->agent.embed || job->words->len == 0) {
+  if (!house || !house->agent.embed) {
     answer(job);
     return;
   }

@@ -386,36 +386,50 @@ gboolean rag_index_set_scope(RagIndex *index, const char *scope, GError **error)
 /* Words of questions. Terse documents hardly contain them, so BM25 would take them for rare and telling. */
 static gboolean is_function_word(const char *word, gsize length) {
   static const char *const words[] = {
-      "a",    "about", "after", "an",    "and",   "any",    "are",   "as",      "at",   "be",    "because", "before",
-      "but",  "by",    "can",   "could", "did",   "do",     "does",  "during",  "for",  "from",  "has",     "have",
-      "how",  "i",     "if",    "in",    "into",  "is",     "it",    "its",     "just", "may",   "me",      "my",
-      "of",   "on",    "or",    "our",   "say",   "should", "so",    "some",    "tell", "than",  "that",    "the",
-      "them", "then",  "there", "these", "they",  "this",   "those", "through", "to",   "until", "was",     "we",
-      "were", "what",  "when",  "where", "which", "while",  "who",   "why",     "will", "with",  "you",     "your"};
+      "a",      "about",   "after",   "all",    "am",    "an",    "and",    "any",   "are",   "as",     "at",
+      "be",     "because", "been",    "before", "but",   "by",    "can",    "could", "did",   "do",     "does",
+      "during", "for",     "from",    "had",    "has",   "have",  "he",     "her",   "him",   "his",    "how",
+      "i",      "if",      "in",      "into",   "is",    "it",    "its",    "just",  "many",  "may",    "me",
+      "much",   "my",      "of",      "on",     "or",    "our",   "please", "say",   "she",   "should", "so",
+      "some",   "tell",    "than",    "that",   "the",   "their", "them",   "then",  "there", "these",  "they",
+      "this",   "those",   "through", "to",     "until", "us",    "was",    "we",    "were",  "what",   "when",
+      "where",  "which",   "while",   "who",    "whose", "why",   "will",   "with",  "would", "you",    "your"};
   for (guint i = 0; i < G_N_ELEMENTS(words); i++)
     if (strlen(words[i]) == length && strncmp(words[i], word, length) == 0)
       return TRUE;
   return FALSE;
 }
 
-/* Any of the words: BM25 then puts first what has the rare ones. */
-static char *match_of(const char *query) {
-  g_autoptr(GString) match = g_string_new(NULL);
+/* "'s", "'t", "'ll" of a question stand in every document that shortens anything. */
+static gboolean is_shortened(const char *text, const char *word, gsize length) {
+  const char *mark = word > text ? g_utf8_prev_char(word) : NULL;
+  gunichar c = mark ? g_utf8_get_char(mark) : 0;
+  return length <= 2 && mark > text && (c == '\'' || c == 0x2019) &&
+         g_unichar_isalnum(g_utf8_get_char(g_utf8_prev_char(mark)));
+}
+
+/* The words of a question that say something, in small letters. */
+static GPtrArray *telling_words(const char *query) {
+  GPtrArray *words = g_ptr_array_new_with_free_func(g_free);
   g_autofree char *lower = g_utf8_strdown(query, -1);
-  guint words = 0;
-  for (const char *at = lower; *at && words < WORDS_MAX;) {
+  for (const char *at = lower; *at && words->len < WORDS_MAX;) {
     const char *end = at;
     while (*end && g_unichar_isalnum(g_utf8_get_char(end)))
       end = g_utf8_next_char(end);
-    if (end > at && is_function_word(at, (gsize)(end - at))) {
-      at = end;
-    } else if (end > at) {
-      g_string_append_printf(match, "%s\"%.*s\"", words++ ? " OR " : "", (int)(end - at), at);
-      at = end;
-    } else {
-      at = g_utf8_next_char(at);
-    }
+    gsize length = (gsize)(end - at);
+    if (length > 0 && !is_function_word(at, length) && !is_shortened(lower, at, length))
+      g_ptr_array_add(words, g_strndup(at, length));
+    at = length > 0 ? end : g_utf8_next_char(at);
   }
+  return words;
+}
+
+/* Any of the words: BM25 then puts first what has the rare ones. */
+static char *match_of(const char *query) {
+  g_autoptr(GString) match = g_string_new(NULL);
+  g_autoptr(GPtrArray) words = telling_words(query);
+  for (guint i = 0; i < words->len; i++)
+    g_string_append_printf(match, "%s\"%s\"", i ? " OR " : "", (const char *)words->pdata[i]);
   return g_string_free(g_steal_pointer(&match), FALSE);
 }
 
@@ -463,6 +477,30 @@ GPtrArray *rag_index_words(RagIndex *index, const char *query, guint most, GErro
   return g_steal_pointer(&hits);
 }
 
+gboolean rag_index_knows(RagIndex *index, const char *query, guint *ret_known, guint *ret_words, GError **error) {
+  g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&index->lock);
+  g_autoptr(GPtrArray) words = telling_words(query);
+  g_autofree char *scope = ensure(index, error) ? scope_of(index) : NULL;
+  g_autoptr(Statement) statement =
+      scope ? prepare(index,
+                      "SELECT 1 FROM words w JOIN chunks c ON c.id = w.rowid JOIN files f ON f.id = c.file WHERE "
+                      "words MATCH ?1 AND " IN_SCOPE " LIMIT 1",
+                      error)
+            : NULL;
+  if (!statement)
+    return FALSE;
+  *ret_known = 0;
+  *ret_words = words->len;
+  for (guint i = 0; i < words->len; i++) {
+    g_autofree char *match = g_strdup_printf("\"%s\"", (const char *)words->pdata[i]);
+    sqlite3_reset(statement);
+    bind(statement, 1, match);
+    bind(statement, 2, scope);
+    *ret_known += sqlite3_step(statement) == SQLITE_ROW;
+  }
+  return TRUE;
+}
+
 static gint by_score(gconstpointer a, gconstpointer b) {
   double x = (*(RagHit *const *)a)->score, y = (*(RagHit *const *)b)->score;
   return x > y ? -1 : x < y;
@@ -492,7 +530,8 @@ GPtrArray *rag_index_near(RagIndex *index, const float *query, guint most, GErro
       length += (double)vector[i] * (double)vector[i];
     }
     RagHit *hit = hit_of(statement);
-    hit->score = length > 0 ? dot / sqrt(length) : 0;
+    hit->score = hit->like = length > 0 ? dot / sqrt(length) : 0;
+    g_printerr("LIKE %.2f %s\n", hit->like, hit->source);
     g_ptr_array_add(hits, hit);
     if (hits->len >= 4 * most) { /* bounded: the best so far */
       g_ptr_array_sort(hits, by_score);

@@ -8,7 +8,7 @@ typedef struct RagIndex RagIndex;
 
 typedef struct {
   gint64 id;
-  double score;
+  double score, like;            /* like: of meaning, 0 where it is not known */
   char *source, *heading, *text; /* source: "docs/http.md", or an absolute path of an added folder */
   gboolean own;                  /* one of the project's own documents */
 } RagHit;
@@ -26,6 +26,8 @@ char *rag_index_scope(RagIndex *index, GError **error); /* caller frees */
 gboolean rag_index_refresh(RagIndex *index, GCancellable *cancellable, GError **error);
 /* The best pieces by words; RagHit*, best first; caller unrefs. */
 GPtrArray *rag_index_words(RagIndex *index, const char *query, guint most, GError **error);
+/* How many words of a question say something, and how many of those stand in any document of the scope. */
+gboolean rag_index_knows(RagIndex *index, const char *query, guint *ret_known, guint *ret_words, GError **error);
 /* The same by meaning, among those whose embedding is known. */
 GPtrArray *rag_index_near(RagIndex *index, const float *query, guint most, GError **error);
 /* Of these hits those without an embedding: RagHit* borrowed from hits, at most `most`. */

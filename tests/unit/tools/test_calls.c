@@ -115,6 +115,70 @@ static void log_call(FILE *log, const char *name, double temperature, const Repl
   fflush(log);
 }
 
+typedef struct {
+  House *house;
+  ChoirShortlist *shortlist;
+  ChoirLlmServer *llm;
+  FILE *log; /* NULL: none is kept */
+  guint made, refused, unanswered;
+} Run;
+
+static void call(Run *run, const char *name, const ChoirToolAction *action, const char *text, double temperature) {
+  Reply reply = {0};
+  ChoirDecideRequest request = {.toolbox = run->house->toolbox,
+                                .shortlist = run->shortlist,
+                                .chat = choir_llm_server_chat(run->llm),
+                                .text = text,
+                                .model = "test",
+                                .small = TRUE,
+                                .name = name,
+                                .limit_ms = 600000, /* a busy machine spoils no call; the limit has its own test */
+                                .temperature = temperature};
+  (void)choir_decide_begin(&request, on_decided, &reply);
+  while (!reply.done)
+    g_main_context_iteration(NULL, TRUE);
+  if (reply.arguments) {
+    run->made++;
+    check(run->house, action, text, reply.arguments);
+  } else if (is_unanswered(&reply)) {
+    run->unanswered++;
+  } else {
+    /* Every tool's grammars can be made, so there is nothing that would have to be refused. */
+    run->refused++;
+    printf("# %s, \"%s\", temperature %.1f: %s\n", name, text, temperature, reply.error);
+  }
+  if (!is_unanswered(&reply))
+    log_call(run->log, name, temperature, &reply);
+  if ((run->made + run->refused) % 100 == 0 && full()) {
+    printf("# %u made, %u refused\n", run->made, run->refused);
+    fflush(stdout);
+  }
+  g_free(reply.arguments);
+  g_free(reply.error);
+}
+
+/* One action and one text after the other, each at every temperature: the prompt is read once for them. */
+static void make_calls(Run *run, guint count) {
+  static const double temperatures[] = {0, 0.7, 1.5};
+  const ChoirToolbox *toolbox = run->house->toolbox;
+  guint32 seed = g_test_rand_int();
+  g_autoptr(GRand) rand = g_rand_new_with_seed(seed);
+  printf("# seed %u\n", seed);
+  /* On a busy machine fewer, but for the full run, and the line at the end says how many. */
+  gint64 end = g_get_monotonic_time() + 90 * (gint64)G_USEC_PER_SEC;
+  while (run->made + run->refused < count && (full() || run->made == 0 || g_get_monotonic_time() < end)) {
+    const ChoirTool *tool =
+        choir_toolbox_tool(toolbox, (guint)g_rand_int_range(rand, 0, (gint)choir_toolbox_count(toolbox)));
+    const ChoirToolAction *action = &tool->actions[g_rand_int_range(rand, 0, (gint)tool->n_actions)];
+    const char *text = texts[g_rand_int_range(rand, 0, G_N_ELEMENTS(texts))];
+    g_autofree char *name = g_strdup_printf("%s.%s", tool->id, action->name);
+    if (strstr(action->schema, "\"properties\":{}"))
+      continue;
+    for (guint i = 0; i < G_N_ELEMENTS(temperatures) && run->made + run->refused < count; i++)
+      call(run, name, action, text, temperatures[i]);
+  }
+}
+
 static void calls(House *house, const char *model, const char *kind, guint count) {
   g_autofree char *engine =
       *ENGINE_DIR ? g_strdup(ENGINE_DIR) : g_build_filename(g_get_user_cache_dir(), "choir", "engine", "11434", NULL);
@@ -127,72 +191,27 @@ static void calls(House *house, const char *model, const char *kind, guint count
                                    .context = 2048,
                                    .threads = 1};
   skip_probe(&options);
-  ChoirLlmServer *llm = choir_llm_server_new(&options, house->http, &error);
+  Run run = {house, shortlist, choir_llm_server_new(&options, house->http, &error), NULL, 0, 0, 0};
   g_assert_no_error(error);
-  choir_llm_server_start(llm);
-  guint ticker = g_timeout_add(20, tick, NULL), made = 0, refused = 0, unanswered = 0;
-  while (!choir_llm_server_ready(llm))
+  choir_llm_server_start(run.llm);
+  guint ticker = g_timeout_add(20, tick, NULL);
+  while (!choir_llm_server_ready(run.llm))
     g_main_context_iteration(NULL, TRUE);
-  static const double temperatures[] = {0, 0.7, 1.5};
-  guint32 seed = g_test_rand_int();
-  g_autoptr(GRand) rand = g_rand_new_with_seed(seed);
-  printf("# seed %u\n", seed);
   g_autofree char *path = log_path(kind);
-  log_read(path, &made, &refused);
-  FILE *log = path ? fopen(path, "ae") : NULL;
-  /* On a busy machine fewer, but for the full run, and the line below says how many. */
-  gint64 end = g_get_monotonic_time() + 90 * (gint64)G_USEC_PER_SEC;
-  while (made + refused < count && (full() || made == 0 || g_get_monotonic_time() < end)) {
-    const ChoirTool *tool =
-        choir_toolbox_tool(house->toolbox, (guint)g_rand_int_range(rand, 0, (gint)choir_toolbox_count(house->toolbox)));
-    const ChoirToolAction *action = &tool->actions[g_rand_int_range(rand, 0, (gint)tool->n_actions)];
-    const char *text = texts[g_rand_int_range(rand, 0, G_N_ELEMENTS(texts))];
-    g_autofree char *name = g_strdup_printf("%s.%s", tool->id, action->name);
-    if (strstr(action->schema, "\"properties\":{}"))
-      continue;
-    Reply reply = {0};
-    ChoirDecideRequest request = {.toolbox = house->toolbox,
-                                  .shortlist = shortlist,
-                                  .chat = choir_llm_server_chat(llm),
-                                  .text = text,
-                                  .model = "test",
-                                  .small = TRUE,
-                                  .name = name,
-                                  .limit_ms = 600000, /* a busy machine spoils no call; the limit has its own test */
-                                  .temperature = temperatures[g_rand_int_range(rand, 0, 3)]};
-    (void)choir_decide_begin(&request, on_decided, &reply);
-    while (!reply.done)
-      g_main_context_iteration(NULL, TRUE);
-    if (reply.arguments) {
-      made++;
-      check(house, action, text, reply.arguments);
-    } else if (is_unanswered(&reply)) {
-      unanswered++;
-    } else {
-      /* Every tool's grammars can be made, so there is nothing that would have to be refused. */
-      refused++;
-      printf("# %s, \"%s\", temperature %.1f: %s\n", name, text, request.temperature, reply.error);
-    }
-    if (!is_unanswered(&reply))
-      log_call(log, name, request.temperature, &reply);
-    g_free(reply.arguments);
-    g_free(reply.error);
-    if ((made + refused) % 100 == 0 && full()) {
-      printf("# %u of %u: %u made, %u refused\n", made + refused, count, made, refused);
-      fflush(stdout);
-    }
-  }
+  log_read(path, &run.made, &run.refused);
+  run.log = path ? fopen(path, "ae") : NULL;
+  make_calls(&run, count);
   printf("# %u calls made: 0 invalid, 0 name what does not exist; %u refused; %u times the server did not answer\n",
-         made, refused, unanswered);
-  if (log)
-    fclose(log);
-  g_assert_cmpuint(made, >, 0);
-  g_assert_cmpuint(refused, ==, 0);
+         run.made, run.refused, run.unanswered);
+  if (run.log)
+    fclose(run.log);
+  g_assert_cmpuint(run.made, >, 0);
+  g_assert_cmpuint(run.refused, ==, 0);
   gboolean stopped = FALSE;
-  choir_llm_server_stop(llm, on_stopped, &stopped);
+  choir_llm_server_stop(run.llm, on_stopped, &stopped);
   while (!stopped)
     g_main_context_iteration(NULL, TRUE);
-  choir_llm_server_free(llm);
+  choir_llm_server_free(run.llm);
   g_source_remove(ticker);
 }
 

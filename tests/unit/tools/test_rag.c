@@ -138,6 +138,20 @@ static void test_added(void) {
   g_assert_null(strstr(inside, "From docs/"));
 }
 
+/* None of whose telling words stands in a document: what is left of "isn't" stands in many. */
+static void test_nothing(void) {
+  static const char *const questions[] = {"who's the giraffe's grandmother",
+                                          "why isn't my hamster thirsty, and don't they whistle",
+                                          "what\xe2\x80\x99s a marmot\xe2\x80\x99s lullaby", "how are you", "?!"};
+  g_autoptr(House) house = house_new();
+  for (guint i = 0; i < G_N_ELEMENTS(questions); i++) {
+    g_autofree char *args = g_strdup_printf("{\"query\": \"%s\"}", questions[i]);
+    g_autofree char *text = house_ok(house, "rag.search_knowledge_base", args);
+    if (!g_str_has_prefix(text, "No document"))
+      g_error("%s: %.300s", questions[i], text);
+  }
+}
+
 static void test_refused(void) {
   g_autoptr(House) house = house_new();
   g_autofree char *outside = house_fails(house, "rag.add_folder", "{\"path\": \"/etc\"}");
@@ -235,8 +249,14 @@ static void test_meaning(void) {
   g_assert_true(strstr(words, "river.md") < strchr(words, '\n'));
   house->embedder = choir_llm_embedder_new(&options, house->http);
   g_autofree char *meant = house_ok(house, "rag.search_knowledge_base", ask);
-  g_assert_nonnull(strstr(meant, "river.md"));
-  g_assert_true(strstr(meant, "loan.md") < strstr(meant, "river.md"));
+  g_assert_true(strstr(meant, "loan.md") && strstr(meant, "loan.md") < strchr(meant, '\n'));
+  /* A word that happens to stand there is no answer to something else; what is meant is one without any of its words.
+   */
+  g_autofree char *other =
+      house_ok(house, "rag.search_knowledge_base", "{\"query\": \"which dinosaur species ate shoes\"}");
+  g_assert_true(g_str_has_prefix(other, "No document"));
+  g_autofree char *none = house_ok(house, "rag.search_knowledge_base", "{\"query\": \"who financed our property\"}");
+  g_assert_true(g_str_has_prefix(none, "From ") && !strstr(none, "river.md"));
   choir_llm_embedder_stop(house->embedder, on_stopped, &stopped);
   while (!stopped)
     g_main_context_iteration(NULL, TRUE);
@@ -259,6 +279,7 @@ int main(int argc, char **argv) {
   g_test_add_func("/rag/html", test_html);
   g_test_add_func("/rag/own-documents", test_own_documents);
   g_test_add_func("/rag/added", test_added);
+  g_test_add_func("/rag/nothing", test_nothing);
   g_test_add_func("/rag/refused", test_refused);
   g_test_add_func("/rag/fused", test_fused);
   g_test_add_func("/rag/meaning", test_meaning);
