@@ -531,7 +531,6 @@ GPtrArray *rag_index_near(RagIndex *index, const float *query, guint most, GErro
     }
     RagHit *hit = hit_of(statement);
     hit->score = hit->like = length > 0 ? dot / sqrt(length) : 0;
-    g_printerr("LIKE %.2f %s\n", hit->like, hit->source);
     g_ptr_array_add(hits, hit);
     if (hits->len >= 4 * most) { /* bounded: the best so far */
       g_ptr_array_sort(hits, by_score);
