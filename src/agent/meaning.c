@@ -3,7 +3,9 @@
 #include "base/log.h"
 #include "base/names.h"
 
-#define BATCH 16    /* texts of the list in one request: what somebody says meanwhile waits for no more */
+#define BATCH 4 /* texts of the list in one request: what somebody says meanwhile waits for no more */
+#define REST 3  /* times as long as a request took, until the next: the list has time, who speaks has not */
+#define SOON_MS 5000
 #define KNOWN 4     /* texts whose embedding is remembered: a turn asks a few times for its own */
 #define WAIT_MS 400 /* a server that must be started first is not waited for */
 #define FAILURES 3  /* then there are no embeddings here */
@@ -31,6 +33,7 @@ struct ChoirMeaning {
   guint n, have, dimensions;
   float *vectors; /* `have` rows of unit length */
   gboolean learning;
+  gint64 asked_at;
   guint failures;
   Known known[KNOWN];
   guint next;
@@ -91,8 +94,6 @@ static void save(const ChoirMeaning *meaning) {
 
 /* --- the list */
 
-static void learn(ChoirMeaning *meaning);
-
 static void on_learned(const float *vectors, guint n, guint dimensions, const GError *error, gpointer user) {
   ChoirMeaning *meaning = user;
   meaning->learning = FALSE;
@@ -107,7 +108,7 @@ static void on_learned(const float *vectors, guint n, guint dimensions, const GE
     if (meaning->have == meaning->n)
       save(meaning);
     else
-      learn(meaning);
+      choir_meaning_learn(meaning, (guint)((g_get_monotonic_time() - meaning->asked_at) * REST / 1000));
   }
   unref(meaning);
 }
@@ -117,6 +118,7 @@ static void learn(ChoirMeaning *meaning) {
   if (meaning->learning || n == 0 || meaning->failures >= FAILURES)
     return;
   meaning->learning = TRUE;
+  meaning->asked_at = g_get_monotonic_time();
   meaning->agent.embed(meaning->agent.self, (const char *const *)meaning->texts->pdata + meaning->have, n, on_learned,
                        ref(meaning));
 }
@@ -129,7 +131,7 @@ static gboolean on_soon(gpointer user) {
 }
 
 void choir_meaning_learn(ChoirMeaning *meaning, guint after_ms) {
-  if (meaning->agent.embed && meaning->have < meaning->n && meaning->soon == 0)
+  if (meaning->agent.embed && meaning->have < meaning->n && meaning->soon == 0 && !meaning->learning)
     meaning->soon = g_timeout_add(after_ms, on_soon, meaning);
 }
 
@@ -220,7 +222,7 @@ guint choir_meaning_prepare(ChoirMeaning *meaning, const char *text, void (*done
   if (!meaning->agent.embed || meaning->failures >= FAILURES || find(meaning, text) < KNOWN)
     return 0;
   if (meaning->have < meaning->n) { /* for the next time */
-    learn(meaning);
+    choir_meaning_learn(meaning, SOON_MS);
     return 0;
   }
   remember(meaning, text, NULL); /* asked for once, whatever becomes of it */
