@@ -324,6 +324,7 @@ typedef struct {
   guint32 ended_item, ended_bytes; /* the last reply that ended, for a client that reports its cut afterwards */
   guint64 ended_samples;
   guint pause_ms;        /* this speaker's pauses, see turn_end.h */
+  gboolean judges;       /* smart-turn is there: it has answered before */
   guint64 voice_end;     /* position of the last speech that was committed */
   guint64 heard_to;      /* what the last transcription was of ended there */
   guint64 stt_took;      /* samples of time that it needed */

@@ -11,6 +11,7 @@ static gboolean end_of_turn(const SessionState *s) {
                            .ending = kept ? s->stt.ending : TURN_ENDING_NEUTRAL,
                            .judged = u->judged,
                            .verdict = u->verdict,
+                           .pending = s->judges && u->asked > u->judged,
                            .unheard = s->ready[SESSION_STT] && !kept};
   return s->window_end - u->voiced_until >= session_mic_samples(turn_end_ms(&evidence));
 }
@@ -199,6 +200,7 @@ void session_ear_window(SessionStep *step, const SessionEvent *event) {
 
 void session_ear_verdict(SessionStep *step, double probability) {
   SessionUtterance *u = &step->s->utterance;
+  step->s->judges = TRUE;
   u->judged = MIN(u->judged + 1, u->asked);
   u->verdict = probability;
 }

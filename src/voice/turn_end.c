@@ -7,6 +7,7 @@
 #define SPEAKER_MAX_TOLD 100 /* where something else tells: who pauses long is not made to wait twice */
 #define SOON 55
 #define SOON_UNMARKED 80
+#define PENDING 130
 #define DOUBT 180
 #define NO 200
 #define NEVER 0.1 /* three times asked, and still sure that it goes on */
@@ -48,6 +49,8 @@ guint turn_end_ms(const TurnEvidence *e) {
   if (e->max_ms == 0)
     return e->usual_ms;
   guint percent = evidence_percent(e);
+  if (e->pending && !turn_end_sure(e->judged, e->verdict)) /* a busy processor answers late, and that is no yes */
+    percent = MAX(percent, (guint)PENDING);
   guint64 ms = (guint64)e->usual_ms * speaker_percent(e->pause_ms, percent < 100 || percent >= DOUBT) / 100;
   ms = ms * percent / 100;
   if (e->unheard)

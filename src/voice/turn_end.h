@@ -13,6 +13,7 @@ typedef struct {
   TurnEnding ending;
   guint judged;     /* how often smart-turn was asked about this silence and answered */
   double verdict;   /* its last answer: probability that the turn is over */
+  gboolean pending; /* it is asked and has not answered yet, as it did before */
   gboolean unheard; /* the transcript is still being made, nothing can be answered before it */
 } TurnEvidence;
 

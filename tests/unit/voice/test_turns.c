@@ -265,6 +265,29 @@ static void test_late_verdict(void) {
   finish(w);
 }
 
+/* One that is long in coming is waited for a little, where there have been some. */
+static void test_awaited_verdict(void) {
+  World *w = start();
+  w->ending = TURN_ENDING_COMPLETE;
+  w->verdict = 0.99;
+  w->judge_ms = 2000;
+  world_say(w, 1000);
+  between(endpoint(w), 510, 590);
+  world_until(w, SESSION_LISTENING, 60000);
+  w->judge_ms = 50;
+  world_say(w, 1000);
+  between(endpoint(w), 300, 420);
+  world_until(w, SESSION_LISTENING, 60000);
+  w->judge_ms = 2000;
+  world_say(w, 1000);
+  between(endpoint(w), 760, 860);
+  world_until(w, SESSION_LISTENING, 60000);
+  w->judge_ms = 400; /* and ends the turn at once when it comes */
+  world_say(w, 1000);
+  between(endpoint(w), 480, 590);
+  finish(w);
+}
+
 /* A fixed silence stays fixed. */
 static void test_end_fixed(void) {
   World *w = start();
@@ -490,6 +513,7 @@ int main(int argc, char **argv) {
       {"end/second-verdict", test_second_verdict},
       {"end/learns", test_end_learns},
       {"end/late-verdict", test_late_verdict},
+      {"end/awaited-verdict", test_awaited_verdict},
       {"end/fixed", test_end_fixed},
       {"filler", test_filler},
       {"slow-voice", test_slow_voice},
