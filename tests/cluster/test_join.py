@@ -115,7 +115,7 @@ def test_the_worker_again_changes_nothing_and_a_new_address_is_told(town, lab):
     assert bootstrap(lab, "worker1", "--role", "worker", "--controller-ip", CONTROLLER).returncode == 0
     assert lab.sh("controller", f"stat -c %Y {HOME}/inventory.yaml") == before
     for new, old in (("10.88.0.61", "10.88.0.11"), ("10.88.0.11", "10.88.0.61")):  # there and back
-        lab.sh("worker1", f"d=$(ip -o -4 address | sed -n 's/^[0-9]*: \\([^ ]*\\) *inet 10[.]88.*/\\1/p' | head -1); ip address add {new}/24 dev $d; ip address del {old}/24 dev $d; "
+        lab.sh("worker1", f"d=$(ip -o -4 address | sed -n 's/^[0-9]*: \\([^ ]*\\) *inet 10[.]88.*/\\1/p' | head -1); ip address del {old}/24 dev $d; ip address add {new}/24 dev $d; "
                           "ip route replace default via 10.88.0.1; systemctl restart --no-block choir-join")
         wait_for("the new address in the inventory", 60, lambda a=new: f"worker1\tworker_nodes\t{a}\n" in lab.sh("controller", f"{HOME}/tools/inventory list") + "\n")
         wait_for("its services are set up for it", 900, lambda a=new: lab.sh("worker1", "cat /etc/choir/join/address; systemctl is-active choir-join || true").split() == [a, "inactive"])
