@@ -12,7 +12,7 @@
 #include <ggml-backend.h>
 #include <whisper.h>
 
-#define AUDIO_CTX_MIN 256
+#define AUDIO_CTX_MIN 160 /* 3.2 s: the words of short clips stay the same down to 112 */
 #define AUDIO_CTX_MAX 1500
 #define SAMPLES_MIN (CHOIR_RATE_MIC * 11 / 10) /* below about a second Whisper hears nothing */
 #define NO_SPEECH_SURE 0.9
