@@ -129,9 +129,9 @@ def traces(lab, node):
 
 
 def nodes(lab, server="controller"):
-    """{name: status} as Nomad's servers see them."""
+    """{name: status} as Nomad's servers see them; a machine that was made anew is there twice for a while, and the new one counts."""
     try:
-        return {n["Name"]: n["Status"] for n in json.loads(nomad(lab, server, "nomad node status -json"))}
+        return {n["Name"]: n["Status"] for n in sorted(json.loads(nomad(lab, server, "nomad node status -json")), key=lambda n: n["CreateIndex"])}
     except ValueError:
         return {}
 
