@@ -118,7 +118,7 @@ step_role() { # step_role NAME
 
 step_purge_jobs() {
   local job found=no
-  if ! command -v nomad > /dev/null && [ ! -x /usr/local/bin/nomad ]; then
+  if ! nomad_program > /dev/null; then
     say "nothing to purge: Nomad is not installed"
     return 0
   fi
@@ -134,9 +134,16 @@ step_purge_jobs() {
   [ "$found" = yes ] || note "    no job of Choir to purge"
 }
 
+nomad_program() { # the one that runs here, wherever hashicorp_bin_dir is
+  local program
+  program=$(sed -n 's/^ExecStart=\([^ ]*\) agent.*/\1/p' /etc/systemd/system/nomad.service 2> /dev/null)
+  [ -n "$program" ] || program=$(command -v nomad) || return 1
+  [ -x "$program" ] && echo "$program"
+}
+
 nomad_cli() {
   local program
-  program=$(command -v nomad || echo /usr/local/bin/nomad)
+  program=$(nomad_program) || { say "Nomad is not installed here" && return 1; }
   NOMAD_ADDR=http://127.0.0.1:4646 NOMAD_TOKEN=$(cat /etc/nomad.d/management_token 2> /dev/null) "$program" "$@"
 }
 

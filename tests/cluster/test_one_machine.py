@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from checkout import CONTROLLER, HOME, PICTURE, bootstrap, lab_name, model_server, nomad, says, send, steps, with_password
+from checkout import CONTROLLER, HOME, MODEL, PICTURE, bootstrap, lab_name, model_server, nomad, says, send, steps, with_password
 from conftest import TestLab, wait_for
 
 pytestmark = pytest.mark.skipif(os.environ.get("CHOIR_FULL") != "1", reason="part of ./test --full")
@@ -131,7 +131,7 @@ def test_a_model_server_elsewhere_answers(one):
         before = written()
         print(wait_for("an answer from outside", 120, lambda: says(one, "one", "Say good morning.")))
         assert written() > before, "the model server was not asked"
-        assert one.sh("one", "ps -u pipecatapp -o args= | grep -c '[l]lama-server.*models/' || true") == "0", "the agent runs a language model of its own, too"
+        assert one.sh("one", f"ps -u pipecatapp -o args= | grep -c 'm[o]dels/.*{MODEL}' || true") == "0", "the agent runs a language model of its own, too"
     bootstrap(one, "one")
     wait_for("an answer of its own model again", 300, lambda: says(one, "one", "Say good morning."))
 
