@@ -26,10 +26,10 @@ static const char *const examples[] = {
     "what is a computer", "what is a program", "what is ansible", "who wrote the bible",
     "i lost my memory of that summer", "he will commit to the team", "a diff is a kind of list",
     /* What only the memory could know. */
-    "what is my aunt called", "what do we call our boat", "what is my cousin's surname",
+    "what is my aunt called", "what do we call our cottage", "what is my cousin's surname",
     "what is the number of my room", "what is my middle name", "what is my favourite song",
     "which colour do i like best", "which team do i support", "what kind of coffee do i drink",
-    "which train do i take to work", "who is my doctor", "who looks after the garden", "who has my umbrella",
+    "which train do i take to work", "who treats my knee", "who looks after the garden", "who has my umbrella",
     "where do we keep the ladder", "where did i leave my glasses", "where does my uncle live",
     "when is my mother's wedding day", "when does my course begin", "when does the market open",
     "when do our neighbours come home", "how old is my nephew", "how much sugar may i eat", "which shop has our bread",

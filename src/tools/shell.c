@@ -68,6 +68,7 @@ static const ChoirToolShot shots[] = {
     {"how much ram does this machine have", "{\"command\": \"free -h\"}"},
     {"since when is this machine running", "{\"command\": \"uptime\"}"},
     {"which users are logged in", "{\"command\": \"who\"}"},
+    {"who is on this machine", "{\"command\": \"who\"}"},
     {"how large is the directory /home", "{\"command\": \"du -sh /home\"}"},
     {"find all text files in /srv", "{\"command\": \"find /srv -name '*.txt'\"}"},
     {"search for the word root in /etc/passwd", "{\"command\": \"grep root /etc/passwd\"}"},

@@ -183,6 +183,41 @@ static void test_words_alone(void) {
   g_assert_true(choir_decide_wanted(shortlist, "list the files in /etc"));
 }
 
+/* What only the memory could know is not for the tools, though its words are much like theirs; and what is theirs is.
+ */
+static void test_personal(void) {
+  static const char *const personal[] = {"what is my server called?",
+                                         "what is the name of my dentist",
+                                         "where do I park my bike",
+                                         "when is Anna's party",
+                                         "who painted our house",
+                                         "what size are my shoes",
+                                         "which wine does my father like",
+                                         "what is my locker combination",
+                                         "what did my sister give me",
+                                         "when is the rent due",
+                                         "what is the router called",
+                                         "which floor do I live on",
+                                         "who fixes the lift"};
+  static const char *const tools[] = {
+      "what is my ip address",         "when is my next timer",     "who is logged in",
+      "what is my kernel version",     "how many timers do I have", "what do my documents say about the loan",
+      "how much memory do I have left"};
+  g_autoptr(House) house = house_new();
+  g_autoptr(ChoirShortlist) shortlist = choir_shortlist_new(house->toolbox);
+  guint past = 0;
+  for (guint i = 0; i < G_N_ELEMENTS(personal); i++)
+    if (choir_decide_wanted(shortlist, personal[i])) {
+      printf("# \"%s\" would be given to a tool\n", personal[i]);
+      past++;
+    }
+  g_assert_cmpuint(past, <=, 1);
+  g_assert_false(choir_decide_wanted(shortlist, personal[0]));
+  for (guint i = 0; i < G_N_ELEMENTS(tools); i++)
+    if (!choir_decide_wanted(shortlist, tools[i]))
+      g_error("\"%s\" would be given to no tool", tools[i]);
+}
+
 int main(int argc, char **argv) {
   alarm(120);
   g_test_init(&argc, &argv, NULL);
@@ -190,5 +225,6 @@ int main(int argc, char **argv) {
   g_test_add_func("/tools/table/original", test_original);
   g_test_add_func("/tools/table/gists", test_gists);
   g_test_add_func("/tools/table/words-alone", test_words_alone);
+  g_test_add_func("/tools/table/personal", test_personal);
   return g_test_run();
 }
