@@ -89,18 +89,38 @@ static gboolean write_all(ChoirFacts *facts, const char *folder, const json_t *s
   return write_file(folder, "state.json", text, NULL, error);
 }
 
-/* A whole folder takes the old one's place. */
-static gboolean put_in_place(const char *fresh, const char *path, GError **error) {
+/* A kernel or file system without an exchange: where it ended in between, the old one stands aside. */
+static void bring_back(const char *path) {
   g_autofree char *old = g_strconcat(path, ".old~", NULL);
-  remove_folder(old);
-  if (g_file_test(path, G_FILE_TEST_EXISTS) && g_rename(path, old) != 0)
-    return fail(error, path, g_strerror(errno));
-  if (!sync_folder(fresh) || g_rename(fresh, path) != 0) {
-    int code = errno;
+  if (!g_file_test(path, G_FILE_TEST_EXISTS))
     (void)g_rename(old, path);
-    return fail(error, path, g_strerror(code));
-  }
-  remove_folder(old);
+  else
+    remove_folder(old);
+}
+
+static gboolean move_in(const char *fresh, const char *path) {
+  g_autofree char *old = g_strconcat(path, ".old~", NULL);
+  if (!g_file_test(path, G_FILE_TEST_EXISTS))
+    return g_rename(fresh, path) == 0;
+  if (renameat2(AT_FDCWD, fresh, AT_FDCWD, path, RENAME_EXCHANGE) == 0)
+    return TRUE;
+  if (g_rename(path, old) != 0)
+    return FALSE;
+  if (g_rename(fresh, path) == 0)
+    return TRUE;
+  int code = errno;
+  (void)g_rename(old, path);
+  errno = code;
+  return FALSE;
+}
+
+/* A whole folder takes the old one's place: at every moment there is one under its name. */
+static gboolean put_in_place(const char *fresh, const char *path, GError **error) {
+  g_autofree char *above = g_path_get_dirname(path);
+  if (!sync_folder(fresh) || !move_in(fresh, path) || !sync_folder(above))
+    return fail(error, path, g_strerror(errno));
+  bring_back(path);
+  remove_folder(fresh);
   return TRUE;
 }
 
@@ -108,6 +128,7 @@ json_t *choir_state_save(ChoirFacts *facts, const char *folder, const char *name
                          GError **error) {
   g_autofree char *path = g_build_filename(folder, "saved_states", name, NULL);
   g_autofree char *fresh = g_strconcat(path, ".new~", NULL);
+  bring_back(path);
   remove_folder(fresh);
   if (g_mkdir_with_parents(fresh, 0700) != 0) {
     fail(error, fresh, g_strerror(errno));
@@ -210,6 +231,7 @@ static json_t *read_short_term(const char *folder, GError **error) {
 json_t *choir_state_load(ChoirFacts *facts, const char *folder, const char *name, GError **error) {
   g_autofree char *path = g_build_filename(folder, "saved_states", name, NULL);
   g_autoptr(GError) why = NULL;
+  bring_back(path);
   if (!g_file_test(path, G_FILE_TEST_IS_DIR)) {
     g_set_error(error, CHOIR_FACTS_ERROR, CHOIR_FACTS_ERROR_NOT_FOUND, "Error: Save state '%s' not found.", name);
     return NULL;

@@ -11,6 +11,7 @@
 #include "base/text.h"
 #include "memory/memory.h"
 #include "memory/facts_private.h"
+#include "memory/memory_private.h"
 
 #define N CHOIR_FACTS_DIMENSIONS
 static const char *module;
@@ -258,9 +259,27 @@ static void test_nearest(void) {
   g_assert_cmpuint(choir_index_search(small, query, K, ids, scores, &error), ==, 3);
 }
 
+/* Saves again and again under one name, with one fact more each time; prints how many each acknowledged one holds. */
+static int saving_main(World *world) {
+  json_auto_t *said = json_array();
+  for (guint i = choir_facts_count(world->facts);; i++) {
+    g_autoptr(GError) error = NULL;
+    g_autofree char *text = g_strdup_printf("saved %u", i);
+    char line[32];
+    add(world, text, NULL);
+    json_auto_t *saved = choir_state_save(world->facts, world->dir, "one", said, &error);
+    g_assert_no_error(error);
+    int n = snprintf(line, sizeof line, "%u\n", choir_facts_count(world->facts));
+    if (write(1, line, (gsize)n) != n)
+      _exit(4);
+  }
+}
+
 static int child_main(const char *dir, guint from) {
   World world = {.dir = g_strdup(dir)};
   reopen(&world);
+  if (from == G_MAXUINT)
+    return saving_main(&world);
   for (guint i = from;; i++) {
     g_autofree char *text = g_strdup_printf("acknowledged %u", i);
     gint64 id = add(&world, text, NULL);
@@ -320,6 +339,47 @@ static void test_kill(World *world, gconstpointer data) {
   g_assert_cmpuint(acknowledged->len, >, (guint)rounds);
 }
 
+/* Whenever the end comes, the name holds a whole state, the newest that was acknowledged or the one after it. */
+static void test_kill_save(World *world, gconstpointer data) {
+  int rounds = g_strcmp0(g_getenv("CHOIR_FULL"), "1") == 0 ? 500 : 10;
+  gint64 last = 0;
+  g_autoptr(GError) error = NULL;
+  choir_facts_close(g_steal_pointer(&world->facts));
+  for (int round = 0; round < rounds; round++) {
+    int out[2];
+    g_assert_cmpint(pipe(out), ==, 0);
+    pid_t pid = fork();
+    if (pid == 0) {
+      dup2(out[1], 1);
+      close(out[0]);
+      execl(self, self, "--child", world->dir, "-1", module, NULL);
+      _exit(9);
+    }
+    close(out[1]);
+    poll(&(struct pollfd){.fd = out[0], .events = POLLIN}, 1, 20000);
+    g_usleep((gulong)g_test_rand_int_range(1000, 50000));
+    kill(pid, SIGKILL);
+    waitpid(pid, NULL, 0);
+    FILE *lines = fdopen(out[0], "r");
+    char line[64];
+    while (fgets(line, sizeof line, lines))
+      last = strchr(line, '\n') ? g_ascii_strtoll(line, NULL, 10) : last;
+    fclose(lines);
+    reopen(world);
+    json_auto_t *loaded = choir_state_load(world->facts, world->dir, "one", &error);
+    g_assert_no_error(error);
+    gint64 facts = choir_json_int(loaded, "facts", 0);
+    g_assert_cmpint(facts, >=, last);
+    g_assert_cmpint(facts, <=, last + 1);
+    last = facts;
+    choir_facts_close(g_steal_pointer(&world->facts));
+  }
+  printf("# %d kills while a state is saved, %d facts in the last one\n", rounds, (int)last);
+  g_autofree char *one = g_build_filename(world->dir, "saved_states", NULL);
+  const char *argv[] = {"rm", "-rf", one, NULL};
+  g_spawn_sync(NULL, (char **)argv, NULL, G_SPAWN_SEARCH_PATH, NULL, NULL, NULL, NULL, NULL, NULL);
+}
+
 /* What is said to an order to remember; nothing to all else. */
 static void test_acknowledge(void) {
   static const struct {
@@ -362,6 +422,7 @@ int main(int argc, char **argv) {
     g_test_add_func("/memory/facts/nearest", test_nearest);
     ADD(file);
     ADD(kill);
+    ADD(kill_save);
   }
   return g_test_run();
 }
