@@ -4,7 +4,8 @@
 #pragma once
 #include <glib.h>
 
-#define CHOIR_STT_HEARD_PAUSE_MS 400  /* what is said behind a shorter pause is understood better with what was before \
+#define CHOIR_STT_HEARD_PAUSE_MS                                                                                       \
+  400                                 /* what is said behind a shorter pause is understood better with what was before \
                                        */
 #define CHOIR_STT_HEARD_PIECE_MS 2000 /* and before it as much must have been said */
 #define CHOIR_STT_HEARD_REST_MS 1000  /* ... and behind it */
