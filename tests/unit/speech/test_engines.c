@@ -272,10 +272,11 @@ static void test_rest(void) {
   g_autofree char *text = g_utf8_strdown(recognise(rig, 2, jfk.samples, jfk.frames), -1);
   g_assert_cmpint(choir_json_int(rig->result, "known_ms", -1), >, 4400);
   g_assert_cmpint(choir_json_int(rig->result, "known_ms", -1), <, 5500);
-  g_assert_nonnull(strstr(text, "ask not what your country can do for you"));
+  g_assert_true(g_str_has_prefix(text, "and so my fellow americans ask")); /* or "asked" */
   g_assert_nonnull(strstr(text, "what you can do for your country"));
-  g_assert_nonnull(strstr(text, "my fellow americans"));
-  g_assert_null(strstr(strstr(text, "ask not") + 1, "ask not"));
+  const char *rest = strstr(text, "not what your country can do for you"); /* once */
+  g_assert_nonnull(rest);
+  g_assert_null(strstr(rest + 1, "not what your country"));
   choir_wav_clear(&jfk);
   rig_free(rig);
 }
