@@ -150,28 +150,38 @@ def read_until(fd, what, seconds=60):
     return data
 
 
-def test_ctrl_c_stops_the_answer_then_leaves(warm_daemon):
+def ends(pid, seconds=10):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        done, code = os.waitpid(pid, os.WNOHANG)
+        if done:
+            return os.waitstatus_to_exitcode(code)
+        time.sleep(0.05)
+    return pytest.fail("Ctrl-C did not end it")
+
+
+def stopped(url):
+    """Whether the answer was; FALSE where it was over before the key came, which then leaves: the machine was busy for a second."""
     pid, fd = pty.fork()
     if pid == 0:
-        os.execve(str(BUILD / "choir"), ["choir", "chat", "--url", warm_daemon.url], {**os.environ, "NO_COLOR": "1"})
+        os.execve(str(BUILD / "choir"), ["choir", "chat", "--url", url], {**os.environ, "NO_COLOR": "1"})
     try:
         read_until(fd, r"you\s")
         os.write(fd, b"Tell me a very long story about the sea.\n")
         read_until(fd, r"choir \w+")
         os.write(fd, b"\x03")
-        read_until(fd, r"\[stopped\]\s+you")
-        os.write(fd, b"\x03")
-        end = time.monotonic() + 10
-        while time.monotonic() < end:
-            done, code = os.waitpid(pid, os.WNOHANG)
-            if done:
-                assert os.waitstatus_to_exitcode(code) == 130
-                return
-            time.sleep(0.05)
-        pytest.fail("the second Ctrl-C did not end it")
+        shown = read_until(fd, r"\[stopped\]\s+you|\^C\r\n")
+        if "[stopped]" in shown:
+            os.write(fd, b"\x03")
+        assert ends(pid) == 130
+        return "[stopped]" in shown
     finally:
         try:
             os.kill(pid, signal.SIGKILL)
         except ProcessLookupError:
             pass
         os.close(fd)
+
+
+def test_ctrl_c_stops_the_answer_then_leaves(warm_daemon):
+    assert any(stopped(warm_daemon.url) for _ in range(4))
