@@ -109,6 +109,8 @@ gsize choir_stt_heard_find(ChoirSttHeard *heard, guint32 session, const char *wi
 
 void choir_stt_heard_keep(ChoirSttHeard *heard, guint32 session, const char *wish, const gint16 *samples, gsize n,
                           const char *text) {
+  if (n == 0)
+    return;
   Entry *entry = find_entry(heard, session, wish, samples, n);
   if (entry) {
     g_queue_remove(&heard->entries, entry);
