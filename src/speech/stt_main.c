@@ -15,7 +15,7 @@
 #define IDLE_MS 20000                   /* before a machine that looked slow is measured again */
 #define PIECE_MAX (29 * CHOIR_RATE_MIC) /* Whisper's window is 30 s */
 #define SHORTEST (CHOIR_RATE_MIC / 20)  /* nothing can be said in 50 ms */
-#define SHORT (5 * CHOIR_RATE_MIC)      /* takes as long as this */
+#define SHORT (CHOIR_RATE_MIC * 5 / 2)  /* takes as long as this */
 
 typedef struct {
   int fd;
