@@ -121,27 +121,6 @@ static void leave(gpointer user) {
   g_main_loop_quit(((Expert *)user)->loop);
 }
 
-static void on_ended(const char *why, gpointer user) {
-  Expert *expert = user;
-  g_clear_pointer(&expert->server, choir_expert_server_free);
-  if (expert->stopping) {
-    leave(expert);
-    return;
-  }
-  if (!expert->serving) {
-    remember(expert, expert->model, why);
-    try_next(expert);
-    return;
-  }
-  /* A new start, here or on another node, is the scheduler's business. */
-  choir_cli_fail(NAME, "%s %s", expert->model->name, why);
-  expert->code = CHOIR_CLI_FAILED;
-  if (expert->entry)
-    choir_expert_entry_remove(expert->entry, leave, expert);
-  else
-    leave(expert);
-}
-
 static void on_removed(gpointer user) {
   Expert *expert = user;
   if (expert->server)
@@ -159,6 +138,24 @@ static void stop(Expert *expert) {
     choir_expert_entry_remove(expert->entry, on_removed, expert);
   else
     on_removed(expert);
+}
+
+static void on_ended(const char *why, gpointer user) {
+  Expert *expert = user;
+  g_clear_pointer(&expert->server, choir_expert_server_free);
+  if (expert->stopping) {
+    leave(expert);
+    return;
+  }
+  if (!expert->serving) {
+    remember(expert, expert->model, why);
+    try_next(expert);
+    return;
+  }
+  /* A new start, here or on another node, is the scheduler's business. */
+  choir_cli_fail(NAME, "%s %s", expert->model->name, why);
+  expert->code = CHOIR_CLI_FAILED;
+  stop(expert);
 }
 
 static gboolean on_signal(gpointer user) {

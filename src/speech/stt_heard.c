@@ -63,13 +63,15 @@ static gboolean find_floor(const GArray *levels, float *ret_level) {
 /* Where the speech goes on behind the pause in which the first `end` samples ended; 0: that is no long pause. */
 static gsize behind_pause(const gint16 *samples, gsize n, gsize end) {
   guint frames = (guint)(n / FRAME), at = (guint)(end / FRAME);
+  if (at == 0 || at >= frames)
+    return 0;
   g_autoptr(GArray) levels = g_array_sized_new(FALSE, FALSE, sizeof(float), frames);
   for (guint i = 0; i < frames; i++) {
     float level = 20 * log10f((float)choir_pcm_rms(samples + (gsize)i * FRAME, FRAME) + 1e-5f);
     g_array_append_val(levels, level);
   }
   float floor;
-  if (at == 0 || at >= frames || !find_floor(levels, &floor))
+  if (!find_floor(levels, &floor))
     return 0;
   guint first = at, last = at;
   while (first > 0 && g_array_index(levels, float, first - 1) < floor)

@@ -4,9 +4,8 @@
 #pragma once
 #include <glib.h>
 
-#define CHOIR_STT_HEARD_PAUSE_MS                                                                                       \
-  400                                 /* what is said behind a shorter pause is understood better with what was before \
-                                       */
+/* What is said behind a shorter pause is understood better with what was before it. */
+#define CHOIR_STT_HEARD_PAUSE_MS 400
 #define CHOIR_STT_HEARD_PIECE_MS 2000 /* and before it as much must have been said */
 #define CHOIR_STT_HEARD_REST_MS 1000  /* ... and behind it */
 #define CHOIR_STT_HEARD_SESSIONS 4    /* are remembered; the one that was silent longest is forgotten first */

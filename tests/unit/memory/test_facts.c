@@ -2,12 +2,10 @@
  * any moment. Vectors here are made from a text's letters, so that equal texts are equal and others are not. */
 #include <glib/gstdio.h>
 #include <math.h>
-#include <poll.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/wait.h>
 #include <unistd.h>
+#include "killed.h"
 #include "base/text.h"
 #include "memory/memory.h"
 #include "memory/facts_private.h"
@@ -297,33 +295,10 @@ static void test_kill(World *world, gconstpointer data) {
   g_autoptr(GArray) acknowledged = g_array_new(FALSE, FALSE, sizeof(gint64));
   choir_facts_close(g_steal_pointer(&world->facts));
   for (int round = 0; round < rounds; round++) {
-    int out[2];
-    g_assert_cmpint(pipe(out), ==, 0);
     g_autofree char *from = g_strdup_printf("%d", round * 100000);
-    pid_t pid = fork();
-    if (pid == 0) {
-      dup2(out[1], 1);
-      close(out[0]);
-      execl(self, self, "--child", world->dir, from, module, NULL);
-      _exit(9);
-    }
-    close(out[1]);
+    const char *argv[] = {self, "--child", world->dir, from, module, NULL};
     /* Most die at work, some while they open the database. */
-    if (round % 5 > 0)
-      poll(&(struct pollfd){.fd = out[0], .events = POLLIN}, 1, 20000);
-    g_usleep((gulong)g_test_rand_int_range(2000, 70000));
-    kill(pid, SIGKILL);
-    int status;
-    waitpid(pid, &status, 0);
-    g_assert_true(WIFSIGNALED(status));
-    FILE *lines = fdopen(out[0], "r");
-    char line[64];
-    while (fgets(line, sizeof line, lines)) {
-      gint64 id = g_ascii_strtoll(line, NULL, 10);
-      if (strchr(line, '\n'))
-        g_array_append_val(acknowledged, id);
-    }
-    fclose(lines);
+    killed_lines(killed_child(argv, round % 5 > 0, 2000, 70000), acknowledged);
   }
   reopen(world);
   for (guint i = 0; i < acknowledged->len; i++) {
@@ -346,25 +321,11 @@ static void test_kill_save(World *world, gconstpointer data) {
   g_autoptr(GError) error = NULL;
   choir_facts_close(g_steal_pointer(&world->facts));
   for (int round = 0; round < rounds; round++) {
-    int out[2];
-    g_assert_cmpint(pipe(out), ==, 0);
-    pid_t pid = fork();
-    if (pid == 0) {
-      dup2(out[1], 1);
-      close(out[0]);
-      execl(self, self, "--child", world->dir, "-1", module, NULL);
-      _exit(9);
-    }
-    close(out[1]);
-    poll(&(struct pollfd){.fd = out[0], .events = POLLIN}, 1, 20000);
-    g_usleep((gulong)g_test_rand_int_range(1000, 50000));
-    kill(pid, SIGKILL);
-    waitpid(pid, NULL, 0);
-    FILE *lines = fdopen(out[0], "r");
-    char line[64];
-    while (fgets(line, sizeof line, lines))
-      last = strchr(line, '\n') ? g_ascii_strtoll(line, NULL, 10) : last;
-    fclose(lines);
+    const char *argv[] = {self, "--child", world->dir, "-1", module, NULL};
+    g_autoptr(GArray) acknowledged = g_array_new(FALSE, FALSE, sizeof(gint64));
+    killed_lines(killed_child(argv, TRUE, 1000, 50000), acknowledged);
+    if (acknowledged->len > 0)
+      last = g_array_index(acknowledged, gint64, acknowledged->len - 1);
     reopen(world);
     json_auto_t *loaded = choir_state_load(world->facts, world->dir, "one", &error);
     g_assert_no_error(error);

@@ -2,11 +2,10 @@
  * What was acknowledged must be there, and only whole turns. 20 rounds, 500 with CHOIR_FULL=1. */
 #include <fcntl.h>
 #include <glib/gstdio.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/wait.h>
 #include <unistd.h>
+#include "killed.h"
 #include "base/text.h"
 #include "memory/history_private.h"
 
@@ -83,30 +82,8 @@ static void check(const char *path, GArray *acknowledged) {
 static char *self;
 
 static void round_of_killing(const char *path, GArray *acknowledged) {
-  int out[2];
-  g_assert_cmpint(pipe(out), ==, 0);
-  pid_t pid = fork();
-  if (pid == 0) {
-    dup2(out[1], 1);
-    close(out[0]);
-    execl(self, self, "--child", path, NULL);
-    _exit(9);
-  }
-  close(out[1]);
-  g_usleep((gulong)g_test_rand_int_range(2000, 120000));
-  kill(pid, SIGKILL);
-  int status;
-  waitpid(pid, &status, 0);
-  g_assert_true(WIFSIGNALED(status));
-  FILE *lines = fdopen(out[0], "r");
-  char line[64];
-  while (fgets(line, sizeof line, lines)) {
-    gint64 id = g_ascii_strtoll(line, NULL, 10);
-    /* A line cut in the middle was not read by anybody either. */
-    if (strchr(line, '\n'))
-      g_array_append_val(acknowledged, id);
-  }
-  fclose(lines);
+  const char *argv[] = {self, "--child", path, NULL};
+  killed_lines(killed_child(argv, FALSE, 2000, 120000), acknowledged);
 }
 
 static void test_kill(void) {
